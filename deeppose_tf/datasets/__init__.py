@@ -1,0 +1,66 @@
+"""One reader per data set; the only place that knows file formats.
+
+Readers turn an official release into `Annotations` in the project's coordinate
+convention (see `deeppose_tf.geometry`). No TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from deeppose_tf.skeleton import Skeleton
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """N labeled people.
+
+    Attributes:
+      skeleton: names the K joints.
+      images: [N] paths of image files; one file may hold several people.
+      keypoints: [N, K, 2] float32, pixels of the original image. Meaningless where
+        not labeled.
+      labeled: [N, K] bool: the joint has a label; an occluded one may have.
+      boxes: [N, 4] float32 first boxes (x0, y0, x1, y1), pixels. All zeros means
+        the whole image.
+      ids: [N] unique names of the people.
+      skipped: (what, reason) for everything that was left out.
+    """
+
+    skeleton: Skeleton
+    images: tuple[str, ...]
+    keypoints: np.ndarray
+    labeled: np.ndarray
+    boxes: np.ndarray
+    ids: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        n, k = len(self.images), len(self.skeleton.joints)
+        shapes = (
+            ("keypoints", self.keypoints, (n, k, 2)),
+            ("labeled", self.labeled, (n, k)),
+            ("boxes", self.boxes, (n, 4)),
+        )
+        for name, array, shape in shapes:
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        if len(self.ids) != n or len(set(self.ids)) != n:
+            raise ValueError(f"ids must be {n} different names")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices) -> Annotations:
+        """The people at these indices, in this order."""
+        indices = np.asarray(indices, np.int64)
+        return dataclasses.replace(
+            self,
+            images=tuple(self.images[i] for i in indices),
+            keypoints=self.keypoints[indices],
+            labeled=self.labeled[indices],
+            boxes=self.boxes[indices],
+            ids=tuple(self.ids[i] for i in indices),
+        )

@@ -1,0 +1,1 @@
+"""Trained cascades as SavedModel and TFLite."""

@@ -1,0 +1,1 @@
+"""The data and training pipelines, and the absl scripts that run them."""

@@ -1,0 +1,69 @@
+"""Package metadata. Tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (HERE / "deeppose_tf" / "__init__.py").read_text()
+).group(1)
+
+SCRIPTS = {
+    "deeppose-prepare": "pipelines.prepare_data",
+    "deeppose-train": "pipelines.train_cascade",
+    "deeppose-train-stage": "pipelines.train_stage",
+    "deeppose-evaluate": "pipelines.evaluate",
+    "deeppose-predict": "pipelines.predict",
+    "deeppose-benchmark": "pipelines.benchmark",
+}
+
+setup(
+    name="deeppose-tf",
+    version=VERSION,
+    description="DeepPose (CVPR 2014): human pose by a cascade of CNN regressors",
+    long_description=(HERE / "README.md").read_text()
+    if (HERE / "README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10,<3.14",
+    packages=[
+        "deeppose_tf",
+        "deeppose_tf.datasets",
+        "deeppose_tf.pipelines",
+        "deeppose_tf.export",
+    ],
+    # A wheel must put nothing named `pipelines` or `export` at the top level.
+    package_dir={
+        "deeppose_tf": "deeppose_tf",
+        "deeppose_tf.pipelines": "pipelines",
+        "deeppose_tf.export": "export",
+    },
+    install_requires=[
+        "tensorflow>=2.15,<2.22",
+        "tensorboard",
+        "numpy>=1.26",
+        "opencv-python>=4.8,<5",
+        "absl-py>=2.0",
+        "scipy>=1.11",
+        "safetensors>=0.4",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        # tensorflow-addons works with no TensorFlow newer than 2.15.
+        "addons": [
+            "tensorflow==2.15.1; python_version < '3.12'",
+            "tensorflow-addons==0.23.0; python_version < '3.12'",
+        ],
+        "tflite": ["ai-edge-litert>=2.0"],
+        "serving": ["tensorflow-serving-api"],
+        "dev": ["pytest>=8", "ruff"],
+    },
+    entry_points={
+        "console_scripts": [
+            f"{name} = deeppose_tf.{module}:run" for name, module in SCRIPTS.items()
+        ]
+    },
+)
