@@ -1,0 +1,254 @@
+"""PCP and PDJ, the two scores of Sec. 4.1, as sums and counts divided once.
+
+NumPy only. Points may be in any unit and frame as long as `predicted` and
+`keypoints` share it: both scores are free of scale. Joints without a label are
+never scored. A prediction that is not finite is wrong; it is no error.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deeppose_tf.skeleton import Skeleton
+
+Array = np.ndarray
+
+# The limbs of the paper's Table 1, whose mean is its last column.
+PAPER_TYPES = ("upper_arm", "lower_arm", "upper_leg", "lower_leg")
+# The range of the paper's PDJ curves (Figs. 4 and 5).
+CURVE_THRESHOLDS = np.linspace(0.0, 0.5, 51)
+
+
+def pcp(
+    predicted: Array,
+    keypoints: Array,
+    labeled: Array,
+    skeleton: Skeleton,
+    threshold: float = 0.5,
+    strict: bool = True,
+) -> dict[str, float]:
+    """Percentage of Correct Parts (Sec. 4.1) as fractions in 0..1.
+
+    A limb is correct when both its ends are within `threshold` of the true limb's
+    length of their places (strict, the paper's), or when the mean of the two
+    distances is (loose, marked with a star in Table 1 and worth about 5 points).
+
+    Args:
+      predicted: [N, K, 2]
+      keypoints: [N, K, 2], the truth, in the frame of `predicted`.
+      labeled: [N, K] bool. A limb is scored where all joints of its ends are labeled.
+      skeleton: names the K joints and the limbs.
+
+    Returns:
+      One fraction for each limb type of the skeleton, left and right pooled; `mean4`,
+      the mean over those of the paper's four types (`PAPER_TYPES`) that the skeleton
+      has; `mean10`, the mean over all its sticks (ten on LSP), each counting once.
+      Sticks that no person has labeled stay out of the means; NaN is 0 of 0.
+
+    Raises:
+      ValueError: the shapes do not fit, or a labeled joint is not finite.
+    """
+    correct, total = _sticks(predicted, keypoints, labeled, skeleton, threshold, strict)
+    fractions = {
+        name: _fraction(correct[sticks].sum(), total[sticks].sum())
+        for name, sticks in _groups(skeleton).items()
+    }
+    fractions["mean4"] = _mean([fractions[t] for t in PAPER_TYPES if t in fractions])
+    fractions["mean10"] = _mean(_fraction(correct, total))
+    return {name: float(value) for name, value in fractions.items()}
+
+
+def pcp_counts(
+    predicted: Array,
+    keypoints: Array,
+    labeled: Array,
+    skeleton: Skeleton,
+    threshold: float = 0.5,
+    strict: bool = True,
+) -> dict[str, tuple[int, int]]:
+    """The (correct, scored) sticks behind each fraction of `pcp`, same arguments.
+
+    `mean4` and `mean10` hold the sums over the sticks that those means are made of.
+    """
+    correct, total = _sticks(predicted, keypoints, labeled, skeleton, threshold, strict)
+    groups = _groups(skeleton)
+    paper = [i for t in PAPER_TYPES for i in groups.get(t, ())]
+    groups |= {"mean4": paper, "mean10": list(range(len(skeleton.limbs)))}
+    return {
+        name: (int(correct[sticks].sum()), int(total[sticks].sum()))
+        for name, sticks in groups.items()
+    }
+
+
+def pdj(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, thresholds
+) -> Array:
+    """Percent of Detected Joints (Sec. 4.1) as fractions in 0..1, [T, K].
+
+    A joint is detected when it is within a threshold of its true place, measured in
+    the person's true torso diameter (`torso_diameters`). Arguments as for `pcp`;
+    `thresholds` holds T numbers. NaN for a joint that no person has labeled.
+
+    Raises:
+      ValueError: the shapes do not fit, or a labeled joint is not finite.
+    """
+    return _fraction(*pdj_counts(predicted, keypoints, labeled, skeleton, thresholds))
+
+
+def pdj_counts(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, thresholds
+) -> tuple[Array, Array]:
+    """Detected [T, K] and scored [K] joints behind each fraction of `pdj`."""
+    errors, scored = _errors(predicted, keypoints, labeled, skeleton)
+    within = errors <= np.asarray(thresholds, np.float64).reshape(-1, 1, 1)  # [T, N, K]
+    return (within & scored).sum(axis=1), scored.sum(axis=0)
+
+
+def pdj_area(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
+) -> Array:
+    """[K] area under the curve of `pdj`: its mean over `CURVE_THRESHOLDS`, 0..1."""
+    curve = pdj(predicted, keypoints, labeled, skeleton, CURVE_THRESHOLDS)  # [T, K]
+    return curve.mean(axis=0)
+
+
+def person_errors(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
+) -> Array:
+    """[N] mean distance of a person's scored joints, in torso diameters.
+
+    Inf where a prediction is not finite, NaN where the person has nothing to score.
+    """
+    errors, scored = _errors(predicted, keypoints, labeled, skeleton)
+    return _fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
+
+
+def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Array:
+    """[N] the yardstick of PDJ: shoulder to hip of opposing sides (Sec. 4.1).
+
+    The second diagonal of the skeleton comes first, right shoulder to left hip,
+    as in the tables published for LSP and FLIC; the others stand in where one of its
+    ends has no label. This is a yardstick for scores: the diameter that sizes crops
+    has a floor and other fallbacks. A skeleton without diagonals is measured by the
+    longer side of the box around the labeled joints.
+
+    Args:
+      keypoints: [N, K, 2], any unit.
+      labeled: [N, K] bool.
+
+    Returns:
+      Diameters in the unit of `keypoints`; NaN where labels allow none (such a
+      person is not scored).
+    """
+    if not skeleton.diagonals:
+        return _extents(keypoints, labeled)
+    diameters = np.full(len(keypoints), np.nan)
+    for a, b in skeleton.diagonals[1:] + skeleton.diagonals[:1]:
+        lengths = np.hypot(*np.moveaxis(keypoints[:, a] - keypoints[:, b], -1, 0))
+        usable = np.isnan(diameters) & labeled[:, a] & labeled[:, b]
+        diameters = np.where(usable, lengths, diameters)
+    return diameters
+
+
+def mean_pose(normalized: Array, labeled: Array) -> Array:
+    """[K, 2] the mean of each joint over the people that have it labeled.
+
+    Placed into every first box it is the floor of a score: what a network that has
+    learned nothing of the image would get.
+
+    Args:
+      normalized: [N, K, 2] poses N(y; b) relative to each person's first box.
+      labeled: [N, K] bool.
+
+    Returns:
+      Normalized; zero, the middle of the box, for a joint that nobody has labeled.
+    """
+    labeled = np.asarray(labeled, bool)[..., np.newaxis]
+    sums = np.where(labeled, normalized, 0.0).sum(axis=0)
+    return sums / np.maximum(labeled.sum(axis=0), 1)
+
+
+def _checked(predicted, keypoints, labeled, skeleton):
+    """The arrays in float64, bad predictions at infinity, unlabeled truth at zero."""
+    predicted = np.asarray(predicted, np.float64)
+    keypoints = np.asarray(keypoints, np.float64)
+    labeled = np.asarray(labeled, bool)
+    shape = (len(labeled), len(skeleton.joints))
+    for name, array, expected in (
+        ("labeled", labeled, shape),
+        ("keypoints", keypoints, (*shape, 2)),
+        ("predicted", predicted, (*shape, 2)),
+    ):
+        if array.shape != expected:
+            raise ValueError(
+                f"{name} has shape {array.shape}, expected {expected} for the "
+                f"skeleton {skeleton.name!r}"
+            )
+    keypoints = np.where(labeled[..., np.newaxis], keypoints, 0.0)
+    if not np.isfinite(keypoints).all():
+        raise ValueError("keypoints: a joint marked as labeled is not finite")
+    # One infinite coordinate is enough to be wrong, and unlike NaN it is silent.
+    finite = np.isfinite(predicted).all(axis=-1, keepdims=True)
+    return np.where(finite, predicted, np.inf), keypoints, labeled
+
+
+def _sticks(predicted, keypoints, labeled, skeleton, threshold, strict):
+    """Correct and scored people of each stick: two int arrays [L]."""
+    predicted, keypoints, labeled = _checked(predicted, keypoints, labeled, skeleton)
+    correct, total = [], []
+    for limb in skeleton.limbs:
+        ends = [list(limb.start), list(limb.end)]
+        true = [keypoints[:, end].mean(axis=1) for end in ends]  # two of [N, 2]
+        found = [predicted[:, end].mean(axis=1) for end in ends]
+        length = _distances(true[0], true[1])
+        errors = np.stack([_distances(f, t) for f, t in zip(found, true, strict=True)])
+        worst = errors.max(axis=0) if strict else errors.mean(axis=0)  # [N]
+        scored = labeled[:, ends[0] + ends[1]].all(axis=1)
+        correct.append(np.sum(scored & (worst <= threshold * length)))
+        total.append(np.sum(scored))
+    return np.array(correct, np.int64), np.array(total, np.int64)
+
+
+def _errors(predicted, keypoints, labeled, skeleton):
+    """Distances in torso diameters [N, K], and which of them are scored [N, K]."""
+    predicted, keypoints, labeled = _checked(predicted, keypoints, labeled, skeleton)
+    diameters = torso_diameters(keypoints, labeled, skeleton)
+    scored = labeled & ~np.isnan(diameters)[:, np.newaxis]
+    distances = _distances(predicted, keypoints)
+    # A torso seen end-on may have no length: then only a perfect joint is detected.
+    safe = np.where(diameters > 0, diameters, 1.0)[:, np.newaxis]
+    hopeless = (diameters == 0)[:, np.newaxis] & (distances > 0)
+    return np.where(hopeless, np.inf, distances / safe), scored
+
+
+def _distances(a, b):
+    return np.hypot(a[..., 0] - b[..., 0], a[..., 1] - b[..., 1])
+
+
+def _extents(keypoints, labeled):
+    """[N] longer side of the box around the labeled joints; NaN below two of them."""
+    shown = np.asarray(labeled, bool)[..., np.newaxis]
+    highest = np.where(shown, keypoints, -np.inf).max(axis=1)
+    lowest = np.where(shown, keypoints, np.inf).min(axis=1)
+    enough = np.sum(labeled, axis=1) >= 2
+    return np.where(enough, (highest - lowest).max(axis=-1), np.nan)
+
+
+def _groups(skeleton):
+    """Indices of the sticks of each limb type, in the order of the skeleton."""
+    groups: dict[str, list[int]] = {}
+    for i, limb in enumerate(skeleton.limbs):
+        groups.setdefault(limb.type, []).append(i)
+    return groups
+
+
+def _fraction(count, total):
+    """count / total, NaN where total is zero."""
+    total = np.asarray(total, np.float64)
+    return np.where(total > 0, count / np.where(total > 0, total, 1.0), np.nan)
+
+
+def _mean(values):
+    """Mean of those that are not NaN, NaN if there is none."""
+    known = [value for value in np.asarray(values) if not np.isnan(value)]
+    return np.mean(known) if known else np.nan

@@ -1,0 +1,362 @@
+"""PCP and PDJ against numbers derived by hand and the published tables."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+from deeppose_tf import metrics, skeleton
+
+LSP, FLIC = skeleton.LSP, skeleton.FLIC
+INDEX = {name: i for i, name in enumerate(LSP.joints)}
+
+# One standing person facing the camera, so the right side is at the image's left.
+# Every limb is 40 long except head and torso; both torso diagonals are 50 (30-40-50).
+PERSON = {
+    "right_ankle": (100, 220),
+    "right_knee": (100, 180),
+    "right_hip": (100, 140),
+    "left_hip": (130, 140),
+    "left_knee": (130, 180),
+    "left_ankle": (130, 220),
+    "right_wrist": (20, 100),
+    "right_elbow": (60, 100),
+    "right_shoulder": (100, 100),
+    "left_shoulder": (130, 100),
+    "left_elbow": (170, 100),
+    "left_wrist": (210, 100),
+    "neck": (115, 90),
+    "head_top": (115, 60),
+}
+DIAGONAL = 50.0
+
+
+def people(count=1):
+    keypoints = np.array([PERSON[name] for name in LSP.joints], np.float32)
+    keypoints = np.repeat(keypoints[np.newaxis], count, axis=0)
+    return keypoints, np.ones(keypoints.shape[:2], bool)
+
+
+def moved(keypoints, offsets, person=0):
+    """A copy with joints of one person moved: {name: (dx, dy)}."""
+    predicted = keypoints.copy()
+    for name, offset in offsets.items():
+        predicted[person, INDEX[name]] += offset
+    return predicted
+
+
+def random_people(count=40, seed=3):
+    random = np.random.default_rng(seed)
+    keypoints = random.normal(100, 40, (count, 14, 2))
+    labeled = random.random((count, 14)) < 0.8
+    return keypoints + random.normal(0, 15, keypoints.shape), keypoints, labeled
+
+
+def test_perfect_predictions_score_one_everywhere():
+    keypoints, labeled = people(3)
+    for strict in (True, False):
+        scores = metrics.pcp(keypoints, keypoints, labeled, LSP, strict=strict)
+        assert set(scores) == {
+            *("upper_arm", "lower_arm", "upper_leg", "lower_leg"),
+            *("head", "torso", "mean4", "mean10"),
+        }
+        assert set(scores.values()) == {1.0}
+    np.testing.assert_array_equal(
+        metrics.pdj(keypoints, keypoints, labeled, LSP, [0.0, 0.2]), np.ones((2, 14))
+    )
+
+
+def test_a_limb_end_at_half_the_length_is_correct_and_beyond_it_is_wrong():
+    keypoints, labeled = people()
+    # The left lower arm is 40 long: its wrist may be off by 20.
+    for offset, expected in ((20.0, 1.0), (20.01, 0.5)):
+        predicted = moved(keypoints, {"left_wrist": (0, offset)})
+        scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+        assert scores["lower_arm"] == expected
+        assert scores["upper_arm"] == 1.0
+
+
+def test_loose_takes_the_mean_of_both_ends():
+    keypoints, labeled = people()
+    # Elbow off by 8, wrist off by 30: strict fails the lower arm (30 > 20) and passes
+    # the upper arm (8 <= 20); loose passes both (19 <= 20 and 4 <= 20).
+    predicted = moved(keypoints, {"left_elbow": (8, 0), "left_wrist": (0, 30)})
+    strict = metrics.pcp(predicted, keypoints, labeled, LSP)
+    loose = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    assert strict["lower_arm"] == 0.5 and loose["lower_arm"] == 1.0
+    # With 34 the mean is 21 > 20.
+    predicted = moved(keypoints, {"left_elbow": (8, 0), "left_wrist": (0, 34)})
+    loose = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    assert loose["lower_arm"] == 0.5 and loose["upper_arm"] == 1.0
+
+
+def test_means_over_the_four_types_and_over_the_ten_sticks():
+    keypoints, labeled = people(2)
+    # The first person's left elbow is far off: one of four upper arms and one of
+    # four lower arms of the two people are wrong.
+    predicted = moved(keypoints, {"left_elbow": (0, 100)})
+    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    assert scores["upper_arm"] == scores["lower_arm"] == 0.75
+    assert scores["mean4"] == pytest.approx((0.75 + 0.75 + 1 + 1) / 4)
+    # Two of the ten sticks are right for one person of two.
+    assert scores["mean10"] == pytest.approx((8 * 1 + 2 * 0.5) / 10)
+    counts = metrics.pcp_counts(predicted, keypoints, labeled, LSP)
+    assert counts["upper_arm"] == (3, 4)
+    assert counts["torso"] == counts["head"] == (2, 2)
+    assert counts["mean4"] == (14, 16)
+    assert counts["mean10"] == (18, 20)
+
+
+def test_an_end_in_the_middle_of_two_joints():
+    keypoints, labeled = people()
+    # The torso is 40 long. Shoulders moved 60 apart sideways keep their middle; moved
+    # 21 down together they leave it, at 21 > 20.
+    apart = {"left_shoulder": (60, 0), "right_shoulder": (-60, 0)}
+    down = {"left_shoulder": (0, 21), "right_shoulder": (0, 21)}
+    for offsets, expected in ((apart, 1.0), (down, 0.0)):
+        predicted = moved(keypoints, offsets)
+        assert metrics.pcp(predicted, keypoints, labeled, LSP)["torso"] == expected
+
+
+def test_a_limb_with_an_unlabeled_joint_is_not_scored():
+    keypoints, labeled = people(2)
+    predicted = moved(keypoints, {"left_wrist": (0, 99)})
+    labeled[0, INDEX["left_wrist"]] = False
+    labeled[:, INDEX["left_shoulder"]] = False
+    keypoints[~labeled] = np.nan  # what is not labeled has no meaning
+    counts = metrics.pcp_counts(predicted, keypoints, labeled, LSP)
+    assert counts["lower_arm"] == (3, 3)
+    assert counts["upper_arm"] == (2, 2)  # the right ones
+    assert counts["torso"] == (0, 0)
+    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    assert np.isnan(scores["torso"])
+    assert scores["mean4"] == scores["mean10"] == 1.0
+
+
+def test_types_that_a_skeleton_lacks_are_absent():
+    keypoints = np.random.default_rng(0).normal(100, 30, (2, 10, 2))
+    labeled = np.ones((2, 10), bool)
+    predicted = keypoints.copy()
+    predicted[0, FLIC.joints.index("left_wrist")] += 1000
+    scores = metrics.pcp(predicted, keypoints, labeled, FLIC)
+    assert "upper_leg" not in scores and "lower_leg" not in scores
+    assert scores["mean4"] == pytest.approx((1 + 0.75) / 2)
+    bare = skeleton.Skeleton("bare", FLIC.joints, (), (), ())
+    scores = metrics.pcp(predicted, keypoints, labeled, bare)
+    assert set(scores) == {"mean4", "mean10"}
+    assert np.isnan(list(scores.values())).all()
+
+
+def test_pdj_is_measured_in_the_right_shoulder_to_left_hip_diagonal():
+    keypoints, labeled = people()
+    # Away from the other diagonal: the left shoulder moves, the right one does not.
+    keypoints[0, INDEX["left_shoulder"]] += (40, -60)
+    threshold = 10.0 / DIAGONAL
+    for offset, expected in ((10.0, 1.0), (10.001, 0.0)):
+        predicted = moved(keypoints, {"neck": (offset, 0)})
+        scores = metrics.pdj(predicted, keypoints, labeled, LSP, [threshold])
+        assert scores[0, INDEX["neck"]] == expected
+        assert scores.sum() == 13 + expected
+
+
+def test_the_other_diagonal_stands_in_and_a_person_with_none_is_not_counted():
+    keypoints, labeled = people(3)
+    keypoints[1] *= 2  # diagonals of 100
+    labeled[1, INDEX["right_shoulder"]] = False
+    labeled[2, [INDEX["right_shoulder"], INDEX["left_shoulder"]]] = False
+    np.testing.assert_allclose(
+        metrics.torso_diameters(keypoints, labeled, LSP), [50, 100, np.nan]
+    )
+    predicted = keypoints.copy()
+    predicted[:, INDEX["neck"], 0] += 15  # 0.3, 0.15 and unknown
+    detected, scored = metrics.pdj_counts(
+        predicted, keypoints, labeled, LSP, [0.1, 0.2, 0.5]
+    )
+    assert detected[:, INDEX["neck"]].tolist() == [0, 1, 2]
+    assert scored[INDEX["neck"]] == 2
+    assert scored[INDEX["right_shoulder"]] == 1
+
+
+def test_a_skeleton_without_diagonals_is_measured_by_its_extent():
+    names = skeleton.Skeleton("three", ("a", "b", "c"), (), (), ())
+    keypoints = np.array([[[0, 0], [30, 10], [1e9, 1e9]], [[5, 5], [0, 0], [0, 0]]])
+    labeled = np.array([[True, True, False], [True, False, False]])
+    np.testing.assert_allclose(
+        metrics.torso_diameters(keypoints, labeled, names), [30, np.nan]
+    )
+    predicted = keypoints + (3, 0)
+    scores = metrics.pdj(predicted, keypoints, labeled, names, [0.099, 0.101])
+    np.testing.assert_array_equal(scores, [[0, 0, np.nan], [1, 1, np.nan]])
+
+
+def test_a_torso_without_length_allows_only_perfect_joints():
+    keypoints, labeled = people()
+    keypoints[0, INDEX["right_shoulder"]] = keypoints[0, INDEX["left_hip"]]
+    predicted = moved(keypoints, {"neck": (1e-3, 0)})
+    scores = metrics.pdj(predicted, keypoints, labeled, LSP, [0.5])
+    assert scores[0, INDEX["neck"]] == 0 and scores.sum() == 13
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_prediction_that_is_not_finite_is_wrong_and_no_nan(bad):
+    keypoints, labeled = people(2)
+    predicted = keypoints.copy()
+    predicted[0, INDEX["left_shoulder"], 1] = bad
+    predicted[0, INDEX["right_shoulder"], 0] = -bad
+    for strict in (True, False):
+        scores = metrics.pcp(predicted, keypoints, labeled, LSP, strict=strict)
+        assert scores["torso"] == 0.5 and scores["upper_arm"] == 0.5
+        assert scores["lower_arm"] == 1.0
+    scores = metrics.pdj(predicted, keypoints, labeled, LSP, [0.5])[0]
+    assert scores[INDEX["left_shoulder"]] == scores[INDEX["right_shoulder"]] == 0.5
+    errors = metrics.person_errors(predicted, keypoints, labeled, LSP)
+    assert errors.tolist() == [np.inf, 0.0]
+
+
+def test_scores_are_free_of_scale_and_place():
+    predicted, keypoints, labeled = random_people()
+    thresholds = [0.1, 0.2, 0.5]
+    scale, shift = 3.7, (50, -900)
+    for strict in (True, False):
+        assert metrics.pcp(
+            predicted, keypoints, labeled, LSP, strict=strict
+        ) == metrics.pcp(
+            predicted * scale + shift,
+            keypoints * scale + shift,
+            labeled,
+            LSP,
+            strict=strict,
+        )
+    np.testing.assert_array_equal(
+        metrics.pdj(predicted, keypoints, labeled, LSP, thresholds),
+        metrics.pdj(
+            predicted * scale + shift,
+            keypoints * scale + shift,
+            labeled,
+            LSP,
+            thresholds,
+        ),
+    )
+
+
+def test_exchanging_the_sides_of_everything_changes_no_pcp_and_permutes_pdj():
+    predicted, keypoints, labeled = random_people()
+    labeled[:, [INDEX["left_shoulder"], INDEX["right_hip"]]] = True
+    labeled[:, [INDEX["right_shoulder"], INDEX["left_hip"]]] = True
+    mirror = list(LSP.mirror)
+    swapped = predicted[:, mirror], keypoints[:, mirror], labeled[:, mirror]
+    assert metrics.pcp(*swapped, LSP) == metrics.pcp(predicted, keypoints, labeled, LSP)
+    # The other diagonal is the yardstick then; make both equal to compare PDJ.
+    keypoints[:, INDEX["right_shoulder"]] = keypoints[:, INDEX["left_shoulder"]]
+    keypoints[:, INDEX["left_hip"]] = keypoints[:, INDEX["right_hip"]]
+    swapped = predicted[:, mirror], keypoints[:, mirror], labeled[:, mirror]
+    np.testing.assert_array_equal(
+        metrics.pdj(*swapped, LSP, [0.1, 0.3]),
+        metrics.pdj(predicted, keypoints, labeled, LSP, [0.1, 0.3])[:, mirror],
+    )
+
+
+def test_loose_is_never_below_strict_and_both_grow_with_the_threshold():
+    predicted, keypoints, labeled = random_people()
+    before = None
+    for threshold in (0.1, 0.3, 0.5, 1.0):
+        strict = metrics.pcp(predicted, keypoints, labeled, LSP, threshold)
+        loose = metrics.pcp(predicted, keypoints, labeled, LSP, threshold, False)
+        assert all(loose[name] >= strict[name] for name in strict)
+        assert loose["mean10"] > strict["mean10"]
+        if before is not None:
+            assert all(strict[name] >= before[name] for name in strict)
+        before = strict
+
+
+def test_the_area_under_the_curve():
+    keypoints, labeled = people()
+    # Off by 0.2 diameters: detected at 0.20, 0.21, ... 0.50, 31 of 51 thresholds.
+    predicted = moved(keypoints, {"neck": (0.2 * DIAGONAL - 1e-4, 0)})
+    area = metrics.pdj_area(predicted, keypoints, labeled, LSP)
+    assert area[INDEX["neck"]] == pytest.approx(31 / 51)
+    assert np.delete(area, INDEX["neck"]).tolist() == [1.0] * 13
+
+
+def test_person_errors_average_over_what_is_scored():
+    keypoints, labeled = people(2)
+    labeled[0, : INDEX["right_shoulder"]] = False
+    labeled[0, INDEX["left_hip"]] = labeled[0, INDEX["right_hip"]] = True
+    labeled[1] = False
+    predicted = moved(keypoints, {"neck": (30, 40), "left_ankle": (500, 0)})
+    # Eight joints of the first person are labeled, one is off by 50 = one diagonal.
+    np.testing.assert_allclose(
+        metrics.person_errors(predicted, keypoints, labeled, LSP), [1 / 8, np.nan]
+    )
+
+
+def test_the_mean_pose_skips_what_is_not_labeled():
+    normalized = np.array([[[0.1, 0.2], [9, 9]], [[0.3, -0.4], [np.nan, 9]]])
+    labeled = np.array([[True, False], [True, False]])
+    np.testing.assert_allclose(
+        metrics.mean_pose(normalized, labeled), [[0.2, -0.1], [0, 0]]
+    )
+    labeled[1, 0] = False
+    np.testing.assert_allclose(
+        metrics.mean_pose(normalized, labeled), [[0.1, 0.2], [0, 0]]
+    )
+
+
+def test_wrong_shapes_and_labels_are_named():
+    keypoints, labeled = people(2)
+    with pytest.raises(ValueError, match=r"predicted has shape \(1, 14, 2\)"):
+        metrics.pcp(keypoints[:1], keypoints, labeled, LSP)
+    with pytest.raises(ValueError, match=r"labeled has shape \(2, 14\).*flic"):
+        metrics.pdj(keypoints, keypoints, labeled, FLIC, [0.2])
+    keypoints[0, 0] = np.nan
+    with pytest.raises(ValueError, match="labeled is not finite"):
+        metrics.pcp(keypoints, keypoints, labeled, LSP)
+
+
+# Of the README beside the arrays: per cent, PCP strict in the order lower legs, upper
+# legs, lower arms, upper arms, head, torso, mean of the ten sticks; then the loose
+# mean; then PDJ at 0.2 of the joints below, left and right pooled.
+TYPES = "lower_leg upper_leg lower_arm upper_arm head torso mean10".split()
+JOINTS = "ankle knee hip wrist elbow shoulder neck head_top".split()
+PUBLISHED = {
+    ("pred_yang2016_person_centric", "gt_person_centric"): (
+        (72.9, 78.8, 62.3, 73.1, 83.4, 96.6, 75.4),
+        80.0,
+        (59.9, 69.8, 75.0, 69.3, 74.3, 79.3, 93.6, 86.6),
+    ),
+    ("pred_yang2016_observer_centric", "gt_observer_centric"): (
+        (81.4, 88.4, 67.2, 79.8, 84.2, 97.6, 81.5),
+        86.0,
+        (67.9, 82.7, 84.9, 72.9, 81.8, 90.5, 95.4, 88.0),
+    ),
+    ("pred_cpm_lsp_person_centric", "gt_person_centric"): (
+        (82.2, 85.3, 65.8, 76.3, 94.2, 97.2, 81.1),
+        86.0,
+        (81.9, 83.9, 86.1, 74.1, 79.5, 85.0, 97.0, 96.2),
+    ),
+    ("pred_cpm_mpii_lsp_person_centric", "gt_person_centric"): (
+        (89.4, 92.1, 78.7, 86.8, 95.8, 98.0, 88.8),
+        91.9,
+        (90.1, 91.2, 92.3, 84.1, 88.3, 92.0, 98.0, 97.8),
+    ),
+}
+
+
+@pytest.mark.parametrize("names", PUBLISHED, ids=lambda names: names[0])
+def test_published_predictions_reproduce_the_published_scores(shared_data, names):
+    path = shared_data / "metrics_reference" / "lsp_predictions.mat"
+    arrays = scipy.io.loadmat(path)
+    predicted, keypoints = (arrays[name].transpose(2, 1, 0) for name in names)
+    labeled = np.ones(keypoints.shape[:2], bool)
+    strict, loose, detected = PUBLISHED[names]
+
+    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    measured = [100 * scores[name] for name in TYPES]
+    np.testing.assert_allclose(measured, strict, atol=0.0501)  # tables are rounded
+    scores = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    assert 100 * scores["mean10"] == pytest.approx(loose, abs=0.0501)
+
+    scores = metrics.pdj(predicted, keypoints, labeled, LSP, [0.2])[0]
+    for joint, expected in zip(JOINTS, detected, strict=True):
+        sides = [i for i, name in enumerate(LSP.joints) if name.endswith(joint)]
+        measured = 100 * scores[sides].mean()
+        assert measured == pytest.approx(expected, abs=0.0501), joint
