@@ -1,0 +1,43 @@
+"""Reads one numeric array of a MATLAB file; the border where those files can be bad."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import scipy.io
+
+
+def load(path: pathlib.Path, name: str) -> np.ndarray:
+    """The variable `name` of a MAT-file, as float64.
+
+    Raises:
+      ValueError: the file is missing, empty, damaged, or has no such array of
+        numbers; names the file and what to do.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file. Give the folder of the official release, the one "
+            f"that holds {path.name}"
+        )
+    try:
+        content = scipy.io.loadmat(path)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{path}: saved by MATLAB as version 7.3, which is not read here. In "
+            "MATLAB, save it again with '-v7'"
+        ) from error
+    except Exception as error:  # Damage surfaces in scipy as nearly any exception.
+        raise ValueError(
+            f"{path}: empty, damaged or not a MATLAB file ({error}). Get it again"
+        ) from error
+    if name not in content:
+        found = ", ".join(sorted(k for k in content if not k.startswith("__")))
+        raise ValueError(
+            f"{path}: has no variable {name!r}, only: {found or 'none'}. Is it the "
+            "official file?"
+        )
+    array = np.asarray(content[name])
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: {name!r} holds {array.dtype}, expected numbers")
+    return array.astype(np.float64)

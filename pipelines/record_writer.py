@@ -1,0 +1,257 @@
+"""Annotations -> a directory of TFRecord shards; killed at any moment, it continues.
+
+Everything is written in `.NAME.partial` beside the output and renamed at the end. The
+partial directory carries its own `dataset.json`, which grows by one entry per finished
+shard; a run that finds it keeps those shards if their checksums hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import skeleton as skeletons
+from deeppose_tf.datasets import Annotations, images
+from deeppose_tf.pipelines import records
+
+SHARD_BYTES = 64 << 20
+MIN_SHARDS = 16  # Of a big split, so that shards can be read in parallel and mixed.
+MIN_SHARD_RECORDS = 128
+
+
+def write(
+    splits: dict[str, Annotations],
+    output: str,
+    provenance: dict | None = None,
+    skipped: tuple[tuple[str, str], ...] = (),
+    fingerprint: str | None = None,
+    seed: int = 0,
+    convert: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> records.Index:
+    """Writes a data set, or continues or confirms one written by the same call.
+
+    The records of `train` are shuffled once, by `seed`.
+
+    Args:
+      splits: by name (`train`, `validation`, `test`), all with the same skeleton.
+      output: the directory to make; its parent is made too.
+      provenance: JSON value to keep: how the data set was made.
+      skipped: (what, reason) of what had been left out, kept in the index.
+      fingerprint: identity of the data set; by default that of the other arguments.
+      convert: stores odd images as upright 8-bit RGB PNG instead of refusing them.
+      progress: called with the number of records done, now and then.
+
+    Raises:
+      ValueError: `output` (or what a killed run left of it) is something else; or an
+        image cannot be stored. Names it and says what to do.
+    """
+    if not splits:
+        raise ValueError("no splits to write")
+    if len({annotations.skeleton for annotations in splits.values()}) > 1:
+        raise ValueError("the splits have different skeletons")
+    provenance = provenance or {}
+    if fingerprint is None:
+        fingerprint = identity(splits, [provenance, seed, convert])
+    if finished(output, fingerprint):
+        return records.verify(output)
+    target = pathlib.Path(output).absolute()
+    partial = target.parent / f".{target.name}.partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        _lock(lock, partial)
+        content = _begin(partial, splits, provenance, fingerprint)
+        _write_shards(partial, content, splits, seed, convert, progress)
+        content |= {
+            "finished": True,
+            "skipped": [{"what": what, "reason": why} for what, why in skipped],
+        }
+        _write_json(partial / records.INDEX, content)
+        os.replace(partial, target)
+        _sync_directory(target.parent)
+    finally:
+        os.close(lock)
+    return records.read_index(output)
+
+
+def identity(splits: dict[str, Annotations], arguments) -> str:
+    """A fingerprint of labels, image files (size and time) and other arguments."""
+    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
+    for split, people in sorted(splits.items()):
+        head = [records.FORMAT, split, skeletons.to_json(people.skeleton)]
+        files = [(path, *_stat(path)) for path in people.images]
+        digest.update(json.dumps([head, people.ids, files]).encode())
+        for array in (people.keypoints, people.labeled, people.boxes):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def finished(output: str, fingerprint: str) -> bool:
+    """Whether `output` already is the data set of this fingerprint.
+
+    Raises:
+      ValueError: something else is there.
+    """
+    folder = pathlib.Path(output)
+    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
+        return False
+    if not (folder / records.INDEX).is_file():
+        raise ValueError(
+            f"{output}: exists and is not a data set of ours; nothing was written. "
+            "Give another --output"
+        )
+    if records.load(output)["fingerprint"] == fingerprint:
+        return True
+    raise ValueError(
+        f"{output}: holds a data set made from other files or with other flags; "
+        "nothing was written. Give another --output, or delete that folder first"
+    )
+
+
+def _begin(partial, splits, provenance, fingerprint) -> dict:
+    """The index of the partial directory: the one found there, or a new one."""
+    if (partial / records.INDEX).is_file():
+        content = records.load(str(partial))
+        if content["fingerprint"] == fingerprint:
+            return content
+        raise ValueError(
+            f"{partial}: left by a run that was stopped, made from other files or with "
+            "other flags. Repeat that command to finish it, or delete that folder"
+        )
+    if any(partial.iterdir()):
+        raise ValueError(f"{partial}: holds something else. Delete that folder")
+    content = {
+        "format": records.FORMAT,
+        "finished": False,
+        "fingerprint": fingerprint,
+        "skeleton": skeletons.to_json(next(iter(splits.values())).skeleton),
+        "counts": {split: len(annotations) for split, annotations in splits.items()},
+        "shards": {split: [] for split in splits},
+        "provenance": provenance,
+        "skipped": [],
+    }
+    _write_json(partial / records.INDEX, content)
+    return content
+
+
+def _write_shards(partial, content, splits, seed, convert, progress) -> None:
+    """Writes the shards that `content` does not list yet, and adds them to it."""
+    done = 0
+    for split, people in splits.items():
+        order = np.arange(len(people))
+        if split == "train":
+            order = np.random.default_rng(seed).permutation(order)
+        chunks = np.array_split(order, _shard_count(people))
+        listed = {shard["file"]: shard for shard in content["shards"][split]}
+        content["shards"][split] = []
+        for i, chunk in enumerate(chunks):
+            name = f"{split}-{i:05d}-of-{len(chunks):05d}.tfrecord"
+            shard = listed.get(name)
+            if not shard or not _intact(partial / name, shard):
+                report = progress and (lambda n, done=done: progress(done + n))
+                _write_shard(partial / name, people.take(chunk), convert, report)
+                shard = {
+                    "file": name,
+                    "records": len(chunk),
+                    "bytes": (partial / name).stat().st_size,
+                    "sha256": records.sha256(partial / name),
+                }
+            content["shards"][split].append(shard)
+            _write_json(partial / records.INDEX, content)
+            done += len(chunk)
+            if progress:
+                progress(done)
+
+
+def _write_shard(path, annotations, convert, progress) -> None:
+    temporary = path.with_suffix(".tmp")
+    with tf.io.TFRecordWriter(str(temporary)) as writer:
+        for i in range(len(annotations)):
+            writer.write(_serialize(annotations, i, convert))
+            if progress and i % 16 == 0:
+                progress(i)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _serialize(annotations: Annotations, i: int, convert: bool) -> bytes:
+    image, height, width = images.encoded(annotations.images[i], convert)
+    labeled = annotations.labeled[i]  # [K]
+    # Never NaN: not even times zero would keep it out of a loss.
+    keypoints = np.where(labeled[:, None], annotations.keypoints[i], 0.0)  # [K, 2]
+    features = {
+        "image": _bytes(image),
+        "keypoints": _floats(keypoints),
+        "labeled": _integers(labeled),
+        "box": _floats(annotations.boxes[i]),
+        "id": _bytes(annotations.ids[i].encode()),
+        "size": _integers([height, width]),
+    }
+    features = tf.train.Features(feature=features)
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def _shard_count(annotations: Annotations) -> int:
+    size = sum(max(0, _stat(path)[0]) for path in annotations.images)
+    spread = min(MIN_SHARDS, -(-len(annotations) // MIN_SHARD_RECORDS))
+    return max(spread, -(-size // SHARD_BYTES))
+
+
+def _intact(path: pathlib.Path, shard: dict) -> bool:
+    return path.is_file() and records.sha256(path) == shard["sha256"]
+
+
+def _stat(path: str) -> tuple[int, int]:
+    """Size and time of change; (-1, -1) for a missing file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _lock(descriptor: int, partial: pathlib.Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ValueError(f"{partial}: another run is writing it right now") from error
+
+
+def _write_json(path: pathlib.Path, content: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _floats(values) -> tf.train.Feature:
+    values = np.asarray(values, np.float32).ravel()
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def _integers(values) -> tf.train.Feature:
+    values = np.asarray(values, np.int64)
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
