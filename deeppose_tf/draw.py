@@ -1,0 +1,255 @@
+"""Poses on images, contact sheets and PDJ curves, as RGB arrays.
+
+No TensorFlow and no windows. Coordinates are the project's: a joint at (0.5, 0.5)
+lies on the centre of the first pixel, which OpenCV calls (0, 0).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import cv2
+import matplotlib.figure
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from deeppose_tf import files
+from deeppose_tf.skeleton import Skeleton
+
+# The person's own sides, told apart by the colour-blind too.
+COLORS = {"left": (255, 150, 0), "right": (40, 130, 255), "middle": (240, 240, 240)}
+TRUTH, PREDICTION = (0, 210, 0), (235, 30, 30)  # as in Fig. 6
+# OpenCV takes fixed-point coordinates with this many bits behind the point.
+_SHIFT = 4
+# Far outside any image, and far inside the 32-bit integers that OpenCV takes.
+_FAR = 1e5
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One line of `plot_curves`: T values in 0..1 over the thresholds.
+
+    Attributes:
+      label: shown in the legend; curves without one are left out of it.
+      values: [T]
+      color: index into matplotlib's cycle, so that two curves can share one.
+      dashed: drawn dashed, as floors are.
+    """
+
+    label: str
+    values: np.ndarray
+    color: int
+    dashed: bool = False
+
+
+def draw_pose(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    skeleton: Skeleton,
+    labeled: np.ndarray | None = None,
+    color: tuple[int, int, int] | None = None,
+) -> np.ndarray:
+    """A copy of the image with the limbs and joints of one person.
+
+    Args:
+      image: [H, W, 3] uint8 RGB.
+      keypoints: [K, 2] pixels of the image. What is not finite is not drawn.
+      skeleton: names the K joints and the limbs.
+      labeled: [K] bool; joints without a label, and their limbs, are not drawn.
+      color: RGB for all of it. Without one the person's left, right and middle
+        have the colours of `COLORS`.
+    """
+    keypoints = np.asarray(keypoints, np.float64)
+    shown = np.isfinite(keypoints).all(axis=-1)
+    if labeled is not None:
+        shown &= np.asarray(labeled, bool)
+    image = np.ascontiguousarray(image).copy()
+    width = line_width(image)
+    for limb in skeleton.limbs:
+        if not shown[list(limb.start + limb.end)].all():
+            continue
+        start, end = (
+            _fixed(keypoints[list(joints)].mean(axis=0))
+            for joints in (limb.start, limb.end)
+        )
+        paint = color or COLORS[_side(limb.start + limb.end, skeleton)]
+        cv2.line(image, start, end, paint, width, cv2.LINE_AA, _SHIFT)
+    for joint in np.flatnonzero(shown):
+        paint = color or COLORS[skeleton.side(joint)]
+        _dot(image, keypoints[joint], 1 + width, paint)
+    return image
+
+
+def draw_truth(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    predicted: np.ndarray,
+    labeled: np.ndarray,
+    skeleton: Skeleton,
+) -> np.ndarray:
+    """A copy of the image with the truth in green and the prediction in red (Fig. 6).
+
+    Args:
+      image: [H, W, 3] uint8 RGB.
+      keypoints: [K, 2] true joints, pixels.
+      predicted: [K, 2] pixels; all of its joints are drawn.
+      labeled: [K] bool, of the truth.
+    """
+    image = draw_pose(image, keypoints, skeleton, labeled, TRUTH)
+    return draw_pose(image, predicted, skeleton, color=PREDICTION)
+
+
+def draw_box(
+    image: np.ndarray, box: np.ndarray, color: tuple[int, int, int]
+) -> np.ndarray:
+    """A copy of the image with the outline of a box [x0, y0, x1, y1], pixels."""
+    image = np.ascontiguousarray(image).copy()
+    corners = np.asarray(box, np.float64).reshape(2, 2)
+    if np.isfinite(corners).all():
+        start, end = (_fixed(corner) for corner in corners)
+        width = max(1, line_width(image) // 2)
+        cv2.rectangle(image, start, end, color, width, cv2.LINE_AA, _SHIFT)
+    return image
+
+
+def line_width(image: np.ndarray) -> int:
+    """Pixels; one hundred-and-fiftieth of the image's longer side, at least 1."""
+    return max(1, round(max(image.shape[:2]) / 150))
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    columns: int,
+    cell: int = 260,
+) -> np.ndarray:
+    """Images in rows on white, each shrunk or enlarged to a cell, captions below.
+
+    Args:
+      images: N of [H, W, 3] uint8 RGB, of any sizes.
+      captions: N; printed smaller where they would not fit.
+      columns: images in a row.
+      cell: the side of the square that an image fills, pixels.
+
+    Raises:
+      ValueError: there are no images, or not as many captions.
+    """
+    if not images or len(images) != len(captions):
+        raise ValueError(f"{len(images)} images and {len(captions)} captions")
+    gap, text = 6, 22
+    rows = -(-len(images) // columns)
+    height, width = rows * (cell + text + gap), columns * (cell + gap)
+    sheet = np.full((height + gap, width + gap, 3), 255, np.uint8)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x = gap + i % columns * (cell + gap)
+        y = gap + i // columns * (cell + text + gap)
+        fitted = resize_to(image, cell)[0]
+        h, w = fitted.shape[:2]
+        top, left = y + (cell - h) // 2, x + (cell - w) // 2
+        sheet[top : top + h, left : left + w] = fitted
+        _caption(sheet, caption, x, y + cell + text - 6, cell)
+    return sheet
+
+
+def resize_to(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image with its longer side made `side` pixels long.
+
+    Returns:
+      The resized image and the factors [2] by which (x, y) multiply to stay in place.
+    """
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    factors = np.array([size[0] / width, size[1] / height])
+    return cv2.resize(image, size, interpolation=smooth), factors
+
+
+def plot_curves(
+    thresholds: np.ndarray, panels: Sequence[tuple[str, Sequence[Curve]]], title: str
+) -> np.ndarray:
+    """PDJ curves as in Figs. 4 and 5: an RGB image, one panel beside the other.
+
+    Args:
+      thresholds: [T] fractions of the torso diameter, the horizontal axis.
+      panels: (title, curves), each with its own legend.
+      title: above all of it; the place to say what was measured and how.
+    """
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    # A panel alone is larger, and has its legend beside it.
+    size = (4.2 * columns, 3.4 * rows + 0.5) if len(panels) > 1 else (8.0, 5.0)
+    figure = matplotlib.figure.Figure(figsize=size, dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (name, curves) in zip(axes, panels, strict=False):
+        _panel(ax, thresholds, name, curves, beside=len(panels) == 1)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes [H, W, 3] uint8 RGB as PNG, whole or not at all.
+
+    Raises:
+      ValueError: the image cannot be encoded.
+      OSError: the file cannot be written.
+    """
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"{path}: an image of shape {image.shape} has no PNG")
+    files.write_bytes(path, data.tobytes())
+
+
+def _fixed(point):
+    """OpenCV's fixed-point pixel coordinates of a point of the project's."""
+    scaled = (np.clip(point, -_FAR, _FAR) - 0.5) * 2**_SHIFT
+    return tuple(int(value) for value in np.rint(scaled))
+
+
+def _dot(image, point, radius, color):
+    """A disk with a dark rim, so that it shows on any clothing."""
+    for r, paint in ((radius + 1, (20, 20, 20)), (radius, color)):
+        fixed = int(round(r * 2**_SHIFT))
+        cv2.circle(image, _fixed(point), fixed, paint, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _side(joints, skeleton):
+    """The side that the joints of a limb are on; `middle` if on both."""
+    sides = {skeleton.side(joint) for joint in joints} - {"middle"}
+    return sides.pop() if len(sides) == 1 else "middle"
+
+
+def _caption(sheet, text, x, y, width):
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    needed = cv2.getTextSize(text, font, scale, 1)[0][0]
+    if needed > width:
+        scale, needed = scale * width / needed, width
+    place = x + (width - needed) // 2, y
+    cv2.putText(sheet, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def _panel(ax, thresholds, name, curves, beside):
+    for curve in curves:
+        ax.plot(
+            thresholds,
+            curve.values,
+            color=f"C{curve.color}",
+            linestyle="--" if curve.dashed else "-",
+            label=curve.label or "_",
+        )
+    ax.set_title(name, fontsize=10)
+    ax.set_xlabel("distance to the true joint / torso diameter")
+    ax.set_ylabel("detected joints (PDJ)")
+    ax.set_xlim(thresholds[0], thresholds[-1])
+    ax.set_ylim(0, 1)
+    ax.grid(alpha=0.3)
+    if beside:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    else:
+        ax.legend(fontsize=8, loc="best")

@@ -1,0 +1,26 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes to a temporary sibling, syncs it and renames it into place.
+
+    A process killed on the way leaves what was there before.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

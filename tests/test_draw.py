@@ -1,0 +1,207 @@
+"""Where and in which colour things are drawn; how they look is for the eye."""
+
+import cv2
+import numpy as np
+import pytest
+
+from deeppose_tf import draw, files, skeleton
+
+LSP = skeleton.LSP
+WHITE = (255, 255, 255)
+# Two joints joined by a stick, and a third on its own.
+SMALL = skeleton.Skeleton(
+    "small",
+    ("left_a", "right_a", "b"),
+    ((0, 1),),
+    (
+        skeleton.Limb("across", "x", (0,), (1,)),
+        skeleton.Limb("down", "x", (0,), (2,)),
+        skeleton.Limb("middle", "x", (0, 1), (2,)),
+    ),
+    (),
+)
+NOWHERE = (np.nan, np.nan)
+
+
+def black(height=60, width=90):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def painted(image, color):
+    """Pixels of exactly this colour, [H, W] bool."""
+    return (image == np.array(color, np.uint8)).all(axis=-1)
+
+
+def is_near(pixel, color):
+    """Lines are antialiased: their middle is not quite of their colour."""
+    return np.abs(pixel.astype(int) - color).max() < 30
+
+
+def centre(image):
+    """Centre of mass of the light in the image, in the project's coordinates."""
+    light = image.sum(axis=-1).astype(float)
+    light[light < 300] = 0  # the dark rim of the dot
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+
+
+@pytest.mark.parametrize("point", [(20.5, 30.5), (20.0, 31.0), (0.5 + 40, 12.8)])
+def test_a_dot_is_centred_under_its_joint(point):
+    drawn = draw.draw_pose(black(), [point, NOWHERE, NOWHERE], SMALL, color=WHITE)
+    # OpenCV rounds the outline of small disks; half a pixel off would be 0.5.
+    np.testing.assert_allclose(centre(drawn), point, atol=0.2)
+
+
+def test_half_is_the_centre_of_the_first_pixel():
+    # A disk in the middle is a diamond of 13 pixels in its full colour, and a blended
+    # edge; of one around the first pixel the lower right quarter is left.
+    diamond = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0]], bool)
+    for x, y, count in ((30.5, 20.5, 13), (0.5, 0.5, 6)):
+        drawn = draw.draw_pose(black(), [(x, y), NOWHERE, NOWHERE], SMALL)
+        solid = painted(drawn, draw.COLORS["left"])
+        assert solid.sum() == count
+        corner = solid[int(y) : int(y) + 3, int(x) : int(x) + 3]
+        np.testing.assert_array_equal(corner, diamond)
+
+
+def test_a_line_runs_between_subpixel_joints():
+    drawn = draw.draw_pose(black(), [(10, 30.8), (80, 30.8), NOWHERE], SMALL)
+    column = drawn[:, 45].sum(axis=-1).astype(float)  # [H] light across the line
+    middle = (column * (np.arange(60) + 0.5)).sum() / column.sum()
+    assert middle == pytest.approx(30.8, abs=0.1)
+
+
+def test_sides_have_their_colours_and_a_limb_across_is_in_the_middle():
+    keypoints = [(20.5, 20.5), (70.5, 20.5), (20.5, 50.5)]
+    drawn = draw.draw_pose(black(), keypoints, SMALL)
+    assert is_near(drawn[20, 20], draw.COLORS["left"])
+    assert is_near(drawn[20, 70], draw.COLORS["right"])
+    assert is_near(drawn[50, 20], draw.COLORS["middle"])
+    assert is_near(drawn[20, 45], draw.COLORS["middle"])  # across
+    assert is_near(drawn[35, 20], draw.COLORS["left"])  # left to middle
+    one = draw.draw_pose(black(), keypoints, SMALL, color=(1, 200, 3))
+    assert not painted(one, draw.COLORS["left"]).any()
+    assert is_near(one[20, 70], (1, 200, 3)) and is_near(one[35, 20], (1, 200, 3))
+
+
+def test_colours_are_of_the_person_s_sides_wherever_they_are_in_the_image():
+    # The joints of one person in a row, in an order that is no person's.
+    keypoints = np.stack([np.arange(14) * 20 + 10.5, np.full(14, 20.5)], axis=-1)
+    for order in (np.arange(14), np.array(LSP.mirror)):
+        drawn = draw.draw_pose(black(40, 300), keypoints[order], LSP)
+        for joint, name in enumerate(LSP.joints):
+            side = name.split("_")[0]
+            x = int(keypoints[order][joint, 0])
+            assert tuple(drawn[20, x]) == draw.COLORS.get(side, draw.COLORS["middle"])
+
+
+def test_what_is_not_labeled_or_not_finite_is_not_drawn():
+    keypoints = np.array([(20.5, 20.5), (70.5, 20.5), (20.5, 50.5)])
+    labeled = np.array([True, False, True])
+    drawn = draw.draw_pose(black(), keypoints, SMALL, labeled)
+    assert drawn[20, 70].sum() == 0 and drawn[20, 45].sum() == 0
+    assert drawn[35, 20].sum() > 0
+    keypoints[1] = np.inf
+    np.testing.assert_array_equal(draw.draw_pose(black(), keypoints, SMALL), drawn)
+    nothing = draw.draw_pose(black(), np.full((3, 2), np.nan), SMALL)
+    assert nothing.sum() == 0
+
+
+@pytest.mark.parametrize("far", [1e4, -1e9, 1e300])
+def test_joints_far_outside_the_image_do_no_harm(far):
+    keypoints = [(20.5, 20.5), (far, 20.5), (far, -far)]
+    drawn = draw.draw_pose(black(), keypoints, SMALL)
+    assert is_near(drawn[20, 20], draw.COLORS["left"])
+
+
+def test_the_line_follows_the_size_of_the_image_and_nothing_is_written_into_it():
+    image = black(1500, 900)
+    keypoints = np.array([(100.5, 200.5), (800.5, 200.5), NOWHERE])
+    drawn = draw.draw_pose(image, keypoints, SMALL)
+    assert image.sum() == 0
+    assert draw.line_width(image) == 10 and draw.line_width(black()) == 1
+    assert painted(drawn, draw.COLORS["middle"])[:, 450].sum() in (9, 10, 11)
+    np.testing.assert_array_equal(
+        draw.draw_pose(image[:, ::-1], keypoints, SMALL), drawn
+    )  # a view that is not contiguous
+
+
+def test_truth_is_green_and_the_prediction_red():
+    keypoints = np.array([(20.5, 10.5), (70.5, 10.5), (20.5, 20.5)])
+    labeled = np.array([True, True, False])
+    drawn = draw.draw_truth(black(), keypoints, keypoints + (0, 30), labeled, SMALL)
+    assert is_near(drawn[10, 45], draw.TRUTH)
+    assert is_near(drawn[40, 45], draw.PREDICTION)
+    assert drawn[20, 20].sum() == 0 and is_near(drawn[50, 20], draw.PREDICTION)
+
+
+def test_a_box_is_drawn_on_its_edges():
+    drawn = draw.draw_box(black(), [10.5, 20.5, 40.5, 50.5], (9, 99, 199))
+    assert is_near(drawn[20, 25], (9, 99, 199))
+    assert is_near(drawn[35, 10], (9, 99, 199))
+    assert drawn[35, 25].sum() == 0
+    assert draw.draw_box(black(), [0, np.nan, 1, 1], WHITE).sum() == 0
+
+
+def test_a_contact_sheet_places_every_image_in_its_cell():
+    colours = [(200, 10, 10), (10, 200, 10), (10, 10, 200)]
+    sizes = [(30, 60), (300, 100), (50, 50)]
+    images = [
+        np.full((*s, 3), c, np.uint8) for s, c in zip(sizes, colours, strict=True)
+    ]
+    sheet = draw.contact_sheet(images, ["one", "two", "three " * 40], 2, cell=80)
+    # Cells of 80 with gaps of 6 and captions of 22; the images keep their proportions.
+    for i, (height, width) in enumerate([(40, 80), (80, 27), (80, 80)]):
+        where = painted(sheet, colours[i])
+        assert where.sum() == height * width
+        rows, columns = np.nonzero(where)
+        x, y = 6 + i % 2 * 86, 6 + i // 2 * 108
+        assert columns.min() >= x and columns.max() < x + 80
+        assert rows.min() >= y and rows.max() < y + 80
+    captions = (sheet[90:108] < 100).all(axis=-1).any(axis=0)
+    assert captions[6:86].any() and captions[92:172].any()
+    with pytest.raises(ValueError, match="1 images and 2 captions"):
+        draw.contact_sheet(images[:1], ["a", "b"], 2)
+
+
+def test_resizing_says_by_how_much_points_move():
+    image = black(100, 40)
+    resized, factors = draw.resize_to(image, 250)
+    assert resized.shape == (250, 100, 3)
+    np.testing.assert_allclose(factors, [2.5, 2.5])
+
+
+def test_curves_are_drawn_in_every_panel():
+    thresholds = np.linspace(0, 0.5, 51)
+    flat = draw.Curve("stage 1", np.full(51, 0.5), 0)
+    floor = draw.Curve("floor", np.full(51, 0.2), 3, dashed=True)
+    blue, red = (31, 119, 180), (214, 39, 40)  # matplotlib's first and fourth
+    for panels in ([("all", [flat, floor])], [(n, [flat, floor]) for n in "abcde"]):
+        image = draw.plot_curves(thresholds, panels, "title")
+        assert image.dtype == np.uint8 and image.ndim == 3
+        # As long as the axes are wide, which is most of the panel; gaps when dashed.
+        solid, dashed = painted(image, blue).sum(), painted(image, red).sum()
+        assert solid > 200 * len(panels)
+        assert 0.3 * solid < dashed < 0.9 * solid
+
+
+def test_an_image_is_written_whole_as_it_is(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    draw.write_image(tmp_path / "a.png", image)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    read = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
+    np.testing.assert_array_equal(read, image)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    files.write_bytes(path, b"before")
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        files.write_bytes(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
