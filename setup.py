@@ -23,9 +23,7 @@ setup(
     name="deeppose-tf",
     version=VERSION,
     description="DeepPose (CVPR 2014): human pose by a cascade of CNN regressors",
-    long_description=(HERE / "README.md").read_text()
-    if (HERE / "README.md").exists()
-    else "",
+    long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10,<3.14",
@@ -45,21 +43,21 @@ setup(
         "tensorflow>=2.15,<2.22",
         "tensorboard",
         "numpy>=1.26",
-        "opencv-python>=4.8,<5",
+        # Headless, because the other build needs libGL, which servers and containers
+        # lack. Below 5, which dropped CascadeClassifier and HOGDescriptor.
+        "opencv-python-headless>=4.8,<5",
         "absl-py>=2.0",
         "scipy>=1.11",
         "safetensors>=0.4",
         "matplotlib>=3.8",
     ],
     extras_require={
-        # tensorflow-addons works with no TensorFlow newer than 2.15.
-        "addons": [
-            "tensorflow==2.15.1; python_version < '3.12'",
-            "tensorflow-addons==0.23.0; python_version < '3.12'",
-        ],
+        # tensorflow-addons works with no TensorFlow newer than 2.15, so on Python 3.12
+        # and later pip refuses this extra. That beats installing nothing in silence.
+        "addons": ["tensorflow==2.15.1", "tensorflow-addons==0.23.0"],
         "tflite": ["ai-edge-litert>=2.0"],
         "serving": ["tensorflow-serving-api"],
-        "dev": ["pytest>=8", "ruff"],
+        "dev": ["pytest>=8", "ruff>=0.17,<0.18"],
     },
     entry_points={
         "console_scripts": [

@@ -7,6 +7,15 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import tensorflow as tf  # noqa: E402
+
+# Two CPU devices, so that placement and replicas are tested without an accelerator.
+# TensorFlow takes this only before its first operation: hence here, for every test.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
 DATA = pathlib.Path(
     os.environ.get(
         "DEEPPOSE_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"

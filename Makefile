@@ -1,0 +1,55 @@
+# The two commands of the README are `make demo` and `make test`; each sets itself up.
+# PYTHON=... chooses the interpreter (3.10 to 3.13), ARGS=... is handed to pytest.
+
+PYTHON ?=
+ADDONS_PYTHON ?=
+ARGS ?=
+VENV := .venv
+ADDONS_VENV := .venv-addons
+BIN := $(VENV)/bin
+
+# TensorFlow's own start-up chatter; warnings and errors stay.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help venv venv-addons demo test slow lint test-addons clean
+
+help:
+	@echo "make demo         train, score and draw a three-stage cascade on generated figures"
+	@echo "make test         the test suite"
+	@echo "make slow         the tests that take longer"
+	@echo "make lint         ruff"
+	@echo "make test-addons  the suite on TensorFlow 2.15 with tensorflow-addons (Python 3.11 or 3.10)"
+	@echo "make clean        remove what the commands above made; never touches runs/"
+
+venv:
+	@PYTHON="$(PYTHON)" .ci/environment $(VENV) dev 3.13 3.12 3.11 3.10
+
+# No newer Python has a build of tensorflow-addons or of the TensorFlow it needs.
+venv-addons:
+	@PYTHON="$(ADDONS_PYTHON)" .ci/environment $(ADDONS_VENV) addons,dev 3.11 3.10
+
+demo: venv
+	$(BIN)/deeppose-prepare --dataset=generated --output=demo/data
+	$(BIN)/deeppose-train --data=demo/data --recipe=demo --output=demo/run
+	$(BIN)/deeppose-evaluate --model=demo/run --data=demo/data --output=demo/evaluation
+	$(BIN)/deeppose-predict --model=demo/run --input=demo/data --output=demo/poses
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: venv
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The import comes first so that a broken tensorflow-addons fails instead of skipping its tests.
+test-addons: venv-addons
+	$(ADDONS_VENV)/bin/python -W ignore -c "import tensorflow_addons"
+	$(ADDONS_VENV)/bin/python -m pytest $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(ADDONS_VENV) $(VENV).lock $(ADDONS_VENV).lock
+	rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
