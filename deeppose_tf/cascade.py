@@ -1,0 +1,223 @@
+"""The cascade of Eqs. (5) to (7), and the displacement statistics of Sec. 3.2."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import files, geometry, sampling
+from deeppose_tf.stage import Stage, load_stage
+
+# People whose joint crops are in memory at a time.
+PEOPLE_AT_ONCE = 8
+# Coordinates beyond this are no place in an image.
+FARTHEST = 1e6
+
+
+class Cascade:
+    """Trained stages that refine one pose after the other.
+
+    Attributes:
+      stages: in order; the first sees the whole person.
+      skeleton: the K joints.
+      count: the number of stages.
+    """
+
+    def __init__(self, stages: Sequence[Stage]):
+        if not stages:
+            raise ValueError("a cascade needs at least one stage")
+        if any(stage.skeleton != stages[0].skeleton for stage in stages):
+            raise ValueError("the stages have different skeletons")
+        self.stages = tuple(stages)
+        self.skeleton = stages[0].skeleton
+        self.count = len(self.stages)
+        self._function = tf.function(
+            self.poses,
+            input_signature=[
+                tf.TensorSpec([None, None, None, 3], tf.uint8),
+                tf.TensorSpec([None, 4], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+            ],
+        )
+
+    @classmethod
+    def load(cls, run: str) -> Cascade:
+        """Loads a run directory that `deeppose-train` wrote.
+
+        Raises:
+          ValueError: it is not one, or a file in it is missing or damaged.
+        """
+        path = pathlib.Path(run) / "cascade.json"
+        try:
+            names = json.loads(path.read_text())["stages"]
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{run} has no cascade.json: train one with deeppose-train"
+            ) from error
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        return cls([load_stage(str(pathlib.Path(run) / name)) for name in names])
+
+    def save_index(self, run: str) -> None:
+        """Writes `cascade.json`, which names the stage directories of a run."""
+        content = {"format": 1, "stages": [f"stage_{i + 1}" for i in range(self.count)]}
+        path = pathlib.Path(run) / "cascade.json"
+        files.write_bytes(path, json.dumps(content, indent=2).encode() + b"\n")
+
+    def predict(self, image: np.ndarray, boxes: np.ndarray | None = None) -> dict:
+        """The poses of the people in one image.
+
+        Args:
+          image: [H, W, 3] uint8 RGB.
+          boxes: [N, 4] first boxes, pixels; all zeros, or None, for the whole image.
+
+        Returns:
+          keypoints [N, K, 2] pixels; keypoints_by_stage [N, S, K, 2] pixels; scores
+          [N, K] in 0..1: how little the last stage still moved the joint, in pose
+          diameters (1 - exp is not a probability; 1 where there is one stage); valid
+          [N] bool: False where a box cannot be answered, whose keypoints are zeros.
+
+        Raises:
+          ValueError: image or boxes have another shape or type.
+        """
+        image = np.asarray(image)
+        boxes = np.zeros([1, 4]) if boxes is None else np.asarray(boxes)
+        boxes = boxes.astype(np.float32)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3]"
+            )
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes are {boxes.shape}, expected [N, 4]")
+        return self.predict_batch(image[None], boxes, np.zeros(len(boxes), np.int32))
+
+    def predict_batch(
+        self, images: np.ndarray, boxes: np.ndarray, indices: np.ndarray
+    ) -> dict:
+        """As `predict` for [B, H, W, 3] images and the image [N] of each box."""
+        starts = range(0, max(len(boxes), 1), PEOPLE_AT_ONCE)
+        parts = [
+            self._function(
+                images, boxes[i : i + PEOPLE_AT_ONCE], indices[i : i + PEOPLE_AT_ONCE]
+            )
+            for i in starts
+        ]
+        return {
+            name: np.concatenate([part[name].numpy() for part in parts])
+            for name in parts[0]
+        }
+
+    def poses(self, images: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor) -> dict:
+        """Eqs. (5) to (7) in TensorFlow; see `predict`.
+
+        Args:
+          images: [B, H, W, 3] uint8.
+          boxes: [N, 4] float32, pixels; all zeros for the whole image.
+          indices: [N] int32, the image of each box.
+        """
+        size = tf.shape(images)[1:3]
+        boxes = geometry.whole_image_boxes(boxes, tf.broadcast_to(size, [1, 2]))
+        valid = answerable(boxes)
+        whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
+        boxes = tf.where(valid[:, None], boxes, whole)
+        source = sampling.pyramid(images)
+        poses = [self._first_pose(source, boxes, indices)]
+        for stage in self.stages[1:]:
+            poses.append(self._refined_pose(stage, source, poses[-1], indices))
+        poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
+        return {
+            "keypoints": poses[:, -1],
+            "keypoints_by_stage": poses,  # [N, S, K, 2]
+            "scores": self._scores(poses),
+            "valid": valid,
+        }
+
+    def _first_pose(self, source, boxes, indices):
+        """Eq. (5): [N, 4] -> [N, K, 2] pixels."""
+        stage = self.stages[0]
+        boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
+        crops = sampling.crop(source, boxes, indices, stage.config.size)
+        return geometry.denormalize(stage.model(crops, training=False), boxes)
+
+    def _refined_pose(self, stage, source, keypoints, indices):
+        """Eq. (6): the boxes around all joints, and the displacements seen in them."""
+        joints = len(self.skeleton.joints)
+        boxes = geometry.joint_boxes(
+            keypoints, self._diameters(keypoints), stage.config.sigma
+        )  # [N, K, 4]
+        crops = sampling.crop(
+            source,
+            tf.reshape(boxes, [-1, 4]),
+            tf.repeat(indices, joints),
+            stage.config.size,
+        )
+        outputs = stage.model(crops, training=False)  # [N K, K, 2]
+        outputs = tf.reshape(outputs, [-1, joints, joints, 2])
+        own = tf.linalg.diag_part(tf.transpose(outputs, [0, 3, 1, 2]))  # [N, 2, K]
+        own = tf.transpose(own, [0, 2, 1])
+        return geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
+
+    def _scores(self, poses):
+        if self.count == 1:
+            return tf.ones_like(poses[:, 0, :, 0])
+        moved = tf.norm(poses[:, -1] - poses[:, -2], axis=-1)  # [N, K]
+        return tf.exp(-moved / tf.maximum(self._diameters(poses[:, -2]), 1e-6)[:, None])
+
+    def _diameters(self, keypoints):
+        labeled = tf.ones_like(keypoints[..., 0], tf.bool)
+        return geometry.pose_diameter(keypoints, labeled, self.skeleton)
+
+
+def answerable(boxes: tf.Tensor) -> tf.Tensor:
+    """[N, 4] pixels -> [N] bool: finite, of positive size, and not absurdly far."""
+    near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
+    return near & tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
+
+
+def displacements(
+    predicted: tf.Tensor, keypoints: tf.Tensor, labeled: tf.Tensor, skeleton
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """y^s - y in true pose diameters, from which the next stage is simulated.
+
+    Args:
+      predicted: [B, K, 2], pixels.
+      keypoints: [B, K, 2], pixels.
+      labeled: [B, K] bool.
+      skeleton: for the diameter.
+
+    Returns:
+      [B, K, 2], zero where not known; [B, K] bool, known.
+    """
+    diameters = geometry.pose_diameter(keypoints, labeled, skeleton)
+    known = labeled & (diameters > 0)[:, None]
+    scale = tf.where(diameters > 0, diameters, 1.0)[:, None, None]
+    return tf.where(known[..., None], (predicted - keypoints) / scale, 0.0), known
+
+
+def displacement_statistics(
+    displaced: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance per joint of Sec. 3.2.
+
+    Args:
+      displaced: [N, K, 2], pose diameters.
+      known: [N, K] bool.
+
+    Returns:
+      mean [K, 2] and covariance [K, 2, 2]; those of all joints together for a joint
+      that is known in fewer than two people.
+    """
+    everything = displaced[known]
+    mean, covariance = [], []
+    for joint in range(displaced.shape[1]):
+        own = displaced[known[:, joint], joint]
+        own = own if len(own) > 1 else everything
+        if len(own) < 2:
+            raise ValueError("no labeled joints to take displacement statistics from")
+        mean.append(own.mean(axis=0))
+        covariance.append(np.cov(own, rowvar=False))
+    return np.stack(mean).astype(np.float32), np.stack(covariance).astype(np.float32)

@@ -1,0 +1,38 @@
+"""The masked regression losses of Eqs. (4) and (8)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+LOSSES = ("l2", "l1")
+
+
+def pose_loss(
+    predicted: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, kind: str = "l2"
+) -> tf.Tensor:
+    """Sum over the joints of one example, Eqs. (4) and (8).
+
+    Joints without a label have weight zero and are left out of the sum, as Sec. 3.1
+    says; an example of a later stage has one joint of weight one.
+
+    Args:
+      predicted: [M, K, 2], normalized.
+      target: [M, K, 2], normalized; finite also where the weight is zero.
+      weight: [M, K].
+      kind: `l2`, squared distance as in the paper, or `l1`, the sum of absolute
+        differences, which outliers among the labels move less.
+
+    Returns:
+      [M].
+
+    Raises:
+      ValueError: `kind` is neither.
+    """
+    difference = tf.cast(predicted, tf.float32) - target
+    if kind == "l2":
+        distance = tf.reduce_sum(difference**2, axis=-1)  # [M, K]
+    elif kind == "l1":
+        distance = tf.reduce_sum(tf.abs(difference), axis=-1)
+    else:
+        raise ValueError(f"loss {kind!r} is none of {', '.join(LOSSES)}")
+    return tf.reduce_sum(weight * distance, axis=-1)

@@ -1,0 +1,237 @@
+"""The networks a stage can be: Fig. 2's, a compact one, or a Keras backbone.
+
+All map crops [M, S, S, 3] float32 in [-1, 1) to normalized joints [M, K, 2] float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import sampling
+
+keras = tf.keras
+
+HEADS = ("linear", "integral")
+# The integral head's map spans this many crops, so that a joint just outside its
+# crop can still be pointed at.
+INTEGRAL_SPAN = 1.25
+
+
+def build(
+    config, joints: int, mean_target: np.ndarray, weights: str | None
+) -> keras.Model:
+    """Builds the network that a `StageConfig` describes; see `stage.build_stage`."""
+    crops = keras.Input([config.size, config.size, 3], name="crops")
+    if config.network == "paper":
+        features = _paper(crops)
+    elif config.network == "compact":
+        features = _compact(crops, config.widths)
+    else:
+        features = _application(crops, config.network, weights)
+    if weights and config.network in ("paper", "compact"):
+        raise ValueError(f"there are no weights to start {config.network} from")
+    head = _linear if config.head == "linear" else _integral
+    outputs = head(features, config, joints, mean_target)
+    return keras.Model(crops, outputs, name=config.network)
+
+
+def _paper(x):
+    """C-LRN-P-C-LRN-P-C-C-C-P of Fig. 2; SAME convolutions give 55, 27, 13, 6."""
+    for filters, kernel, strides, normalize, pool in (
+        (96, 11, 4, True, True),
+        (256, 5, 1, True, True),
+        (384, 3, 1, False, False),
+        (384, 3, 1, False, False),
+        (256, 3, 1, False, True),
+    ):
+        x = keras.layers.Conv2D(
+            filters,
+            kernel,
+            strides,
+            padding="same",
+            activation="relu",
+            kernel_initializer="he_normal",
+        )(x)
+        if normalize:
+            x = LocalResponseNormalization()(x)
+        if pool:
+            x = keras.layers.MaxPooling2D(3, 2)(x)
+    return x  # [M, 6, 6, 256] from crops of 220
+
+
+class LocalResponseNormalization(keras.layers.Layer):
+    """AlexNet's: radius 2, bias 2, alpha 1e-4, beta 0.75 (reference [14], Sec. 3.3)."""
+
+    def call(self, inputs):
+        outputs = tf.nn.local_response_normalization(
+            tf.cast(inputs, tf.float32),
+            depth_radius=2,
+            bias=2.0,
+            alpha=1e-4,
+            beta=0.75,
+        )
+        return tf.cast(outputs, inputs.dtype)
+
+
+def _compact(x, widths):
+    """Residual blocks of two 3 x 3 convolutions at each halved resolution."""
+    x = _convolution(x, widths[0], 2)
+    for i, width in enumerate(widths[1:]):
+        x = _block(x, width, 2 if i < 2 else 1)
+        x = _block(x, width, 1)
+    return x
+
+
+def _block(x, width, strides):
+    shortcut = x
+    if strides > 1 or x.shape[-1] != width:
+        shortcut = _convolution(x, width, strides, kernel=1, activation=False)
+    y = _convolution(x, width, strides)
+    y = _convolution(y, width, 1, activation=False)
+    return keras.layers.ReLU()(keras.layers.Add()([shortcut, y]))
+
+
+def _convolution(x, width, strides, kernel=3, activation=True):
+    x = keras.layers.Conv2D(
+        width,
+        kernel,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+    )(x)
+    x = keras.layers.BatchNormalization(momentum=0.99)(x)
+    return keras.layers.ReLU()(x) if activation else x
+
+
+def _application(x, name, weights):
+    """A `keras.applications` backbone behind its own pre-processing."""
+    module = _application_module(name)
+    if weights and weights != "imagenet" and not os.path.isfile(weights):
+        raise ValueError(f"no file {weights} to take the backbone's weights from")
+    x = BackbonePreprocessing(module.preprocess_input)(x)
+    backbone = getattr(module, name)(include_top=False, weights=weights, input_tensor=x)
+    return backbone.output  # not nested: every layer stays in the one model
+
+
+class BackbonePreprocessing(keras.layers.Layer):
+    """From our [-1, 1) to whatever a backbone of `keras.applications` was fed."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function((inputs + 1.0) * sampling.PADDING)
+
+
+def _application_module(name):
+    """The public module of `keras.applications` that holds a class, such as resnet."""
+    modules = [getattr(keras.applications, m) for m in dir(keras.applications)]
+    for module in modules:
+        if hasattr(module, "preprocess_input") and hasattr(module, name):
+            return module
+    raise ValueError(
+        f"network {name!r} is neither paper nor compact nor of keras.applications"
+    )
+
+
+def _linear(x, config, joints, mean_target):
+    """Sec. 3.1: fully connected layers and 2k linear outputs that begin at the mean."""
+    if config.network == "paper":
+        x = keras.layers.Flatten()(x)
+        for i in range(2):
+            x = keras.layers.Dense(
+                4096, activation="relu", kernel_initializer="he_normal"
+            )(x)
+            x = Dropout(config.dropout, i)(x)
+    else:
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = Dropout(config.dropout, 0)(x)
+    x = keras.layers.Dense(
+        2 * joints,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(np.ravel(mean_target)),
+        dtype="float32",
+    )(x)
+    return keras.layers.Reshape([joints, 2], dtype="float32")(x)
+
+
+class Dropout(keras.layers.Layer):
+    """Dropout whose mask is given by the training step and the layer's number.
+
+    Keras's own keeps a hidden state, with which a resumed run would draw other masks.
+    """
+
+    def __init__(self, rate, number, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.number = number
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        step = getattr(_CURRENT, "step", tf.constant(0, tf.int64))
+        seed = tf.stack([step, tf.cast(self.number, tf.int64)])
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+
+
+@contextlib.contextmanager
+def dropout_step(step: tf.Tensor):
+    """Within it, dropout draws its masks from this step, a scalar int64, and from the
+    replica that it runs on."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    _CURRENT.step = tf.cast(step, tf.int64) * 4096 + tf.cast(replica, tf.int64)
+    try:
+        yield
+    finally:
+        del _CURRENT.step
+
+
+# Replicas are traced in threads of their own.
+_CURRENT = threading.local()
+
+
+def _integral(x, config, joints, mean_target):
+    """A map per joint, its softmax, and the place expected under it."""
+    x = keras.layers.Conv2D(
+        joints, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)
+    )(x)
+    return Expectation(mean_target, dtype="float32")(x)
+
+
+class Expectation(keras.layers.Layer):
+    """Maps [M, h, w, K] -> normalized places [M, K, 2] expected under their softmax.
+
+    A flat map answers `offset`, which begins at the mean target and is learned.
+    """
+
+    def __init__(self, offset, **kwargs):
+        super().__init__(**kwargs)
+        self.initial = np.asarray(offset, np.float32)
+
+    def build(self, input_shape):
+        _, height, width, _ = input_shape
+        y, x = np.meshgrid(
+            (np.arange(height) + 0.5) / height - 0.5,
+            (np.arange(width) + 0.5) / width - 0.5,
+            indexing="ij",
+        )
+        places = np.stack([x.ravel(), y.ravel()], axis=-1) * INTEGRAL_SPAN
+        self.places = places.astype(np.float32)  # [h w, 2]
+        self.offset = self.add_weight(
+            name="offset",
+            shape=self.initial.shape,
+            initializer=keras.initializers.Constant(self.initial),
+        )
+
+    def call(self, inputs):
+        joints, cells = inputs.shape[-1], len(self.places)
+        maps = tf.transpose(tf.cast(inputs, tf.float32), [0, 3, 1, 2])
+        chance = tf.nn.softmax(tf.reshape(maps, [-1, joints, cells]))
+        return tf.matmul(chance, self.places) + self.offset  # [M, K, 2]

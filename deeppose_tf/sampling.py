@@ -1,0 +1,190 @@
+"""The one resampler: images and boxes, or affine maps, to antialiased crops.
+
+A crop is N(x; b) of Sec. 3: bilinear, from a pyramid of halved images, blended between
+the two levels nearest to the crop's scale, so that shrinking averages every pixel and a
+photo given at twice the resolution yields the same crop. What lies outside the image is
+the middle grey that pre-processing maps to zero.
+
+`crop` (boxes) and `warp` (affine maps, with rotation) are one function evaluated in two
+ways. Both are made of gathers alone: `tf.image.crop_and_resize` is corner-aligned, is
+no TFLite builtin and has no XLA kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+# Halvings: a person up to 64 times as large as the crop is antialiased.
+LEVELS = 7
+# The pixel value of what lies outside an image.
+PADDING = 128
+
+
+class Pyramid(NamedTuple):
+    """Images halved again and again, flattened so that one gather reads any level.
+
+    Attributes:
+      pixels: [B, P, 3] float32, pre-processed, every level one after the other.
+      sizes: [L, 2] int32, height and width of each level.
+      offsets: [L] int32, where each level starts within P.
+    """
+
+    pixels: tf.Tensor
+    sizes: tf.Tensor
+    offsets: tf.Tensor
+
+
+def preprocess(images: tf.Tensor) -> tf.Tensor:
+    """Pixels 0..255 of any type -> float32 in [-1, 1); the only pre-processing.
+
+    128, not 127.5, so that a uint8 canvas can be padded with what maps to zero.
+    """
+    return tf.cast(images, tf.float32) / PADDING - 1.0
+
+
+def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
+    """Builds the levels that `crop` and `warp` read.
+
+    Args:
+      images: [B, H, W, 3] uint8, or float32 in 0..255.
+      levels: 1 for crops that never shrink; each further one halves.
+
+    Returns:
+      A `Pyramid`. A level's size is that of the one before halved and rounded up.
+    """
+    level = preprocess(images)
+    flat, sizes = [], []
+    for i in range(levels):
+        if i:
+            # SAME leaves padding out of the average, so borders stay right.
+            level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
+        shape = tf.shape(level)
+        flat.append(tf.reshape(level, tf.stack([shape[0], shape[1] * shape[2], 3])))
+        sizes.append(shape[1:3])
+    sizes = tf.stack(sizes)  # [L, 2]
+    counts = sizes[:, 0] * sizes[:, 1]
+    return Pyramid(tf.concat(flat, axis=1), sizes, tf.cumsum(counts, exclusive=True))
+
+
+def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
+    """Crops through affine maps.
+
+    Args:
+      source: of B images.
+      maps: [M, 2, 3], finite; from pixels of the crop to pixels of the image:
+        (x, y) = map @ (u, v, 1).
+      indices: [M] int32, the image of each crop.
+      side: S, height and width of a crop in pixels.
+
+    Returns:
+      [M, S, S, 3] float32 in [-1, 1).
+    """
+    centers = tf.range(side, dtype=tf.float32) + 0.5  # [S]
+    u, v = centers[None, None, :, None], centers[None, :, None, None]
+    columns = maps[:, None, None, :, :]
+    points = columns[..., 0] * u + columns[..., 1] * v + columns[..., 2]  # [M,S,S,2]
+    turned = maps[:, 0, 0] * maps[:, 1, 1] - maps[:, 0, 1] * maps[:, 1, 0]
+    return _blend(source, tf.sqrt(tf.abs(turned)), points, indices, _bilinear)
+
+
+def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
+    """Crops of boxes: `warp` for maps without rotation, at a fraction of the cost.
+
+    Args:
+      source: of B images.
+      boxes: [M, 4], finite, pixels of the image.
+      indices: [M] int32, the image of each box.
+      side: S, height and width of a crop in pixels.
+
+    Returns:
+      [M, S, S, 3] float32 in [-1, 1).
+    """
+    centers = (tf.range(side, dtype=tf.float32) + 0.5) / side  # [S]
+    size = boxes[:, 2:] - boxes[:, :2]  # [M, 2]
+    points = boxes[:, None, :2] + centers[None, :, None] * size[:, None]  # [M, S, 2]
+    scale = tf.sqrt(tf.abs(size[:, 0] * size[:, 1])) / side
+    return _blend(source, scale, points, indices, _separable)
+
+
+def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
+    """[M, 4] pixels -> [M, 2, 3]: the maps by which `warp` crops these boxes."""
+    scale = (boxes[:, 2:] - boxes[:, :2]) / side  # [M, 2]
+    return tf.concat([tf.linalg.diag(scale), boxes[:, :2, None]], axis=-1)
+
+
+def _blend(source, scale, points, indices, sample):
+    """Samples the two levels nearest to the scale [M] and mixes them [M, S, S, 3]."""
+    top = source.sizes.shape[0] - 1
+    level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
+    level = tf.minimum(level, float(top))  # [M], 0 where the crop does not shrink
+    below = tf.floor(level)
+    share = (level - below)[:, None, None, None]
+    below = tf.cast(below, tf.int32)
+    if not top:
+        return sample(source, below, points, indices)
+    above = tf.minimum(below + 1, top)
+    return (1 - share) * sample(source, below, points, indices) + share * sample(
+        source, above, points, indices
+    )
+
+
+def _bilinear(source, level, points, indices):
+    """Bilinear samples of one level [M] per crop at points [M, S, S, 2] pixels."""
+    (height, width), start = _level(source, level, indices)
+    points = points / _halvings(level)[:, None, None, None] - 0.5
+    x, y = _taps(points[..., 0], width), _taps(points[..., 1], height)
+    total = 0.0
+    for row, row_weight in y:
+        for column, column_weight in x:
+            at = start[:, None, None] + row * width[:, None, None] + column
+            weight = (row_weight * column_weight)[..., None]
+            total += weight * tf.gather(_flat(source), at)
+    return total
+
+
+def _separable(source, level, points, indices):
+    """As `_bilinear`, at points [M, S, 2] of which every x meets every y."""
+    (height, width), start = _level(source, level, indices)
+    points = points / _halvings(level)[:, None, None] - 0.5
+    x, y = _taps(points[..., 0], width), _taps(points[..., 1], height)
+    total = 0.0
+    for row, row_weight in y:
+        for column, column_weight in x:
+            at = (start[:, None] + row * width[:, None])[:, :, None] + column[:, None]
+            weight = row_weight[:, :, None] * column_weight[:, None]  # [M, S, S]
+            total += weight[..., None] * tf.gather(_flat(source), at)
+    return total
+
+
+def _taps(position, size):
+    """Two (index, weight) per position [M, ...]; none outside 0 .. size - 1 [M]."""
+    size = tf.reshape(size, [-1] + [1] * (position.shape.rank - 1))
+    # Beyond the image a position only has to stay outside, and to fit an int32.
+    position = tf.clip_by_value(position, -2.0, tf.cast(size, tf.float32) + 1.0)
+    first = tf.floor(position)
+    weight = position - first
+    first = tf.cast(first, tf.int32)
+    taps = []
+    for index, share in ((first, 1 - weight), (first + 1, weight)):
+        inside = (index >= 0) & (index < size)
+        index = tf.minimum(tf.maximum(index, 0), size - 1)
+        taps.append((index, tf.where(inside, share, 0.0)))
+    return taps
+
+
+def _level(source, level, indices):
+    """(height [M], width [M]) of each crop's level and where its pixels start [M]."""
+    size = tf.gather(source.sizes, level)
+    start = indices * tf.shape(source.pixels)[1] + tf.gather(source.offsets, level)
+    return (size[:, 0], size[:, 1]), start
+
+
+def _halvings(level):
+    return tf.pow(2.0, tf.cast(level, tf.float32))
+
+
+def _flat(source):
+    return tf.reshape(source.pixels, [-1, 3])

@@ -1,0 +1,210 @@
+"""One stage of the cascade: its network, and the directory that rebuilds it.
+
+A stage maps crops [M, S, S, 3] to normalized joints [M, K, 2]. In stage 1 these are the
+pose; in later stages joint i is read from the crop around joint i (Sec. 3.2), so that
+one network per stage serves all joints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+
+from deeppose_tf import files, networks
+from deeppose_tf.skeleton import Skeleton, from_json, to_json
+
+keras = tf.keras
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """What a stage's network is and what it looks at.
+
+    Attributes:
+      network: `paper` (Fig. 2), `compact` (ours), or the name of a class of
+        `keras.applications`.
+      size: S, side of the crop in pixels.
+      head: `linear` (2k outputs, as in the paper) or `integral` (expected place
+        under a softmax over a map per joint).
+      widths: channels of `compact` at each halving of the resolution.
+      dropout: share of units dropped in fully connected layers.
+      margin: stage 1: share by which the first box is grown.
+      square: stage 1: whether the first box becomes a square, which keeps the
+        proportions of the picture. The paper's does not.
+      sigma: later stages: side of the joint box in pose diameters.
+    """
+
+    network: str = "paper"
+    size: int = 220
+    head: str = "linear"
+    widths: tuple[int, ...] = ()
+    dropout: float = 0.0
+    margin: float = 0.0
+    square: bool = False
+    sigma: float = 2.0
+
+    def __post_init__(self):
+        if self.size < 32:
+            raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
+        if self.head not in networks.HEADS:
+            raise ValueError(f"head {self.head!r} is none of {networks.HEADS}")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma is {self.sigma}; it must be positive")
+        # JSON knows lists alone.
+        object.__setattr__(self, "widths", tuple(self.widths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A trained stage.
+
+    Attributes:
+      config: see `StageConfig`.
+      skeleton: the K joints.
+      model: [M, S, S, 3] pre-processed crops -> [M, K, 2] normalized.
+      mean: [K, 2] mean of this stage's displacements y^s - y over the training
+        data, in pose diameters (Sec. 3.2); zeros before they are measured.
+      covariance: [K, 2, 2] their covariance.
+      training: how it was trained; any JSON value.
+    """
+
+    config: StageConfig
+    skeleton: Skeleton
+    model: keras.Model
+    mean: np.ndarray
+    covariance: np.ndarray
+    training: dict
+
+
+def build_stage(
+    config: StageConfig,
+    skeleton: Skeleton,
+    mean_target: np.ndarray | None = None,
+    precision: str = "float32",
+    weights: str | None = None,
+) -> keras.Model:
+    """Builds the network of a stage with fresh weights.
+
+    Args:
+      config: see `StageConfig`.
+      skeleton: gives K.
+      mean_target: [K, 2] normalized, what the untrained network answers: the mean
+        pose. Zeros if left out.
+      precision: a Keras policy such as `mixed_bfloat16`. Weights are float32.
+      weights: of a `keras.applications` backbone: None, `imagenet`, or a file.
+
+    Returns:
+      [M, S, S, 3] float32 in [-1, 1) -> [M, K, 2] float32, normalized.
+
+    Raises:
+      ValueError: the config names a network that does not exist.
+    """
+    joints = len(skeleton.joints)
+    if mean_target is None:
+        mean_target = np.zeros([joints, 2], np.float32)
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
+    try:
+        return networks.build(config, joints, mean_target, weights)
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def save_stage(stage: Stage, directory: str) -> None:
+    """Writes `stage.json` and `weights.safetensors` beside, then renames into place."""
+    target = pathlib.Path(directory)
+    partial = target.parent / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    description = {
+        "format": 1,
+        "config": dataclasses.asdict(stage.config),
+        "skeleton": to_json(stage.skeleton),
+        "displacement": {
+            "unit": "pose diameters",
+            "mean": np.asarray(stage.mean).tolist(),
+            "covariance": np.asarray(stage.covariance).tolist(),
+        },
+        "training": stage.training,
+    }
+    arrays = {name: np.asarray(value) for name, value in _named_weights(stage.model)}
+    files.write_bytes(partial / "weights.safetensors", safetensors.numpy.save(arrays))
+    files.write_bytes(
+        partial / "stage.json", json.dumps(description, indent=2).encode() + b"\n"
+    )
+    replaced = target.parent / f".{target.name}.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        target.rename(replaced)
+    partial.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load_stage(directory: str) -> Stage:
+    """Rebuilds a stage from its directory; runs no code from it.
+
+    Raises:
+      ValueError: a file is missing, damaged, or of another network; names it.
+    """
+    path = pathlib.Path(directory)
+    if not path.exists() and (path.parent / f".{path.name}.replaced").exists():
+        # A kill fell between the two renames of `save_stage`.
+        (path.parent / f".{path.name}.replaced").rename(path)
+    try:
+        value = json.loads((path / "stage.json").read_text())
+        config = StageConfig(**value["config"])
+        skeleton = from_json(value["skeleton"])
+        displacement = value["displacement"]
+        mean = np.asarray(displacement["mean"], np.float32)
+        covariance = np.asarray(displacement["covariance"], np.float32)
+        training = value["training"]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is no stage directory: no stage.json") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'stage.json'} is damaged: {error}") from error
+    model = build_stage(config, skeleton)
+    _load_weights(model, path / "weights.safetensors")
+    return Stage(config, skeleton, model, mean, covariance, training)
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies all weights between two builds of one network."""
+    for (_, from_), (_, to) in zip(
+        _named_weights(source), _named_weights(target), strict=True
+    ):
+        to.assign(from_)
+
+
+def _load_weights(model, path):
+    try:
+        arrays = safetensors.numpy.load(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing") from error
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    variables = dict(_named_weights(model))
+    if set(arrays) != set(variables):
+        raise ValueError(f"{path} holds the weights of another network")
+    for name, variable in variables.items():
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise ValueError(
+                f"{path}: {name} is {arrays[name].shape}, not {tuple(variable.shape)}"
+            )
+        variable.assign(arrays[name])
+
+
+def _named_weights(model) -> Iterator[tuple[str, tf.Variable]]:
+    """(name, variable) by the layer's place: names of layers differ between Keras 2
+    and 3 and from one build to the next."""
+    layers = [layer for layer in model.layers if layer.weights]
+    for i, layer in enumerate(layers):
+        for variable in layer.weights:
+            short = variable.name.split("/")[-1].split(":")[0]
+            yield f"{i:03d}.{short}", variable

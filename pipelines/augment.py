@@ -1,0 +1,283 @@
+"""Crop, flip, displacement, scale, rotation and colour on a batch.
+
+Runs on the accelerator as the first lines of the compiled step, and as well inside
+`Dataset.map`. Nothing here draws random numbers: the host draws them from (seed, epoch,
+example) and sends them along, so that the same run yields the same crops wherever and
+in whatever batch it is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeppose_tf import geometry, sampling
+from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.stage import StageConfig
+
+# Uniform draws in [0, 1) that one crop consumes, by what they are for.
+DRAWS = (
+    "flip",
+    "shift_x",
+    "shift_y",
+    "scale",
+    "rotation",
+    "joint",
+    "brightness",
+    "contrast",
+    "red",
+    "green",
+    "blue",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How crops are varied; zeros and False switch each part off.
+
+    Attributes:
+      flip: mirror half of the crops, left and right joints exchanged.
+      translation: stage 1: the box moves by up to this share of its size.
+      displacement: later stages: factor on the standard deviation of the delta ~
+        N(mean, covariance) of Sec. 3.2; 1 is the paper, 0 shows joints as predicted
+        on average.
+      scale: the box grows or shrinks by up to this factor's logarithm.
+      rotation: degrees by which the crop is turned at most, either way.
+      brightness, contrast, colour: strength of the change of pixel values.
+    """
+
+    flip: bool = False
+    translation: float = 0.0
+    displacement: float = 1.0
+    scale: float = 0.0
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    colour: float = 0.0
+
+
+class View(NamedTuple):
+    """Where M crops look: turned, perhaps mirrored boxes.
+
+    Attributes:
+      boxes: [M, 4] pixels of the canvas, before the turn.
+      angles: [M] radians, by which the crop's content is turned.
+      flips: [M] bool.
+      indices: [M] int32, the canvas of each crop.
+    """
+
+    boxes: tf.Tensor
+    angles: tf.Tensor
+    flips: tf.Tensor
+    indices: tf.Tensor
+
+
+class Examples(NamedTuple):
+    """What a stage is trained on.
+
+    Attributes:
+      crops: [M, S, S, 3] float32, pre-processed.
+      target: [M, K, 2] normalized; zero where the weight is zero.
+      weight: [M, K]: 1 for the joints that count, else 0.
+    """
+
+    crops: tf.Tensor
+    target: tf.Tensor
+    weight: tf.Tensor
+
+
+def pose_examples(
+    canvases: tf.Tensor,
+    keypoints: tf.Tensor,
+    labeled: tf.Tensor,
+    boxes: tf.Tensor,
+    draws: tf.Tensor,
+    skeleton: Skeleton,
+    stage: StageConfig,
+    config: AugmentConfig,
+) -> Examples:
+    """Crops of whole people for stage 1, Eq. (3).
+
+    Args:
+      canvases: [B, C, C, 3] uint8.
+      keypoints: [B, K, 2], pixels of the canvas.
+      labeled: [B, K] bool.
+      boxes: [B, 4] first boxes, pixels of the canvas.
+      draws: [B, V, len(DRAWS)] uniform in [0, 1): V crops of each canvas.
+      skeleton: for the exchange of left and right.
+      stage: side, margin and proportions of the crop.
+      config: what is varied.
+
+    Returns:
+      `Examples` with M = B V, those of one canvas side by side.
+    """
+    draw, indices = _flat_draws(draws)
+    boxes = geometry.first_boxes(boxes, stage.margin, stage.square)
+    boxes = tf.gather(boxes, indices)  # [M, 4]
+    size = geometry.box_size(boxes)
+    shift = _spread(tf.stack([draw["shift_x"], draw["shift_y"]], -1))
+    centers = geometry.box_center(boxes) + config.translation * shift * size
+    view = _view(centers, size, draw, indices, config)
+    target, known = _targets(view, keypoints, labeled, skeleton)
+    return _examples(canvases, view, draw, target, known, stage, config)
+
+
+def joint_examples(
+    canvases: tf.Tensor,
+    keypoints: tf.Tensor,
+    labeled: tf.Tensor,
+    draws: tf.Tensor,
+    mean: tf.Tensor,
+    covariance: tf.Tensor,
+    skeleton: Skeleton,
+    stage: StageConfig,
+    config: AugmentConfig,
+) -> Examples:
+    """Crops around displaced joints for stages s >= 2: D_A^s of Sec. 3.2.
+
+    Each crop takes a joint i at uniform among the K, delta ~ N_i^(s-1), the box
+    b = (y_i + delta, sigma diam(y)) and the target N(y_i; b). A crop of a joint without
+    a label has weight zero. In a mirrored crop joint and displacement are those of the
+    mirror image.
+
+    Args:
+      canvases, keypoints, labeled, draws, skeleton, stage, config: as
+        `pose_examples`.
+      mean: [K, 2] of the previous stage's displacements, in pose diameters.
+      covariance: [K, 2, 2] of the same.
+
+    Returns:
+      `Examples` with M = B V, of which each has at most one joint that counts.
+    """
+    draw, indices = _flat_draws(draws)
+    joints = len(skeleton.joints)
+    # joint: as the crop shows it; source: its place in the labels.
+    joint = tf.cast(draw["joint"] * joints, tf.int32)
+    flips = _flips(draw, config)
+    source = tf.where(flips, tf.gather(skeleton.mirror, joint), joint)
+    diameters = geometry.pose_diameter(keypoints, labeled, skeleton)  # [B]
+    known = tf.gather(labeled & (diameters > 0)[:, None], indices)  # [M, K]
+    known = tf.gather(known, source, batch_dims=1)  # [M]
+    keypoint = tf.gather(tf.gather(keypoints, indices), source, batch_dims=1)
+    diameter = tf.where(known, tf.gather(diameters, indices), 1.0)[:, None]  # [M, 1]
+    centers = tf.where(known[:, None], keypoint, 0.0)
+    normal = tf.stack([draw["shift_x"], draw["shift_y"]], -1)
+    covariance = config.displacement**2 * tf.gather(covariance, joint)
+    delta = _normal(normal, tf.gather(mean, joint), covariance)
+    delta *= tf.where(flips[:, None], [[-1.0, 1.0]], [[1.0, 1.0]])
+    centers += delta * diameter
+    size = stage.sigma * diameter * tf.ones([1, 2])
+    view = _view(centers, size, draw, indices, config)
+    target, labels = _targets(view, keypoints, labeled, skeleton)
+    weight = tf.one_hot(joint, joints, on_value=True, off_value=False)
+    weight &= labels & known[:, None]
+    return _examples(canvases, view, draw, target, weight, stage, config)
+
+
+def view_maps(view: View, side: int) -> tf.Tensor:
+    """[M, 2, 3]: from pixels of the crop to pixels of the canvas, for `sampling.warp`.
+
+    The inverse of `view_normalize`, at a crop of `side` pixels.
+    """
+    size = geometry.box_size(view.boxes) / side  # [M, 2]
+    mirror = tf.where(view.flips, -1.0, 1.0)
+    cos, sin = tf.cos(view.angles), tf.sin(view.angles)
+    x = size[:, 0] * mirror
+    linear = tf.stack(
+        [
+            tf.stack([cos * x, sin * size[:, 1]], -1),
+            tf.stack([-sin * x, cos * size[:, 1]], -1),
+        ],
+        axis=1,
+    )  # [M, 2, 2]
+    middle = tf.reduce_sum(linear, axis=-1) * (side / 2)
+    start = geometry.box_center(view.boxes) - middle
+    return tf.concat([linear, start[..., None]], axis=-1)
+
+
+def view_normalize(view: View, points: tf.Tensor) -> tf.Tensor:
+    """N(y; b) for turned and mirrored boxes: [M, K, 2] canvas pixels -> normalized."""
+    offset = points - geometry.box_center(view.boxes)[:, None]
+    cos, sin = tf.cos(view.angles)[:, None], tf.sin(view.angles)[:, None]
+    x = cos * offset[..., 0] - sin * offset[..., 1]
+    y = sin * offset[..., 0] + cos * offset[..., 1]
+    turned = tf.stack([tf.where(view.flips[:, None], -x, x), y], axis=-1)
+    return turned / geometry.box_size(view.boxes)[:, None]
+
+
+def _view(centers, size, draw, indices, config):
+    """Applies scale, rotation and flip to boxes of size [M, 2] about centres [M, 2]."""
+    scale = tf.exp(config.scale * _spread(draw["scale"]))[:, None]
+    angles = math.radians(config.rotation) * _spread(draw["rotation"])
+    boxes = geometry.box_from_center(centers, size * scale)
+    return View(boxes, angles, _flips(draw, config), indices)
+
+
+def _targets(view, keypoints, labeled, skeleton):
+    """Normalized joints [M, K, 2] as the crops show them, and their labels [M, K]."""
+    labeled = tf.gather(labeled, view.indices)
+    keypoints = tf.where(
+        labeled[..., None], tf.gather(keypoints, view.indices), 0.0
+    )  # [M, K, 2]
+    target = view_normalize(view, keypoints)
+    flips = view.flips[:, None]
+    mirrored = geometry.mirror_joints(target, skeleton)
+    target = tf.where(flips[..., None], mirrored, target)
+    labeled = tf.where(flips, geometry.mirror_joints(labeled, skeleton), labeled)
+    return target, labeled
+
+
+def _examples(canvases, view, draw, target, counts, stage, config):
+    source = sampling.pyramid(canvases, levels=_levels(canvases, stage.size))
+    crops = sampling.warp(source, view_maps(view, stage.size), view.indices, stage.size)
+    target = tf.where(counts[..., None], target, 0.0)
+    return Examples(_colour(crops, draw, config), target, tf.cast(counts, tf.float32))
+
+
+def _levels(canvases, side):
+    """Halvings after which no crop of a canvas shrinks any more, and one spare."""
+    return max(1, math.ceil(math.log2(canvases.shape[1] / side)) + 2)
+
+
+def _colour(crops, draw, config):
+    """Changes brightness, contrast and the balance of colours of [M, S, S, 3]."""
+    if not (config.brightness or config.contrast or config.colour):
+        return crops
+    colours = _spread(tf.stack([draw["red"], draw["green"], draw["blue"]], -1))
+    shift = config.brightness * _spread(draw["brightness"])[:, None]
+    shift += config.colour * colours  # [M, 3]
+    gain = tf.exp(config.contrast * _spread(draw["contrast"]))
+    changed = crops * gain[:, None, None, None] + shift[:, None, None]
+    return tf.clip_by_value(changed, -1.0, 1.0)
+
+
+def _flat_draws(draws):
+    """[B, V, D] -> a dictionary of [M] by name, and the canvas [M] of each crop."""
+    views = draws.shape[1]
+    flat = tf.reshape(draws, [-1, len(DRAWS)])
+    indices = tf.repeat(tf.range(tf.shape(draws)[0]), views)
+    return dict(zip(DRAWS, tf.unstack(flat, axis=-1), strict=True)), indices
+
+
+def _flips(draw, config):
+    return draw["flip"] < (0.5 if config.flip else 0.0)
+
+
+def _spread(uniform):
+    """[0, 1) -> [-1, 1)."""
+    return 2.0 * uniform - 1.0
+
+
+def _normal(uniform, mean, covariance):
+    """Two uniform draws [M, 2] -> N(mean [M, 2], covariance [M, 2, 2])."""
+    # Never quite 0 or 1, where the inverse of the normal distribution is infinite.
+    standard = tf.math.ndtri(tf.clip_by_value(uniform, 1e-6, 1 - 1e-6))
+    # The Cholesky factor of a 2 x 2 matrix; a stage that errs nowhere has zeros.
+    a = tf.sqrt(tf.maximum(covariance[:, 0, 0], 1e-12))
+    b = covariance[:, 0, 1] / a
+    c = tf.sqrt(tf.maximum(covariance[:, 1, 1] - b**2, 0.0))
+    x, y = standard[:, 0], standard[:, 1]
+    return mean + tf.stack([a * x, b * x + c * y], axis=-1)

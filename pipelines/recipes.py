@@ -1,0 +1,96 @@
+"""Named presets: everything that turns a data set into a stage.
+
+`paper` follows the paper to the letter. `compact` is ours: small, batch-normalised,
+for two cores and for phones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deeppose_tf.pipelines.augment import AugmentConfig
+from deeppose_tf.pipelines.inputs import InputConfig
+from deeppose_tf.pipelines.training import TrainConfig
+from deeppose_tf.stage import StageConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The configuration of one stage."""
+
+    stage: StageConfig
+    inputs: InputConfig
+    augment: AugmentConfig
+    train: TrainConfig
+
+
+# Sec. 3.1: Adagrad, learning rate 5e-4, batches of 128, dropout 0.6, translated crops
+# and flips. Sec. 4.1: sigma is 2 for LSP, and there are 40 displaced crops per joint
+# and flip: 16 of them are made each time an image is decoded.
+_PAPER_TRAIN = TrainConfig(steps=100_000)
+_PAPER = (
+    Recipe(
+        StageConfig("paper", 220, "linear", dropout=0.6),
+        InputConfig(canvas=384, context=0.25, batch=128),
+        AugmentConfig(flip=True, translation=0.1),
+        _PAPER_TRAIN,
+    ),
+    Recipe(
+        StageConfig("paper", 220, "linear", dropout=0.6, sigma=2.0),
+        InputConfig(canvas=384, context=0.25, batch=128, views=16),
+        AugmentConfig(flip=True),
+        _PAPER_TRAIN,
+    ),
+)
+
+_COMPACT_AUGMENT = AugmentConfig(
+    flip=True,
+    translation=0.08,
+    scale=0.25,
+    rotation=30.0,
+    brightness=0.2,
+    contrast=0.2,
+    colour=0.1,
+)
+_COMPACT_TRAIN = TrainConfig(
+    steps=10_000,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    schedule="cosine",
+    warmup=0.05,
+    weight_decay=0.05,
+    loss="l1",
+    clip=1.0,
+    ema=0.999,
+    precision="mixed_bfloat16",
+)
+_COMPACT = (
+    Recipe(
+        StageConfig(
+            "compact", 128, "integral", (32, 48, 96, 192), margin=0.1, square=True
+        ),
+        InputConfig(canvas=208, context=0.25, batch=64),
+        _COMPACT_AUGMENT,
+        _COMPACT_TRAIN,
+    ),
+    Recipe(
+        StageConfig("compact", 64, "integral", (24, 48, 96, 128), sigma=1.4),
+        InputConfig(canvas=384, context=0.25, batch=128, views=16),
+        dataclasses.replace(_COMPACT_AUGMENT, scale=0.15, rotation=15.0),
+        _COMPACT_TRAIN,
+    ),
+)
+
+RECIPES = {"paper": _PAPER, "compact": _COMPACT}
+
+
+def recipe_for(name: str, stage: int) -> Recipe:
+    """The preset of a stage, from 1; later stages than a preset lists are its last.
+
+    Raises:
+      ValueError: the name is unknown.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
+    stages = RECIPES[name]
+    return stages[min(stage, len(stages)) - 1]
