@@ -1,8 +1,8 @@
 """First boxes for images without labels: the whole image, a face, HOG, or a file.
 
 The detectors are the ones that come with OpenCV; nothing is downloaded. Boxes are
-[x0, y0, x1, y1] in pixels, [N, 4] for N people, and N = 0 says that nobody was found.
-What to do then is the caller's choice; `WHOLE_IMAGE` is the usual one.
+[x0, y0, x1, y1] in pixels, [N, 4] for N people. Where nobody is found the caller takes
+`WHOLE_IMAGE`, and says so.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -26,6 +27,42 @@ UPPER_BODY = (2.3, 0.7, 4.4)
 # Detectors look at images no larger than this: people fill a good part of a photo.
 _LARGEST = 1024
 _HOG_WINDOW = (128, 64)  # height and width; a smaller image crashes OpenCV
+
+# An image [H, W, 3] uint8 RGB and its name -> [N, 4] first boxes, pixels; N = 0 where
+# nobody is, None where nobody was found and the whole image has to do.
+Finder = Callable[[np.ndarray, str], np.ndarray | None]
+
+
+def make_finder(
+    how: str,
+    skeleton: Skeleton,
+    enlargement: tuple[float, float, float] | None = None,
+) -> Finder:
+    """A function that finds the first boxes of any image.
+
+    Args:
+      how: `full`, `face`, `hog`, or a JSON file, see `read_boxes`, in which an image
+        is looked up by its name or the last part of it.
+      skeleton: chooses the default enlargement of faces.
+      enlargement: of faces, see `enlarge`.
+
+    Returns:
+      See `Finder`.
+
+    Raises:
+      ValueError: there is no such file, or it is not one of boxes.
+    """
+    if how == "full":
+        return lambda image, name: WHOLE_IMAGE
+    if how == "face":
+        enlargement = enlargement or default_enlargement(skeleton)
+        return lambda image, name: _or_none(face_boxes(image, enlargement))
+    if how == "hog":
+        return lambda image, name: _or_none(hog_boxes(image))
+    if not pathlib.Path(how).is_file():
+        raise ValueError(f"boxes {how!r}: not full, face or hog, and no such file")
+    given = read_boxes(how)
+    return lambda image, name: given.get(name, given.get(pathlib.Path(name).name))
 
 
 def face_boxes(
@@ -163,6 +200,10 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
             f"{type(content).__name__}"
         )
     return {name: _checked(path, name, boxes) for name, boxes in content.items()}
+
+
+def _or_none(boxes):
+    return boxes if len(boxes) else None
 
 
 def _checked(path, name, boxes):

@@ -1,0 +1,308 @@
+"""`deeppose-predict` end to end: with a cascade that answers what is known, and a real
+one of two tiny untrained stages."""
+
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+import toy_run
+from PIL import Image
+
+from deeppose_tf import detect, draw, skeleton
+from deeppose_tf.pipelines import media, predict
+
+LSP = skeleton.LSP
+SETTINGS = {"model": "run"}
+
+
+class FakeCascade:
+    """Answers joint k of a person at the middle of the box plus (k, 2 k) pixels."""
+
+    skeleton = LSP
+    count = 2
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, image, boxes):
+        self.seen.append((image, boxes))
+        height, width = image.shape[:2]
+        whole = ~boxes.any(axis=1, keepdims=True)
+        boxes = np.where(whole, [0, 0, width, height], boxes)
+        steps = np.arange(14)[:, None] * [1, 2]  # [K, 2]
+        last = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2 + steps  # [N, K, 2]
+        return {
+            "keypoints": last.astype(np.float32),
+            "keypoints_by_stage": np.stack([last - 1, last], axis=1),
+            "scores": np.full(last.shape[:2], 0.25, np.float32),
+            "valid": boxes[:, 0] > -1000,
+        }
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two photos (90 x 60) and things that are none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, value in (("a.jpg", 60), ("b.PNG", 120)):
+        cv2.imwrite(str(folder / name), np.full((60, 90, 3), value, np.uint8))
+    (folder / "notes.txt").write_text("not a photo")
+    (folder / "below").mkdir()
+    return folder
+
+
+def write_video(path, frames, size=(60, 90), rate=12.5):
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size[::-1]
+    )
+    for i in range(frames):
+        writer.write(np.full((*size, 3), 40 * i, np.uint8))
+    writer.release()
+
+
+def run(source, output, boxes="full", cascade=None, settings=SETTINGS, **options):
+    cascade = cascade or FakeCascade()
+    finder = detect.make_finder(str(boxes), LSP)
+    found = media.find_files(str(source))
+    return predict.predict_files(
+        cascade, found, str(output), finder, settings, **options
+    )
+
+
+def saved(output):
+    return json.loads((output / "predictions.json").read_text())
+
+
+def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
+    content = run(photos, tmp_path / "out")
+    output = tmp_path / "out"
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("a.jpg.pose.png", "b.PNG.pose.png", "predictions.json")
+    ]
+    assert saved(output) == content | {"finished": True}
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.PNG"]
+    assert content["images"][0]["width"] == 90 and content["images"][0]["height"] == 60
+    person = content["annotations"][0]
+    assert person["image_id"] == content["images"][0]["id"]
+    assert person["box"] == [0, 0, 90, 60] and person["valid"]
+    # Joint k is at (45 + k, 30 + 2 k), in the project's coordinates, unshifted.
+    keypoints = np.reshape(person["keypoints"], (14, 3))
+    np.testing.assert_allclose(keypoints[:, 0], 45 + np.arange(14))
+    np.testing.assert_allclose(keypoints[:, 1], 30 + 2 * np.arange(14))
+    np.testing.assert_allclose(keypoints[:, 2], 0.25)
+    assert len(person["stages"]) == 2
+    np.testing.assert_allclose(
+        np.reshape(person["stages"][0], (14, 2)), keypoints[:, :2] - 1
+    )
+    assert "(0.5, 0.5) the centre of its first pixel" in content["coordinates"]
+    assert content["categories"][0]["keypoints"] == list(LSP.joints)
+    overlay = cv2.imread(str(output / "a.jpg.pose.png"))[..., ::-1]
+    assert overlay.shape == (60, 90, 3)
+    neck = (30 + 2 * 12, 45 + 12)
+    assert np.abs(overlay[neck].astype(int) - draw.COLORS["middle"]).max() < 40
+    assert np.abs(overlay[5, 5].astype(int) - 60).max() < 3
+
+
+def test_several_people_of_a_file_of_boxes(photos, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    people = [[0, 0, 20, 40], [40.5, 10, 80, 50], [-2000, 0, 10, 10]]
+    boxes.write_text(json.dumps({"a.jpg": people, "b.PNG": []}))
+    cascade = FakeCascade()
+    content = run(photos, tmp_path / "out", boxes, cascade)
+    assert len(cascade.seen) == 1  # nobody is on the second image
+    np.testing.assert_allclose(cascade.seen[0][1], people)
+    assert [person["image_id"] for person in content["annotations"]] == [1, 1, 1]
+    assert [person["valid"] for person in content["annotations"]] == [True, True, False]
+    assert content["annotations"][1]["keypoints"][:2] == [60.25, 30]
+    assert [image["found"] for image in content["images"]] == [True, True]
+    overlay = cv2.imread(str(tmp_path / "out" / "a.jpg.pose.png"))[..., ::-1]
+    assert overlay[45, 40, 2] < 60 < 150 < overlay[45, 40, 0]  # the yellow box's edge
+
+
+@pytest.mark.parametrize("boxes", ["face", "hog", "file"])
+def test_the_whole_image_stands_in_where_nobody_is_found(
+    photos, tmp_path, boxes, capsys
+):
+    if boxes == "file":
+        boxes = tmp_path / "boxes.json"
+        boxes.write_text('{"other.jpg": [[0, 0, 5, 5]]}')
+    content = run(photos, tmp_path / "out", boxes)
+    assert [image["found"] for image in content["images"]] == [False, False]
+    assert [p["box"] for p in content["annotations"]] == [[0, 0, 90, 60]] * 2
+    predict._report(content, "face")
+    assert "2 images with nobody found by --boxes=face" in capsys.readouterr().out
+
+
+def test_exif_turns_the_image(tmp_path):
+    image = Image.fromarray(np.full((60, 90, 3), 99, np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    cascade = FakeCascade()
+    content = run(tmp_path / "turned.jpg", tmp_path / "out", cascade=cascade)
+    assert cascade.seen[0][0].shape == (90, 60, 3)
+    assert content["images"][0]["width"] == 60
+    assert cv2.imread(str(tmp_path / "out" / "turned.jpg.pose.png")).shape[:2] == (
+        90,
+        60,
+    )
+
+
+def test_what_cannot_be_read_is_reported_and_passed_over(photos, tmp_path, capsys):
+    (photos / "0.jpg").write_bytes(b"")
+    (photos / "1.jpg").write_bytes((photos / "a.jpg").read_bytes()[:400])
+    (photos / "2.mp4").write_bytes(b"no video")
+    content = run(photos, tmp_path / "out")
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.PNG"]
+    reasons = {file["file_name"]: file["reason"] for file in content["unreadable"]}
+    assert list(reasons) == ["0.jpg", "1.jpg", "2.mp4"]
+    assert "empty" in reasons["0.jpg"] and str(photos / "0.jpg") in reasons["0.jpg"]
+    assert "not a video" in reasons["2.mp4"]
+    assert predict._report(content, "full") == 3
+    assert "passed over: " in capsys.readouterr().out
+    assert not (tmp_path / "out" / "2.mp4.pose.mp4").exists()
+
+
+def test_a_video_gives_poses_by_frame_and_a_video(tmp_path):
+    write_video(tmp_path / "clip.mp4", frames=5)
+    content = run(tmp_path / "clip.mp4", tmp_path / "out")
+    assert [image["frame"] for image in content["images"]] == [0, 1, 2, 3, 4]
+    assert content["images"][2]["seconds"] == 2 / 12.5
+    assert len(content["annotations"]) == 5
+    output = tmp_path / "out"
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("clip.mp4.pose.mp4", "predictions.json")
+    ]
+    with media.open_video(str(output / "clip.mp4.pose.mp4")) as video:
+        assert video.rate == 12.5
+        frames = list(video.frames)
+    assert len(frames) == 5 and frames[0].shape == (60, 90, 3)
+    # The third frame is grey 80, and somewhere the pose is drawn into it.
+    assert np.abs(frames[2][5, 5].astype(int) - 80).max() < 12
+    assert np.abs(frames[2].astype(int) - 80).max() > 60
+
+
+def test_a_video_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "out.mp4"
+    with pytest.raises(RuntimeError, match="in the middle"):
+        with media.video_writer(target, 10) as write:
+            write(np.zeros((40, 40, 3), np.uint8))
+            raise RuntimeError("in the middle")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="cannot write a frame of 41 x 40"):
+        with media.video_writer(target, 10) as write:
+            write(np.zeros((40, 40, 3), np.uint8))
+            write(np.zeros((40, 41, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_video_leaves_no_people_behind(photos, tmp_path, monkeypatch):
+    write_video(photos / "clip.mp4", frames=3)
+    frames = media._frames
+
+    def breaking(path, capture):
+        yield next(frames(path, capture))
+        raise ValueError("broken in the middle")
+
+    monkeypatch.setattr(media, "_frames", breaking)
+    content = run(photos, tmp_path / "out")
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.PNG"]
+    assert len(content["annotations"]) == 2
+    assert content["unreadable"][0]["reason"] == "broken in the middle"
+
+
+def test_nothing_of_others_is_overwritten_in_silence(photos, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "a.jpg.pose.png").write_text("mine")
+    with pytest.raises(ValueError, match=r"a.jpg.pose.png: .*--overwrite"):
+        run(photos, output)
+    assert [path.name for path in output.iterdir()] == ["a.jpg.pose.png"]
+    assert (output / "a.jpg.pose.png").read_text() == "mine"
+    run(photos, output, overwrite=True)
+    assert (output / "a.jpg.pose.png").stat().st_size > 100
+    # The same command again replaces what it wrote; another one does not.
+    run(photos, output)
+    before = (output / "predictions.json").read_bytes()
+    with pytest.raises(ValueError, match="predictions.json and 2 more: there already"):
+        run(photos, output, settings={"model": "another"})
+    assert (output / "predictions.json").read_bytes() == before
+
+
+def test_a_killed_run_can_be_repeated(photos, tmp_path):
+    class Killed(FakeCascade):
+        def predict(self, image, boxes):
+            if self.seen:
+                raise KeyboardInterrupt
+            return super().predict(image, boxes)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "out", cascade=Killed())
+    assert saved(tmp_path / "out")["finished"] is False
+    content = run(photos, tmp_path / "out")
+    assert len(content["annotations"]) == 2 and saved(tmp_path / "out")["finished"]
+
+
+def test_inputs_are_found(photos, tmp_path):
+    def names(source):
+        return [file.name for file in media.find_files(str(source))]
+
+    assert names(photos) == ["a.jpg", "b.PNG"]
+    assert names(photos / "a.jpg") == ["a.jpg"]
+    assert names(photos / "*.jpg") == ["a.jpg"]
+    cv2.imwrite(str(photos / "below" / "a.jpg"), np.zeros((9, 9, 3), np.uint8))
+    cv2.imwrite(str(photos / "a.jpg.pose.png"), np.zeros((9, 9, 3), np.uint8))
+    assert names(photos) == ["a.jpg", "b.PNG"]  # our own drawings are no input
+    assert names(photos / "**" / "*.jpg") == ["a.jpg", "below/a.jpg"]
+    overlays = [file.overlay for file in media.find_files(str(photos / "**/*.jpg"))]
+    assert overlays == ["a.jpg.pose.png", "below/a.jpg.pose.png"]
+    run(photos / "**" / "*.jpg", tmp_path / "out")
+    assert (tmp_path / "out" / "below" / "a.jpg.pose.png").exists()
+    cv2.imwrite(str(photos / "odd[1].jpg"), np.zeros((9, 9, 3), np.uint8))
+    assert names(photos / "odd[1].jpg") == ["odd[1].jpg"]
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "nothing.jpg", photos / "*.gif"):
+        with pytest.raises(ValueError, match="no image or video there"):
+            media.find_files(str(source))
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory):
+    """A run directory of two small untrained stages."""
+    folder = tmp_path_factory.mktemp("run")
+    toy_run.save_run(folder, LSP)
+    return folder
+
+
+def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text('{"a.jpg": [[10, 10, 50, 50], [5, 5, 5.00001, 900]], "b.PNG": []}')
+    common = [f"--model={tiny_run}", f"--output={output}"]
+    toy_run.call(predict, *common, f"--input={photos}", f"--boxes={boxes}")
+    content = saved(output)
+    assert len(content["annotations"]) == 2
+    keypoints = np.array(content["annotations"][0]["keypoints"])
+    assert np.isfinite(keypoints).all() and len(keypoints) == 3 * 14
+    assert len(content["annotations"][0]["stages"]) == 2
+    assert "2 people on 2 images" in capsys.readouterr().out
+    (photos / "a.jpg").write_bytes(b"broken")
+    with pytest.raises(SystemExit) as stopped:
+        toy_run.call(predict, *common, f"--input={photos}", f"--boxes={boxes}")
+    assert stopped.value.code == 1
+    assert "passed over" in capsys.readouterr().out
+    assert len(saved(output)["annotations"]) == 0
+
+
+def test_the_script_names_what_is_wrong_with_its_flags(tiny_run, photos, tmp_path):
+    common = [f"--input={photos}", f"--output={tmp_path / 'out'}"]
+    with pytest.raises(ValueError, match="no cascade.json"):
+        toy_run.call(predict, *common, f"--model={photos}")
+    with pytest.raises(ValueError, match="'fcae': not full, face or hog"):
+        toy_run.call(predict, *common, f"--model={tiny_run}", "--boxes=fcae")
+    with pytest.raises(ValueError, match="--enlargement=1,2: expected three"):
+        face = ["--boxes=face", "--enlargement=1,2"]
+        toy_run.call(predict, *common, f"--model={tiny_run}", *face)
+    assert not pathlib.Path(tmp_path / "out").exists()
