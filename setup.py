@@ -49,6 +49,7 @@ setup(
         "absl-py>=2.0",
         "scipy>=1.11",
         "safetensors>=0.4",
+        "pillow>=10",
         "matplotlib>=3.8",
     ],
     extras_require={

@@ -26,7 +26,8 @@ class Annotations:
       boxes: [N, 4] float32 first boxes (x0, y0, x1, y1), pixels. All zeros means
         the whole image.
       ids: [N] unique names of the people.
-      skipped: (what, reason) for everything that was left out.
+      skipped: (what, reason) for everything that was rightly left out.
+      damaged: (what, reason) for everything left out because it is broken.
     """
 
     skeleton: Skeleton
@@ -36,6 +37,7 @@ class Annotations:
     boxes: np.ndarray
     ids: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+    damaged: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
         n, k = len(self.images), len(self.skeleton.joints)

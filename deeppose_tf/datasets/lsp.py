@@ -18,7 +18,7 @@ TRAIN_IMAGES = 1000
 
 # Left and right are the person's own in the official file. The other convention, left
 # and right as seen in the image, is a later relabeling that comes as its own file.
-FILES = {"person": "joints.mat", "observer": "joints-OC.mat"}
+OBSERVER_FILES = ("joints-OC.mat", "lsp-joints-OC.mat", "LSP-joints-OC.mat")
 
 
 def read(root: str, split: str, convention: str = "person") -> Annotations:
@@ -31,41 +31,65 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
       root: the folder that holds `joints.mat` and `images`.
       split: `train` (images 1-1000) or `test` (those from 1001 on that are there).
       convention: `person`: left is the person's own left, as in `joints.mat`;
-        `observer`: left is left in the image, from `joints-OC.mat` beside it.
+        `observer`: left is left in the image, from `joints-OC.mat` (also found under
+        its other name, `lsp-joints-OC.mat`) beside it, in pixels of these images.
 
     Raises:
       ValueError: a file is missing, damaged or of a wrong shape; names it.
     """
-    path = pathlib.Path(root) / FILES[convention]
-    if convention == "observer" and not path.is_file():
-        raise ValueError(
-            f"{path}: no such file. The observer-centric joints are not part of the "
-            f"LSP download: put the file of that relabeling (variable 'joints', 3 x 14 "
-            f"x N or 2 x 14 x N) there as {path.name}, or use the person-centric ones"
-        )
+    path = _file(pathlib.Path(root), convention)
     joints = matlab.load(path, "joints")
     if joints.ndim != 3 or joints.shape[0] not in (2, 3) or joints.shape[1] != 14:
-        hint = ". This is the shape of LSPET" if joints.shape[:2] == (14, 3) else ""
+        hint = (
+            ": that is LSPET, read it as lspet" if joints.shape[:2] == (14, 3) else ""
+        )
         raise ValueError(
             f"{path}: 'joints' has shape {joints.shape}, expected (3, 14, N){hint}"
         )
     keypoints = joints[:2].transpose(2, 1, 0) - 0.5  # [N, 14, 2]
-    return build(root, "lsp/im{:04d}", keypoints, np.isfinite(keypoints).all(2)).take(
-        _indices(split, len(keypoints))
-    )
+    labeled = np.isfinite(keypoints).all(axis=2)
+    people = build(pathlib.Path(root), "lsp/im{:04d}", keypoints, labeled)
+    return people.take(_indices(split, len(people)))
 
 
-def build(root, pattern, keypoints, labeled) -> Annotations:
-    """Annotations of the image folder of LSP or LSPET; the number is index + 1."""
+def build(
+    root: pathlib.Path, pattern: str, keypoints: np.ndarray, labeled: np.ndarray
+) -> Annotations:
+    """Annotations of the image folder of LSP or LSPET, numbered from one.
+
+    Args:
+      pattern: of the ids; the image is named as their last part.
+
+    Raises:
+      ValueError: there is no such folder.
+    """
+    folder = root / "images"
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; the images belong there")
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))
-    folder = pathlib.Path(root) / "images"
+    names = [name.split("/")[1] + ".jpg" for name in ids]
     return Annotations(
         skeleton=skeleton.LSP,
-        images=tuple(str(folder / (name.split("/")[1] + ".jpg")) for name in ids),
+        images=tuple(str(folder / name) for name in names),
         keypoints=keypoints.astype(np.float32),
         labeled=labeled,
         boxes=np.zeros((len(ids), 4), np.float32),
         ids=ids,
+    )
+
+
+def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
+    if convention == "person":
+        return root / "joints.mat"
+    if convention != "observer":
+        raise ValueError(f"convention {convention!r}: expected person or observer")
+    for name in OBSERVER_FILES:
+        if (root / name).is_file():
+            return root / name
+    raise ValueError(
+        f"{root / OBSERVER_FILES[0]}: no such file. The observer-centric joints are a "
+        "relabeling that is not in the LSP download: put it there under this name "
+        "('joints', 3 x 14 x N, in pixels of these images), or take the person-centric"
     )
 
 

@@ -29,7 +29,7 @@ def read(root: str, split: str) -> Annotations:
     path = pathlib.Path(root) / "joints.mat"
     joints = matlab.load(path, "joints")
     if joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        hint = ". This is the shape of LSP" if joints.shape[:2] == (3, 14) else ""
+        hint = ": that is LSP, read it as lsp" if joints.shape[:2] == (3, 14) else ""
         raise ValueError(
             f"{path}: 'joints' has shape {joints.shape}, expected (14, 3, N){hint}"
         )
@@ -37,5 +37,5 @@ def read(root: str, split: str) -> Annotations:
     labeled = joints[:, :, 2] == 1
     keypoints = np.where(labeled[:, :, None], joints[:, :, :2] - 0.5, 0.0)
     labeled = labeled & np.isfinite(keypoints).all(2)
-    everything = lsp.build(root, "lspet/im{:05d}", keypoints, labeled)
-    return everything if split == "train" else everything.take([])
+    people = lsp.build(pathlib.Path(root), "lspet/im{:05d}", keypoints, labeled)
+    return people if split == "train" else people.take([])

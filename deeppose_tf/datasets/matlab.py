@@ -16,10 +16,7 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
         numbers; names the file and what to do.
     """
     if not path.is_file():
-        raise ValueError(
-            f"{path}: no such file. Give the folder of the official release, the one "
-            f"that holds {path.name}"
-        )
+        raise ValueError(f"{path}: no such file. {_advice(path)}")
     try:
         content = scipy.io.loadmat(path)
     except NotImplementedError as error:
@@ -41,3 +38,13 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{path}: {name!r} holds {array.dtype}, expected numbers")
     return array.astype(np.float64)
+
+
+def _advice(path: pathlib.Path) -> str:
+    """What to do about a missing file; people often name a folder too high."""
+    if path.parent.is_file():
+        return f"{path.parent} is a file: give the folder that holds {path.name}"
+    nested = sorted(path.parent.glob(f"*/{path.name}"))
+    if nested:
+        return f"There is one in {nested[0].parent}: give that folder"
+    return f"Give the folder of the official release, with {path.name} and images"
