@@ -1,136 +1,119 @@
-"""deeppose-prepare: one or several data sets -> one directory of checked records."""
+"""deeppose-prepare: data sets of labeled people -> one folder of checked records.
+
+    deeppose-prepare --dataset=lsp,lspet --source=LSP,LSPET --output=DATA
+
+Looks at every image and label first; whatever is wrong is listed at the end, and then
+nothing is written. A run that was stopped goes on with the same command.
+"""
 
 from __future__ import annotations
 
-import pathlib
+import dataclasses
 
-import numpy as np
-from absl import app, flags, logging
-from tensorflow import keras
+from absl import flags
 
-from deeppose_tf.datasets import Annotations, lsp, lspet
-from deeppose_tf.pipelines import record_writer, records
-
-DATASETS = ("lsp", "lspet")
+from deeppose_tf.datasets import images
+from deeppose_tf.pipelines import command, records
+from deeppose_tf.pipelines.assemble import Options, prepare
 
 
 def define_flags() -> None:
     flags.DEFINE_list(
         "dataset",
         None,
-        "What to read: lsp or lspet. Several, joined by commas, become one data set.",
+        "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), coco (any COCO "
+        "keypoint JSON, one's own joints too), generated (drawn figures). Several, "
+        "joined by commas, become one data set if they have the same joints.",
     )
     flags.DEFINE_list(
         "source",
         None,
-        "The folder of each --dataset, in the same order, joined by commas.",
+        "Where each --dataset is, in the same order, joined by commas. lsp and lspet: "
+        "the official folder, with joints.mat and images. coco: a folder with "
+        "train.json, if there are any validation.json and test.json, and images; or "
+        "the official layout (annotations/person_keypoints_train2017.json, train2017); "
+        "or one JSON file. generated: a folder to draw the pictures into.",
     )
-    flags.DEFINE_string("output", None, "The folder to make.")
+    flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
     flags.DEFINE_integer(
         "validation",
         50,
-        "How many images of the first data set's training part are held out for "
-        "validation (Sec. 4.1: 50).",
+        "How many images to hold out of the first data set's training part for "
+        "validation (Sec. 4.1), where it has no validation part.",
         lower_bound=0,
     )
-    flags.DEFINE_integer("seed", 0, "Chooses the held-out images and the order.")
+    flags.DEFINE_integer(
+        "test",
+        None,
+        "The same for testing, where no data set has a test part. By default a tenth.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Chooses the held-out images and the order of the training records."
+    )
+    flags.DEFINE_enum(
+        "convention",
+        "person",
+        ["person", "observer"],
+        "Of lsp: whose left is left, the person's own, or as seen in the image. The "
+        "latter needs the file joints-OC.mat, which is not in the LSP download.",
+    )
+    flags.DEFINE_string(
+        "skeleton",
+        "",
+        "Of coco: a skeleton JSON file, or coco, lsp, mpii, flic. By default joints, "
+        "pairs and limbs come from the annotation file's category; pairs are joints "
+        "whose names differ in left and right alone.",
+    )
+    flags.DEFINE_bool(
+        "skip_bad",
+        False,
+        "Leaves out what is wrong and lists it in dataset.json, instead of stopping.",
+    )
+    flags.DEFINE_bool(
+        "convert",
+        False,
+        "Stores images that are sound but grayscale, CMYK, palette, 16-bit, turned by "
+        "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG, instead of calling "
+        "them wrong. Labels must belong to the upright image.",
+    )
+    flags.DEFINE_integer(
+        "max_pixels",
+        images.MAX_PIXELS,
+        "Images of more pixels are wrong; looked up before anything is decoded.",
+        lower_bound=1,
+        upper_bound=images.MAX_DECODED,
+    )
     flags.mark_flags_as_required(["dataset", "source", "output"])
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; flags start with --")
-    values = flags.FLAGS
-    try:
-        index = prepare(
-            values.dataset,
-            values.source,
-            values.output,
-            validation=values.validation,
-            seed=values.seed,
-        )
-    except ValueError as error:
-        logging.error("%s", error)
-        raise SystemExit(1) from error
-    print(f"{values.output}: {index.counts}")
+    del argv
+    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Options)}
+    for name in ("dataset", "source"):
+        values[name] = tuple(values[name])
+    index = prepare(Options(**values))
+    print(describe(index))
 
 
-def prepare(
-    datasets: list[str],
-    sources: list[str],
-    output: str,
-    validation: int = 50,
-    seed: int = 0,
-) -> records.Index:
-    """Reads the data sets, holds out validation images and writes the records."""
-    if len(datasets) != len(sources):
-        raise ValueError(f"{len(datasets)} --dataset but {len(sources)} --source")
-    parts = {
-        split: [
-            _read(name, root, split)
-            for name, root in zip(datasets, sources, strict=True)
-        ]
-        for split in ("train", "test")
-    }
-    held_out, parts["train"][0] = hold_out(parts["train"][0], validation, seed)
-    splits = {
-        "train": merge(parts["train"]),
-        "validation": held_out,
-        "test": merge(parts["test"]),
-    }
-    bar = keras.utils.Progbar(sum(map(len, splits.values())))
-    provenance = {
-        "datasets": list(datasets),
-        "sources": [str(pathlib.Path(source).resolve()) for source in sources],
-        "validation": validation,
-        "seed": seed,
-    }
-    return record_writer.write(
-        splits, output, provenance, seed=seed, progress=bar.update
-    )
-
-
-def hold_out(
-    train: Annotations, images: int, seed: int
-) -> tuple[Annotations, Annotations]:
-    """Takes that many images, with everyone on them, out of a training part."""
-    names = np.unique(train.images)
-    if images >= len(names):
-        raise ValueError(
-            f"cannot hold out {images} of {len(names)} training images; give a smaller "
-            "--validation"
-        )
-    chosen = np.random.default_rng(seed).permutation(names)[:images]
-    out = np.isin(train.images, chosen)
-    return train.take(np.flatnonzero(out)), train.take(np.flatnonzero(~out))
-
-
-def merge(parts: list[Annotations]) -> Annotations:
-    """Everyone of several data sets of one skeleton."""
-    if len({part.skeleton for part in parts}) > 1:
-        raise ValueError("the data sets have different skeletons")
-    return Annotations(
-        skeleton=parts[0].skeleton,
-        images=sum((part.images for part in parts), ()),
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-        labeled=np.concatenate([part.labeled for part in parts]),
-        boxes=np.concatenate([part.boxes for part in parts]),
-        ids=sum((part.ids for part in parts), ()),
-        skipped=sum((part.skipped for part in parts), ()),
-    )
-
-
-def _read(name: str, root: str, split: str) -> Annotations:
-    if name == "lsp":
-        return lsp.read(root, split)
-    if name == "lspet":
-        return lspet.read(root, split)
-    raise ValueError(f"no data set {name!r}, only {', '.join(DATASETS)}")
+def describe(index: records.Index) -> str:
+    """What a data set holds, in a few lines."""
+    joints, pairs = index.skeleton.joints, index.skeleton.pairs
+    paired = {i for pair in pairs for i in pair}
+    alone = [joint for i, joint in enumerate(joints) if i not in paired]
+    counts = ", ".join(f"{split} {n}" for split, n in index.counts.items())
+    lines = [
+        f"{index.directory}: {counts} people",
+        f"{len(joints)} joints, {len(pairs)} pairs of left and right; not paired: "
+        f"{', '.join(alone) or 'none'}",
+    ]
+    if index.skipped:
+        lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
+    return "\n".join(lines)
 
 
 def run() -> None:
-    define_flags()
-    app.run(main)
+    command.run(define_flags, main, __doc__)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from deeppose_tf import files
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations, images
 from deeppose_tf.pipelines import records
@@ -43,7 +44,8 @@ def write(
     Args:
       splits: by name (`train`, `validation`, `test`), all with the same skeleton.
       output: the directory to make; its parent is made too.
-      provenance: JSON value to keep: how the data set was made.
+      provenance: JSON value to keep: how the data set was made; its `arguments`, by
+        name, are those that a later run compares.
       skipped: (what, reason) of what had been left out, kept in the index.
       fingerprint: identity of the data set; by default that of the other arguments.
       convert: stores odd images as upright 8-bit RGB PNG instead of refusing them.
@@ -60,10 +62,9 @@ def write(
     provenance = provenance or {}
     if fingerprint is None:
         fingerprint = identity(splits, [provenance, seed, convert])
-    if finished(output, fingerprint):
+    if finished(output, fingerprint, provenance.get("arguments", {})):
         return records.verify(output)
-    target = pathlib.Path(output).absolute()
-    partial = target.parent / f".{target.name}.partial"
+    partial = partial_directory(output)
     partial.mkdir(parents=True, exist_ok=True)
     lock = os.open(partial, os.O_RDONLY)
     try:
@@ -75,8 +76,8 @@ def write(
             "skipped": [{"what": what, "reason": why} for what, why in skipped],
         }
         _write_json(partial / records.INDEX, content)
-        os.replace(partial, target)
-        _sync_directory(target.parent)
+        os.replace(partial, pathlib.Path(output).resolve())
+        _sync_directory(partial.parent)
     finally:
         os.close(lock)
     return records.read_index(output)
@@ -87,15 +88,18 @@ def identity(splits: dict[str, Annotations], arguments) -> str:
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     for split, people in sorted(splits.items()):
         head = [records.FORMAT, split, skeletons.to_json(people.skeleton)]
-        files = [(path, *_stat(path)) for path in people.images]
-        digest.update(json.dumps([head, people.ids, files]).encode())
+        stats = [(path, *_stat(path)) for path in people.images]
+        digest.update(json.dumps([head, people.ids, stats]).encode())
         for array in (people.keypoints, people.labeled, people.boxes):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def finished(output: str, fingerprint: str) -> bool:
+def finished(output: str, fingerprint: str, arguments: dict) -> bool:
     """Whether `output` already is the data set of this fingerprint.
+
+    Args:
+      arguments: how it is to be made, to tell what is different.
 
     Raises:
       ValueError: something else is there.
@@ -105,15 +109,22 @@ def finished(output: str, fingerprint: str) -> bool:
         return False
     if not (folder / records.INDEX).is_file():
         raise ValueError(
-            f"{output}: exists and is not a data set of ours; nothing was written. "
-            "Give another --output"
+            f"{output}: exists and is no prepared data set; nothing was written. Give "
+            "another --output"
         )
-    if records.load(output)["fingerprint"] == fingerprint:
+    content = records.load(output)
+    if content["fingerprint"] == fingerprint:
         return True
     raise ValueError(
-        f"{output}: holds a data set made from other files or with other flags; "
-        "nothing was written. Give another --output, or delete that folder first"
+        f"{output}: holds another data set ({_difference(content, arguments)}). "
+        "Nothing was written; give another --output, or delete that folder first"
     )
+
+
+def partial_directory(output: str) -> pathlib.Path:
+    """Where a data set is while it is being written."""
+    target = pathlib.Path(output).resolve()
+    return target.parent / f".{target.name}.partial"
 
 
 def _begin(partial, splits, provenance, fingerprint) -> dict:
@@ -122,9 +133,10 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
         content = records.load(str(partial))
         if content["fingerprint"] == fingerprint:
             return content
+        difference = _difference(content, provenance.get("arguments", {}))
         raise ValueError(
-            f"{partial}: left by a run that was stopped, made from other files or with "
-            "other flags. Repeat that command to finish it, or delete that folder"
+            f"{partial}: left by a run that was stopped, of another data set "
+            f"({difference}). Repeat that command to finish it, or delete that folder"
         )
     if any(partial.iterdir()):
         raise ValueError(f"{partial}: holds something else. Delete that folder")
@@ -142,6 +154,17 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
     return content
 
 
+def _difference(content: dict, arguments: dict) -> str:
+    """Which arguments are others now; if none, the files are."""
+    old, new = content["provenance"].get("arguments", {}), _plain(arguments)
+    changed = [
+        f"{name} was {old.get(name)}, is {new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    return "; ".join(changed) or "the same flags, but labels or images have changed"
+
+
 def _write_shards(partial, content, splits, seed, convert, progress) -> None:
     """Writes the shards that `content` does not list yet, and adds them to it."""
     done = 0
@@ -149,9 +172,8 @@ def _write_shards(partial, content, splits, seed, convert, progress) -> None:
         order = np.arange(len(people))
         if split == "train":
             order = np.random.default_rng(seed).permutation(order)
-        chunks = np.array_split(order, _shard_count(people))
+        chunks = np.array_split(order, _shard_count(people)) if len(people) else []
         listed = {shard["file"]: shard for shard in content["shards"][split]}
-        content["shards"][split] = []
         for i, chunk in enumerate(chunks):
             name = f"{split}-{i:05d}-of-{len(chunks):05d}.tfrecord"
             shard = listed.get(name)
@@ -164,8 +186,9 @@ def _write_shards(partial, content, splits, seed, convert, progress) -> None:
                     "bytes": (partial / name).stat().st_size,
                     "sha256": records.sha256(partial / name),
                 }
-            content["shards"][split].append(shard)
-            _write_json(partial / records.INDEX, content)
+                listed[name] = shard
+                content["shards"][split] = [listed[key] for key in sorted(listed)]
+                _write_json(partial / records.INDEX, content)
             done += len(chunk)
             if progress:
                 progress(done)
@@ -175,29 +198,13 @@ def _write_shard(path, annotations, convert, progress) -> None:
     temporary = path.with_suffix(".tmp")
     with tf.io.TFRecordWriter(str(temporary)) as writer:
         for i in range(len(annotations)):
-            writer.write(_serialize(annotations, i, convert))
-            if progress and i % 16 == 0:
-                progress(i)
+            image, height, width = images.encoded(annotations.images[i], convert)
+            writer.write(records.serialize(annotations, i, image, (height, width)))
+            if progress:
+                progress(i + 1)
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _serialize(annotations: Annotations, i: int, convert: bool) -> bytes:
-    image, height, width = images.encoded(annotations.images[i], convert)
-    labeled = annotations.labeled[i]  # [K]
-    # Never NaN: not even times zero would keep it out of a loss.
-    keypoints = np.where(labeled[:, None], annotations.keypoints[i], 0.0)  # [K, 2]
-    features = {
-        "image": _bytes(image),
-        "keypoints": _floats(keypoints),
-        "labeled": _integers(labeled),
-        "box": _floats(annotations.boxes[i]),
-        "id": _bytes(annotations.ids[i].encode()),
-        "size": _integers([height, width]),
-    }
-    features = tf.train.Features(feature=features)
-    return tf.train.Example(features=features).SerializeToString()
 
 
 def _shard_count(annotations: Annotations) -> int:
@@ -227,12 +234,12 @@ def _lock(descriptor: int, partial: pathlib.Path) -> None:
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    files.write_bytes(path, json.dumps(content, indent=1).encode())
+
+
+def _plain(value: dict) -> dict:
+    """As it comes back from JSON: lists for tuples."""
+    return json.loads(json.dumps(value))
 
 
 def _sync_directory(path: pathlib.Path) -> None:
@@ -241,17 +248,3 @@ def _sync_directory(path: pathlib.Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _floats(values) -> tf.train.Feature:
-    values = np.asarray(values, np.float32).ravel()
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
-def _integers(values) -> tf.train.Feature:
-    values = np.asarray(values, np.int64)
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

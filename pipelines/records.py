@@ -13,11 +13,14 @@ import json
 import os
 import pathlib
 
+import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import skeleton as skeletons
+from deeppose_tf.datasets import Annotations
 
 FORMAT = "deeppose-tf records 1"
+KEYS = "counts finished fingerprint provenance shards skeleton skipped".split()
 INDEX = "dataset.json"
 SPLITS = ("train", "validation", "test")
 
@@ -98,6 +101,29 @@ def verify(directory: str) -> Index:
     return index
 
 
+def serialize(
+    people: Annotations, i: int, image: bytes, size: tuple[int, int]
+) -> bytes:
+    """The record of person i; `parse` is the way back.
+
+    Args:
+      image: encoded JPEG or PNG, 8-bit RGB, upright.
+      size: its height and width.
+    """
+    # Never NaN where not labeled: not even times zero would keep it out of a loss.
+    keypoints = np.where(people.labeled[i][:, None], people.keypoints[i], 0.0)
+    features = {
+        "image": _bytes(image),
+        "keypoints": _floats(keypoints),
+        "labeled": _integers(people.labeled[i]),
+        "box": _floats(people.boxes[i]),
+        "id": _bytes(people.ids[i].encode()),
+        "size": _integers(size),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
 def parse(serialized: tf.Tensor, joints: int) -> dict[str, tf.Tensor]:
     """One record, the image still encoded.
 
@@ -143,16 +169,18 @@ def load(directory: str) -> dict:
         )
     try:
         content = json.loads(path.read_text())
-        form = content.get("format")
+        form, missing = content.get("format"), set(KEYS) - content.keys()
     except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: damaged ({error}). Delete {directory} and run deeppose-prepare "
-            "again"
-        ) from error
+        form, missing = FORMAT, {str(error)}
     if form != FORMAT:
         raise ValueError(
             f"{path}: format {form!r}, this version reads {FORMAT!r}. Run "
             "deeppose-prepare again into another folder"
+        )
+    if missing:
+        raise ValueError(
+            f"{path}: damaged ({', '.join(sorted(missing))}). Delete {directory} and "
+            "run deeppose-prepare again"
         )
     return content
 
@@ -168,3 +196,17 @@ def sha256(path: str | os.PathLike) -> str:
 
 def _shards(content: dict) -> list[dict]:
     return [shard for shards in content["shards"].values() for shard in shards]
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _floats(values) -> tf.train.Feature:
+    values = np.asarray(values, np.float32).ravel()
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def _integers(values) -> tf.train.Feature:
+    values = np.asarray(values, np.int64)
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

@@ -1,0 +1,238 @@
+"""Reads, checks and arranges data sets and has them written, for deeppose-prepare."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable
+
+from tensorflow import keras
+
+import deeppose_tf
+from deeppose_tf.datasets import images
+from deeppose_tf.pipelines import check_data, record_writer, records, splits
+from deeppose_tf.pipelines.check_data import Problem
+from deeppose_tf.pipelines.splits import Splits
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to prepare; the fields are the flags of deeppose-prepare."""
+
+    dataset: tuple[str, ...]
+    source: tuple[str, ...]
+    output: str
+    validation: int = 50
+    test: int | None = None
+    seed: int = 0
+    convention: str = "person"
+    skeleton: str = ""
+    skip_bad: bool = False
+    convert: bool = False
+    max_pixels: int = images.MAX_PIXELS
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set that was read: its name and its parts."""
+
+    name: str
+    parts: Splits
+
+
+def prepare(options: Options) -> records.Index:
+    """Reads, checks, holds out and writes a data set, or confirms a finished one.
+
+    Raises:
+      ValueError: everything that is wrong, a line each. Nothing was written.
+    """
+    options = _absolute(options)
+    arguments = dataclasses.asdict(options)
+    del arguments["output"]
+    sources, fatal = read_sources(options)
+    fingerprint = record_writer.identity(
+        {f"{i} {s}": p for i, one in enumerate(sources) for s, p in one.parts.items()},
+        arguments,
+    )
+    if not fatal and record_writer.finished(options.output, fingerprint, arguments):
+        print(f"{options.output}: already prepared, comparing checksums", flush=True)
+        return records.verify(options.output)
+    good, problems, converted, unusual = check(sources, options)
+    if fatal or problems and not options.skip_bad:
+        raise ValueError(report(fatal, problems, unusual))
+    result = splits.arrange(good, options.validation, options.test, options.seed)
+    harmless = [s for one in sources for p in one.parts.values() for s in p.skipped]
+    _require_space(result, options.output)
+    total = sum(map(len, result.values()))
+    return record_writer.write(
+        result,
+        options.output,
+        {
+            "arguments": arguments,
+            "version": deeppose_tf.__version__,
+            "converted": converted,
+        },
+        skipped=tuple(harmless + problems),
+        fingerprint=fingerprint,
+        seed=options.seed,
+        convert=options.convert,
+        progress=_progress(f"Writing {total} people", total),
+    )
+
+
+def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
+    """The data sets, and (which, reason) for each that cannot be read at all.
+
+    Raises:
+      ValueError: the flags do not say which data sets.
+    """
+    names, roots = options.dataset, options.source
+    if len(names) != len(roots) or not names:
+        raise ValueError(
+            f"{len(names)} --dataset ({', '.join(names)}) but {len(roots)} --source "
+            f"({', '.join(roots)}); each needs its own, in the same order"
+        )
+    sources, fatal = [], []
+    for i, (name, root) in enumerate(zip(names, roots, strict=True)):
+        if (name, root) in list(zip(names[:i], roots[:i], strict=True)):
+            raise ValueError(f"--dataset={name} --source={root} is given twice")
+        try:
+            parts = splits.read(
+                name,
+                root,
+                options.convention,
+                options.skeleton,
+                options.seed,
+                _drawing_progress(),
+            )
+        except ValueError as error:
+            fatal.append((name, str(error)))
+            continue
+        if names.count(name) > 1:
+            parts = splits.renamed(parts, f"{i + 1}/")
+        sources.append(Source(name, parts))
+    try:
+        if sources:
+            splits.merge([p for one in sources for p in one.parts.values()])
+    except ValueError as error:
+        fatal.append((", ".join(names), str(error)))
+    return sources, fatal
+
+
+def check(sources: list[Source], options: Options):
+    """Looks at every image and label.
+
+    Returns:
+      The parts without what is wrong, by data set; (what, reason) for what is wrong;
+      the images to be converted; the number of those that could be.
+    """
+    people = [p for one in sources for p in one.parts.values()]
+    paths = list(dict.fromkeys(path for p in people for path in p.images))
+    checked = check_data.check_images(
+        paths,
+        options.max_pixels,
+        options.convert,
+        _progress(f"Checking {len(paths)} images", len(paths)),
+    )
+    good, problems = [], []
+    for one in sources:
+        parts = {}
+        problems += check_data.image_problems(one.parts.values(), checked.errors)
+        for split, part in one.parts.items():
+            indices, found = check_data.check_people(part, checked.sizes)
+            parts[split] = part.take(indices)
+            problems += [*part.damaged, *found]
+        good.append(parts)
+        _warn(one, checked.sizes)
+    return good, problems, checked.converted, checked.unusual
+
+
+def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
+    """Everything that is wrong, a line each, and what to do about it."""
+    lines = [f"  {what}: {reason}" for what, reason in fatal + problems]
+    lines.insert(0, f"nothing was written, {len(lines)} problem(s):")
+    if problems:
+        lines.append(
+            "Mend them, or pass --skip_bad to leave those out and list them in "
+            "dataset.json."
+        )
+    if unusual:
+        lines.append(
+            f"--convert takes the {unusual} image(s) that are sound but unusual: "
+            "grayscale, CMYK, palette, 16-bit, turned by EXIF, another format."
+        )
+    missing = sum(check_data.MISSING in reason for _, reason in problems)
+    if missing:
+        lines.append(
+            f"{missing} image(s) are missing: was everything unpacked, and are labels "
+            "and images of the same release?"
+        )
+    if fatal and problems:
+        lines.append(f"--skip_bad does not help with the first {len(fatal)}.")
+    return "\n".join(lines)
+
+
+def _absolute(options: Options) -> Options:
+    """Paths spelled out: a shell leaves the ~ of --source=~/data as it is."""
+
+    def full(path):
+        return os.path.realpath(os.path.expanduser(path))
+
+    skeleton = options.skeleton
+    return dataclasses.replace(
+        options,
+        source=tuple(full(path) for path in options.source),
+        output=full(options.output),
+        skeleton=full(skeleton) if skeleton.endswith(".json") else skeleton,
+    )
+
+
+def _warn(one: Source, sizes: check_data.Sizes) -> None:
+    """Tells what is suspicious about a data set as a whole, though no error."""
+    for split, people in one.parts.items():
+        share = check_data.outside_share(people, sizes)
+        if share > check_data.SUSPICIOUS_SHARE:
+            print(
+                f"WARNING {one.name} {split}: {share:.0%} of the joints are outside "
+                "their images. Are labels and images of the same release and size?",
+                file=sys.stderr,
+            )
+
+
+def _require_space(result: Splits, output: str) -> None:
+    needed = sum(
+        os.path.getsize(path) for people in result.values() for path in people.images
+    )
+    folder = pathlib.Path(output).parent
+    while not folder.exists():
+        folder = folder.parent
+    partial = record_writer.partial_directory(output)
+    if partial.is_dir():
+        needed -= sum(file.stat().st_size for file in partial.iterdir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{folder}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed. Make "
+            "room, or give another --output"
+        )
+
+
+def _drawing_progress() -> Callable[[int, int], None]:
+    """One bar after the other: the pictures of each split are counted anew."""
+    bars = {}
+
+    def update(done: int, total: int) -> None:
+        if done == 1:
+            bars["now"] = _progress(f"Drawing {total} pictures", total)
+        bars["now"](done)
+
+    return update
+
+
+def _progress(title: str, total: int) -> Callable[[int], None]:
+    """A bar with the time left, under its title."""
+    print(title, flush=True)
+    return keras.utils.Progbar(total, unit_name="item", interval=0.5).update

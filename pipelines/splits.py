@@ -1,0 +1,149 @@
+"""Several data sets -> train, validation and test, as one `Annotations` each."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from deeppose_tf.datasets import Annotations, coco, generated, lsp, lspet
+from deeppose_tf.pipelines import records
+
+DATASETS = ("lsp", "lspet", "coco", "generated")
+TEST_SHARE = 0.1  # Held out for testing where no data set has a test part.
+
+Splits = dict[str, Annotations]
+
+
+def read(
+    name: str,
+    source: str,
+    convention: str = "person",
+    skeleton: str = "",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Splits:
+    """All parts that a data set has; a part it lacks has nobody.
+
+    Args:
+      name: one of DATASETS.
+      source: its folder; for `coco` also a single JSON file, all of it for training.
+      convention: of LSP, `person` or `observer`.
+      skeleton: of COCO, a skeleton JSON file or the name of a built-in one.
+      seed: of the generated pictures.
+      progress: called with (pictures done, pictures in all) while they are drawn.
+
+    Raises:
+      ValueError: whatever is wrong with the files; names them.
+    """
+    root = pathlib.Path(source).expanduser()
+    if name not in DATASETS:
+        raise ValueError(f"--dataset={name}: unknown, expected {', '.join(DATASETS)}")
+    if name == "generated":
+        return {
+            split: generated.read(str(root), split, seed=seed, progress=progress)
+            for split in records.SPLITS
+        }
+    if not root.exists():
+        raise ValueError(f"--source={source}: no such folder")
+    if name == "coco":
+        return coco.read_splits(str(root), skeleton or None)
+    if root.is_file():
+        raise ValueError(
+            f"--source={source}: a file; give the folder it was unpacked to"
+        )
+    if name == "lsp":
+        parts = {s: lsp.read(str(root), s, convention) for s in ("train", "test")}
+    else:
+        parts = {s: lspet.read(str(root), s) for s in ("train", "test")}
+    return {"validation": parts["train"].take([]), **parts}
+
+
+def merge(parts: list[Annotations]) -> Annotations:
+    """Everyone of several data sets, in their order.
+
+    Raises:
+      ValueError: they have different skeletons, or share an id.
+    """
+    first = parts[0].skeleton
+    for part in parts[1:]:
+        if part.skeleton != first:
+            raise ValueError(
+                f"data sets with different skeletons ({first.name}: "
+                f"{', '.join(first.joints)}; {part.skeleton.name}: "
+                f"{', '.join(part.skeleton.joints)}) cannot become one; prepare each "
+                "into its own --output, or give both the same --skeleton"
+            )
+    return Annotations(
+        skeleton=first,
+        images=sum((part.images for part in parts), ()),
+        keypoints=np.concatenate([part.keypoints for part in parts]),
+        labeled=np.concatenate([part.labeled for part in parts]),
+        boxes=np.concatenate([part.boxes for part in parts]),
+        ids=sum((part.ids for part in parts), ()),
+        skipped=sum((part.skipped for part in parts), ()),
+        damaged=sum((part.damaged for part in parts), ()),
+    )
+
+
+def arrange(
+    parts: list[Splits], validation: int = 50, test: int | None = None, seed: int = 0
+) -> Splits:
+    """One data set of several: the parts of each joined, and what lacks held out.
+
+    Validation images come out of the training part of the first data set (Sec. 4.1)
+    unless one has a validation part; likewise test images unless one has a test part.
+
+    Args:
+      parts: by data set, by split.
+      validation: number of images to hold out for validation.
+      test: number of images to hold out for testing; None for a tenth.
+      seed: chooses them.
+
+    Raises:
+      ValueError: nobody to train on, or too few images to hold that many out.
+    """
+    if not any(len(part["train"]) for part in parts):
+        raise ValueError("the training part is empty: nobody to train on")
+    first, out = parts[0]["train"], {}
+    images = len(set(first.images))
+    wanted = {"test": round(TEST_SHARE * images) if test is None else test}
+    wanted["validation"] = validation
+    for split, count in wanted.items():
+        found = merge([part[split] for part in parts])
+        if not len(found) and count:
+            _require_enough(images, count, split)
+            found, first = hold_out(first, count, seed)
+        out[split] = found
+    train = merge([first] + [part["train"] for part in parts[1:]])
+    return {"train": train, "validation": out["validation"], "test": out["test"]}
+
+
+def hold_out(
+    people: Annotations, images: int, seed: int
+) -> tuple[Annotations, Annotations]:
+    """That many images with everyone on them, chosen by `seed`; and the others."""
+    names = np.unique(people.images)
+    chosen = np.random.default_rng(seed).permutation(names)[:images]
+    out = np.isin(people.images, chosen)
+    return people.take(np.flatnonzero(out)), people.take(np.flatnonzero(~out))
+
+
+def renamed(splits: Splits, prefix: str) -> Splits:
+    """The same people with ids that start with `prefix`."""
+    return {
+        split: dataclasses.replace(
+            people, ids=tuple(prefix + person for person in people.ids)
+        )
+        for split, people in splits.items()
+    }
+
+
+def _require_enough(images: int, count: int, split: str) -> None:
+    if 2 * count > images:
+        raise ValueError(
+            f"cannot hold out {count} of the first data set's {images} training images "
+            f"for {split}, more than half; give a smaller --{split}"
+        )

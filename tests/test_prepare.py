@@ -1,0 +1,317 @@
+"""deeppose-prepare: the splits, and every mistake a newcomer can make."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_lsp import make_lsp, save, spoilt_images
+
+from deeppose_tf.datasets import generated, lsp, lspet
+from deeppose_tf.pipelines import check_data, prepare_data, records, splits
+from deeppose_tf.pipelines.assemble import Options, prepare
+
+KINDS = spoilt_images()
+
+
+def options(tmp_path, **changes):
+    """A toy LSP without hold-outs, unless changed."""
+    values = {
+        "dataset": ("lsp",),
+        "source": (str(tmp_path / "lsp"),),
+        "output": str(tmp_path / "out"),
+        "validation": 0,
+        "test": 0,
+    }
+    return Options(**values | changes)
+
+
+def spoil(tmp_path):
+    """A toy LSP in which everything is wrong but the last two people.
+
+    Returns what must be said about each bad file or person.
+    """
+    joints = make_lsp(tmp_path / "lsp", len(KINDS) + 5)
+    folder, expected = tmp_path / "lsp" / "images", {}
+    for i, (says, content) in enumerate(KINDS.values()):
+        (folder / f"im{i + 1:04d}.jpg").write_bytes(content)
+        expected[f"im{i + 1:04d}"] = says
+    n = len(KINDS)
+    (folder / f"im{n + 1:04d}.jpg").unlink()
+    expected[f"im{n + 1:04d}"] = "no such file"
+    joints[0, 4, n + 1] = np.nan
+    expected[f"im{n + 2:04d}"] = "joint left_knee is NaN"
+    joints[:2, 6, n + 2] = (100, 20)
+    expected[f"im{n + 3:04d}"] = (
+        r"joint right_wrist at \(100, 20\) is far outside the 32 x 48 image"
+    )
+    save(tmp_path / "lsp", joints)
+    return expected
+
+
+def test_everything_wrong_is_listed_and_nothing_written(tmp_path):
+    expected = spoil(tmp_path)
+    with pytest.raises(ValueError) as error:
+        prepare(options(tmp_path))
+    lines = str(error.value).splitlines()
+    assert f"nothing was written, {len(expected)} problem(s)" in lines[0]
+    for name, says in expected.items():
+        found = [line for line in lines if name in line]
+        assert len(found) == 1, name
+        assert re.search(says, found[0]), (says, found)
+    assert any("--skip_bad" in line for line in lines)
+    assert any("--convert takes the 6 image(s)" in line for line in lines)
+    assert sorted(os.listdir(tmp_path)) == ["lsp"]
+
+
+def test_skip_bad_lists_them_and_goes_on(tmp_path):
+    expected = spoil(tmp_path)
+    index = prepare(options(tmp_path, skip_bad=True))
+    assert index.counts == {"train": 2, "validation": 0, "test": 0}
+    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert len(content["skipped"]) == len(expected)
+    for name, entry in zip(sorted(expected), content["skipped"], strict=True):
+        assert name in entry["what"] + entry["reason"]
+
+
+def test_convert_keeps_what_is_sound(tmp_path):
+    """Grayscale, CMYK, palette, 16-bit, turned, BMP: six more than with skip_bad."""
+    spoil(tmp_path)
+    index = prepare(options(tmp_path, skip_bad=True, convert=True))
+    assert index.counts["train"] == 8
+    assert len(index.provenance["converted"]) == 6
+
+
+def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
+    """The other's problems are listed in the same run."""
+    spoil(tmp_path)
+    both = options(
+        tmp_path,
+        dataset=("lsp", "lspet"),
+        source=(str(tmp_path / "lsp"), str(tmp_path / "lsp")),
+        skip_bad=True,
+    )
+    with pytest.raises(ValueError) as error:
+        prepare(both)
+    text = str(error.value)
+    assert "read it as lsp\n" in text and "im0001.jpg: empty" in text
+    assert "--skip_bad does not help with the first 1" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"dataset": ("lsp", "lspet")}, r"2 --dataset \(lsp, lspet\) but 1 --source"),
+        ({"dataset": ("lsd",)}, "--dataset=lsd: unknown, expected lsp, lspet, coco"),
+        ({"source": ("nowhere",)}, "nowhere: no such folder"),
+        ({"dataset": ("lsp",) * 2, "source": ("a",) * 2}, "is given twice"),
+        (
+            {"validation": 4},
+            "cannot hold out 4 of .* 6 training .* smaller --validation",
+        ),
+        ({"test": 4}, "cannot hold out 4 of .* smaller --test"),
+        ({"convention": "observer"}, "joints-OC.mat: no such file"),
+    ],
+)
+def test_wrong_flags_say_which(tmp_path, changes, says):
+    make_lsp(tmp_path / "lsp", 6)
+    with pytest.raises(ValueError, match=says):
+        prepare(options(tmp_path, **changes))
+    assert sorted(os.listdir(tmp_path)) == ["lsp"]
+
+
+def test_a_file_as_source(tmp_path):
+    make_lsp(tmp_path / "lsp")
+    source = str(tmp_path / "lsp" / "joints.mat")
+    with pytest.raises(ValueError, match="joints.mat: a file; give the folder"):
+        prepare(options(tmp_path, source=(source,)))
+
+
+def test_an_empty_set(tmp_path):
+    make_lsp(tmp_path / "lsp", 1)
+    save(tmp_path / "lsp", np.ones((3, 14, 0)))
+    with pytest.raises(ValueError, match="training part is empty"):
+        prepare(options(tmp_path))
+
+
+def test_fewer_images_than_joints(tmp_path):
+    make_lsp(tmp_path / "lsp", 6)
+    for i in (5, 6):
+        (tmp_path / "lsp" / "images" / f"im{i:04d}.jpg").unlink()
+    with pytest.raises(ValueError) as error:
+        prepare(options(tmp_path))
+    assert "im0005.jpg: no such file" in str(error.value)
+    assert "2 image(s) are missing: was everything unpacked" in str(error.value)
+
+
+def test_labels_of_another_release_are_suspicious(tmp_path, capsys):
+    """Half of x beyond the right edge, none far outside: a warning, no error."""
+    joints = make_lsp(tmp_path / "lsp", 6)
+    joints[0] = np.where(np.arange(14)[:, None] % 2, 40, 10)
+    save(tmp_path / "lsp", joints)
+    prepare(options(tmp_path))
+    warning = capsys.readouterr().err
+    assert "WARNING lsp train: 50% of the joints are outside" in warning
+
+
+def test_hold_out_is_by_image_and_seed(tmp_path):
+    make_lsp(tmp_path / "lsp", 8)
+    people = lsp.read(str(tmp_path / "lsp"), "train")
+    # Two people on each of four images.
+    people = splits.merge([people])
+    images = tuple(people.images[i // 2] for i in range(8))
+    people = dataclasses.replace(people, images=images)
+    out, rest = splits.hold_out(people, 2, seed=0)
+    assert (len(out), len(rest)) == (4, 4)
+    assert not set(out.images) & set(rest.images)
+    assert sorted(out.ids + rest.ids) == sorted(people.ids)
+    again, _ = splits.hold_out(people, 2, seed=0)
+    assert again.ids == out.ids
+    chosen = {splits.hold_out(people, 2, seed=s)[0].ids for s in range(9)}
+    assert len(chosen) > 1
+
+
+def test_test_part_is_held_out_where_there_is_none(tmp_path):
+    """A toy LSP of 40 has no image above 1000: a tenth, 4, are for testing."""
+    make_lsp(tmp_path / "lsp", 40)
+    index = prepare(options(tmp_path, test=None, validation=5))
+    assert index.counts == {"train": 31, "validation": 5, "test": 4}
+
+
+def test_repeating_confirms_without_looking_at_images(tmp_path, capsys):
+    make_lsp(tmp_path / "lsp")
+    first = prepare(options(tmp_path))
+    capsys.readouterr()
+    assert prepare(options(tmp_path)) == first
+    printed = capsys.readouterr().out
+    assert "already prepared" in printed and "Checking" not in printed
+    with pytest.raises(ValueError, match=r"seed was 0, is 3"):
+        prepare(options(tmp_path, seed=3))
+
+
+def test_home_is_spelled_out(tmp_path, monkeypatch):
+    """No shell expands the ~ of --source=~/lsp."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_lsp(tmp_path / "lsp")
+    prepare(options(tmp_path, source=("~/lsp",), output="~/out"))
+    assert (tmp_path / "out" / "dataset.json").exists()
+
+
+def coco_dataset(root, name, joints, count=4):
+    """A COCO data set of one's own: `count` images with two labeled animals each."""
+    (root / name / "images").mkdir(parents=True)
+    annotations = []
+    for i in range(count):
+        Image.new("RGB", (40, 30), (i, 0, 0)).save(root / name / "images" / f"{i}.png")
+        for j in range(2):
+            annotations.append(
+                {
+                    "id": 2 * i + j,
+                    "image_id": i,
+                    "category_id": 1,
+                    "bbox": [1, 2, 20, 20],
+                    "keypoints": [5 + j, 6, 2] * len(joints),
+                }
+            )
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(count)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": name, "keypoints": list(joints)}],
+    }
+    (root / name / "train.json").write_text(json.dumps(content))
+    return str(root / name)
+
+
+def test_two_data_sets_of_ones_own_joints(tmp_path):
+    """Ids that both have stay apart; images are held out with everyone on them."""
+    sources = tuple(
+        coco_dataset(tmp_path, name, ("nose", "left_ear", "right_ear"))
+        for name in ("cats", "cats2")
+    )
+    both = {"dataset": ("coco", "coco"), "source": sources, "validation": 1}
+    with pytest.raises(ValueError, match="different skeletons .cats: .*cats2: "):
+        prepare(options(tmp_path, **both))
+    skeleton = tmp_path / "ears.json"
+    skeleton.write_text(json.dumps({"name": "ears", "joints": ["left_ear", "nose"]}))
+    index = prepare(options(tmp_path, skeleton=str(skeleton), **both))
+    assert index.counts == {"train": 14, "validation": 2, "test": 0}
+    assert index.skeleton.joints == ("left_ear", "nose")
+
+
+def test_coco_damage_counts_as_bad(tmp_path):
+    source = coco_dataset(tmp_path, "cats", ("nose",))
+    file = tmp_path / "cats" / "train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["keypoints"] = [1, 2]
+    content["annotations"][1]["keypoints"] = [0, 0, 0]
+    content["annotations"][2]["bbox"] = [1, 2, 0, 5]
+    content["annotations"][3]["bbox"] = [50, 2, 5, 5]
+    file.write_text(json.dumps(content))
+    coco = options(tmp_path, dataset=("coco",), source=(source,))
+    with pytest.raises(ValueError) as error:
+        prepare(coco)
+    text = str(error.value)
+    assert "3 problem(s)" in text and "annotation 0: its 'keypoints' have shape" in text
+    assert "is empty; expected x0 < x1" in text
+    assert "is outside the 40 x 30 image" in text
+    index = prepare(dataclasses.replace(coco, skip_bad=True))
+    assert index.counts["train"] == 4
+    assert len(index.skipped) == 4
+
+
+def test_real_lspet_joints_slightly_outside_are_fine(shared_data):
+    """Known: im00024, im00712 and im03363 have one labeled joint outside each."""
+    people = lspet.read(str(shared_data / "lspet"), "train")
+    people = people.take([23, 711, 3362])
+    checked = check_data.check_images(list(people.images))
+    indices, problems = check_data.check_people(people, checked.sizes)
+    assert indices.tolist() == [0, 1, 2] and not problems
+    share = check_data.outside_share(people, checked.sizes)
+    assert share * people.labeled.sum() == pytest.approx(3)
+
+
+@pytest.mark.slow
+def test_real_lsp_and_lspet(shared_data, tmp_path):
+    sources = tuple(str(shared_data / name) for name in ("lsp", "lspet"))
+    index = prepare(Options(("lsp", "lspet"), sources, str(tmp_path / "out")))
+    assert index.counts == {"train": 5450, "validation": 50, "test": 500}
+    assert not index.skipped
+    records.verify(index.directory)
+
+
+def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path):
+    make_lsp(tmp_path / "lsp", 3)
+    (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
+    command = [sys.executable, "-m", "deeppose_tf.pipelines.prepare_data"]
+    flags = [f"--source={tmp_path / 'lsp'}", f"--output={tmp_path / 'out'}"]
+    flags += ["--dataset=lsp", "--validation=0", "--test=0"]
+    bad = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert "im0002.jpg: empty, zero bytes (leaves out lsp/im0002)" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def test_a_summary_teaches_what_was_made(tmp_path):
+    make_lsp(tmp_path / "lsp", 3)
+    (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
+    text = prepare_data.describe(prepare(options(tmp_path, skip_bad=True)))
+    assert "train 2, validation 0, test 0 people" in text
+    assert "6 pairs of left and right; not paired: neck, head_top" in text
+    assert "left out: 1, listed in dataset.json" in text
+
+
+def test_generated_pictures_have_their_own_splits(tmp_path, monkeypatch):
+    for split, count in (("train", 3), ("validation", 2), ("test", 1)):
+        monkeypatch.setitem(generated.COUNTS, split, count)
+    drawn = options(
+        tmp_path, dataset=("generated",), validation=50, source=(str(tmp_path / "g"),)
+    )
+    index = prepare(drawn)
+    assert index.counts == {"train": 3, "validation": 2, "test": 1}
+    assert prepare(drawn) == index

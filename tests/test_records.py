@@ -1,0 +1,278 @@
+"""Records: what goes in comes out, and nothing is ever half written or mixed."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy_lsp import HEIGHT, WIDTH, make_lsp
+
+from deeppose_tf.datasets import lsp
+from deeppose_tf.pipelines import record_writer, records
+from deeppose_tf.skeleton import LSP
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Six people; the second lacks a joint (NaN), the third has a box."""
+    make_lsp(tmp_path / "lsp", 6)
+    people = lsp.read(str(tmp_path / "lsp"), "train")
+    people.keypoints[1, 3] = np.nan
+    people.labeled[1, 3] = False
+    people.boxes[2] = (1, 2, 30.5, 40)
+    return people
+
+
+@pytest.fixture
+def splits(people):
+    return {"train": people.take([0, 1, 2, 3]), "test": people.take([4, 5])}
+
+
+def parsed(index, split):
+    """Everyone of a split, by id."""
+    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
+    dataset = dataset.map(lambda record: records.parse(record, len(LSP.joints)))
+    return {r["id"].decode(): r for r in dataset.as_numpy_iterator()}
+
+
+def snapshot(folder):
+    """Names and content of all files below a folder."""
+    files = (f for f in pathlib.Path(folder).rglob("*") if f.is_file())
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+def test_round_trip(people, splits, tmp_path):
+    index = record_writer.write(
+        splits, str(tmp_path / "out"), {"note": 1}, skipped=(("a", "b"),)
+    )
+    assert index == records.read_index(str(tmp_path / "out"))
+    assert index.counts == {"train": 4, "test": 2}
+    assert index.skeleton == LSP
+    assert (index.provenance, index.skipped) == ({"note": 1}, (("a", "b"),))
+    found = parsed(index, "train") | parsed(index, "test")
+    assert sorted(found) == sorted(people.ids)
+    for i, person in enumerate(people.ids):
+        record = found[person]
+        file = pathlib.Path(people.images[i]).read_bytes()
+        assert record["image"] == file  # As found, byte for byte.
+        np.testing.assert_array_equal(record["labeled"], people.labeled[i])
+        expected = np.nan_to_num(people.keypoints[i], nan=0.0)
+        expected[~people.labeled[i]] = 0
+        np.testing.assert_array_equal(record["keypoints"], expected)
+        np.testing.assert_array_equal(record["box"], people.boxes[i])
+        assert record["size"].tolist() == [HEIGHT, WIDTH]
+
+
+def test_parse_has_static_shapes(splits, tmp_path):
+    index = record_writer.write(splits, str(tmp_path / "out"))
+    spec = (
+        tf.data.TFRecordDataset(list(index.shards["train"]))
+        .map(lambda record: records.parse(record, 14))
+        .element_spec
+    )
+    found = {name: (tuple(s.shape), s.dtype) for name, s in spec.items()}
+    assert found == {
+        "image": ((), tf.string),
+        "keypoints": ((14, 2), tf.float32),
+        "labeled": ((14,), tf.bool),
+        "box": ((4,), tf.float32),
+        "id": ((), tf.string),
+        "size": ((2,), tf.int32),
+    }
+
+
+def test_train_is_shuffled_by_seed_and_test_is_not(people, tmp_path):
+    splits = {"train": people, "test": people}
+    orders = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        index = record_writer.write(splits, str(tmp_path / name), seed=seed)
+        orders.append(list(parsed(index, "train")))
+        assert list(parsed(index, "test")) == list(people.ids)
+    assert orders[0] == orders[1] != orders[2]
+    assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
+
+
+def test_big_splits_have_many_shards(people, tmp_path, monkeypatch):
+    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 2)
+    index = record_writer.write({"train": people}, str(tmp_path / "a"))
+    assert len(index.shards["train"]) == 3
+    # One image more than a shard's bytes can hold makes it two shards.
+    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 128)
+    size = sum(os.path.getsize(path) for path in people.images)
+    monkeypatch.setattr(record_writer, "SHARD_BYTES", size - 1)
+    index = record_writer.write({"train": people}, str(tmp_path / "b"))
+    assert len(index.shards["train"]) == 2
+
+
+def test_repeating_confirms_and_rewrites_nothing(splits, tmp_path):
+    out = tmp_path / "out"
+    first = record_writer.write(splits, str(out))
+    times = {f: f.stat().st_mtime_ns for f in out.iterdir()}
+    assert record_writer.write(splits, str(out)) == first
+    assert {f: f.stat().st_mtime_ns for f in out.iterdir()} == times
+
+
+def test_another_data_set_in_place_is_refused_and_kept(people, splits, tmp_path):
+    out = tmp_path / "out"
+    record_writer.write(splits, str(out), {"arguments": {"seed": 0, "set": ["lsp"]}})
+    before = snapshot(tmp_path)
+    arguments = {"arguments": {"seed": 1, "set": ["lsp"]}}
+    with pytest.raises(ValueError, match=r"another data set \(seed was 0, is 1\)"):
+        record_writer.write(splits, str(out), arguments, seed=1)
+    moved = dataclasses.replace(splits["test"], keypoints=splits["test"].keypoints + 1)
+    arguments = {"arguments": {"seed": 0, "set": ["lsp"]}}
+    with pytest.raises(ValueError, match="same flags, but labels or images have"):
+        record_writer.write(splits | {"test": moved}, str(out), arguments)
+    assert snapshot(tmp_path) == before
+
+
+def test_changed_image_files_are_another_data_set(people, splits, tmp_path):
+    record_writer.write(splits, str(tmp_path / "out"))
+    os.utime(people.images[0], ns=(1, 1))
+    with pytest.raises(ValueError, match="labels or images have changed"):
+        record_writer.write(splits, str(tmp_path / "out"))
+
+
+def test_somebody_elses_folder_is_refused_and_kept(splits, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("dear")
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match="exists and is no prepared data set"):
+        record_writer.write(splits, str(tmp_path / "out"))
+    assert snapshot(tmp_path) == before
+
+
+def test_an_empty_folder_will_do(splits, tmp_path):
+    (tmp_path / "out").mkdir()
+    record_writer.write(splits, str(tmp_path / "out"))
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_bad_image_leaves_the_output_alone(people, splits, tmp_path):
+    pathlib.Path(people.images[5]).write_bytes(b"")
+    with pytest.raises(ValueError, match="im0006.jpg: empty"):
+        record_writer.write(splits, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "damage, quick, says",
+    [
+        (lambda f: f.write_bytes(f.read_bytes()[:-1]), True, "bytes, expected"),
+        (lambda f: f.unlink(), True, "is missing, expected"),
+        (
+            lambda f: f.write_bytes(f.read_bytes()[:-1] + b"?"),
+            False,
+            "content has changed",
+        ),
+    ],
+)
+def test_damaged_shards_are_named(splits, tmp_path, damage, quick, says):
+    index = record_writer.write(splits, str(tmp_path / "out"))
+    shard = pathlib.Path(index.shards["test"][0])
+    damage(shard)
+    with pytest.raises(ValueError, match=f"{shard.name}.*{says}.*Delete"):
+        (records.read_index if quick else records.verify)(index.directory)
+    with pytest.raises(ValueError, match=f"{shard.name}.*{says}.*Delete"):
+        record_writer.write(splits, index.directory)
+
+
+def test_an_index_that_is_none_is_refused(splits, tmp_path):
+    with pytest.raises(ValueError, match="no dataset.json there.*deeppose-prepare"):
+        records.read_index(str(tmp_path))
+    index = record_writer.write(splits, str(tmp_path / "out"))
+    file = tmp_path / "out" / "dataset.json"
+    content = json.loads(file.read_text())
+    for text, says in (
+        (file.read_text()[:-9], "damaged"),
+        ("[]", "damaged"),
+        (json.dumps(content | {"format": "of 2040"}), "format 'of 2040'"),
+        (json.dumps(content | {"finished": False}), "unfinished.*deeppose-prepare"),
+        (json.dumps({k: content[k] for k in content if k != "shards"}), "damaged"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=says):
+            records.read_index(index.directory)
+
+
+# Killing
+
+SLOW = """
+    import sys, time
+    from deeppose_tf.datasets import lsp
+    from deeppose_tf.pipelines import record_writer
+    record_writer.MIN_SHARD_RECORDS = 1
+    people = lsp.read(sys.argv[1], "train")
+    record_writer.write({"train": people}, sys.argv[2], {"arguments": {"a": 1}},
+                        progress=lambda done: time.sleep(0.1))
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """A run killed without mercy once two of its eight shards were done."""
+    make_lsp(tmp_path / "lsp", 8)
+    partial = tmp_path / ".out.partial"
+    program = [sys.executable, "-c", textwrap.dedent(SLOW)]
+    process = subprocess.Popen([*program, str(tmp_path / "lsp"), str(tmp_path / "out")])
+    try:
+        while not (partial / "dataset.json").exists() or len(listed(partial)) < 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "out").exists()
+    return partial
+
+
+def listed(folder):
+    content = json.loads((folder / "dataset.json").read_text())
+    return [shard["file"] for shard in content["shards"]["train"]]
+
+
+def test_a_killed_run_goes_on(killed, tmp_path, monkeypatch):
+    """Kept shards stay the same files, a spoilt one is made anew; the end is equal."""
+    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 1)
+    people = lsp.read(str(tmp_path / "lsp"), "train")
+    arguments = {"arguments": {"a": 1}}
+    with pytest.raises(ValueError, match=r"\(a was 1, is 2\).*Repeat that command"):
+        record_writer.write(
+            {"train": people}, str(tmp_path / "out"), {"arguments": {"a": 2}}
+        )
+    with pytest.raises(ValueError, match="unfinished"):
+        records.read_index(str(killed))
+    kept, spoilt = listed(killed)[:2]
+    time_of_kept = (killed / kept).stat().st_mtime_ns
+    (killed / spoilt).write_bytes(b"spoilt")
+    record_writer.write({"train": people}, str(tmp_path / "out"), arguments)
+    assert not killed.exists()
+    assert (tmp_path / "out" / kept).stat().st_mtime_ns == time_of_kept
+    resumed = snapshot(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    record_writer.write({"train": people}, str(tmp_path / "out"), arguments)
+    assert snapshot(tmp_path / "out") == resumed
+    assert len(parsed(records.verify(str(tmp_path / "out")), "train")) == 8
+
+
+def test_two_runs_at_once_do_not_mix(splits, tmp_path):
+    """The second, started from inside the first, is refused; the first ends well."""
+    refused = []
+
+    def second(done):
+        if not refused:
+            with pytest.raises(ValueError, match="another run is writing"):
+                record_writer.write(splits, str(tmp_path / "out"))
+            refused.append(done)
+
+    record_writer.write(splits, str(tmp_path / "out"), progress=second)
+    assert refused and records.verify(str(tmp_path / "out")).counts["train"] == 4
