@@ -67,6 +67,9 @@ def draw_pose(
         shown &= np.asarray(labeled, bool)
     image = np.ascontiguousarray(image).copy()
     width = line_width(image)
+    if shown.any():  # thinner on people far away
+        extent = np.ptp(keypoints[shown], axis=0).max()
+        width = max(1, min(width, round(min(extent, _FAR) / 40)))
     for limb in skeleton.limbs:
         if not shown[list(limb.start + limb.end)].all():
             continue

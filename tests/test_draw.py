@@ -121,6 +121,10 @@ def test_the_line_follows_the_size_of_the_image_and_nothing_is_written_into_it()
     assert image.sum() == 0
     assert draw.line_width(image) == 10 and draw.line_width(black()) == 1
     assert painted(drawn, draw.COLORS["middle"])[:, 450].sum() in (9, 10, 11)
+    # A person of 80 pixels has lines of 2.
+    small = np.array([(100.5, 200.5), (180.5, 200.5), NOWHERE])
+    column = draw.draw_pose(image, small, SMALL)[:, 140].sum(axis=-1)
+    assert 1.5 < column.sum() / (3 * 240) < 4  # antialiased
     np.testing.assert_array_equal(
         draw.draw_pose(image[:, ::-1], keypoints, SMALL), drawn
     )  # a view that is not contiguous
