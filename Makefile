@@ -25,11 +25,13 @@ venv:
 venv-addons:
 	@PYTHON="$(ADDONS_PYTHON)" .ci/environment $(ADDONS_VENV) addons,dev 3.11 3.10
 
+# The commands of the README on figures that are drawn first; each goes on where it was
+# stopped.
 demo: venv
-	$(BIN)/deeppose-prepare --dataset=generated --output=demo/data
-	$(BIN)/deeppose-train --data=demo/data --recipe=demo --output=demo/run
-	$(BIN)/deeppose-evaluate --model=demo/run --data=demo/data --output=demo/evaluation
-	$(BIN)/deeppose-predict --model=demo/run --input=demo/data --output=demo/poses
+	$(BIN)/deeppose-prepare --dataset=generated --source=demo/figures --output=demo/data
+	$(BIN)/deeppose-train --data=demo/data --run=demo/run --recipe=compact --stages=3 --size=96 --steps=800
+	$(BIN)/deeppose-evaluate --model=demo/run --data=demo/data --split=test --output=demo/evaluation
+	$(BIN)/deeppose-predict --model=demo/run --input='demo/figures/test/*0.jpg' --output=demo/poses
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)

@@ -35,10 +35,8 @@ def build(
         tensorflow-addons, such as `addons.LAMB`. `sgd` has momentum 0.9.
       learning_rate: a number or a Keras schedule over steps.
       weight_decay: the fraction of a weight that a step takes off, times the learning
-        rate. Biases and normalisation parameters are spared. An optimizer of
-        tensorflow-addons takes the number in its own way: `addons.AdamW` and
-        `addons.SGDW` leave the learning rate out, `addons.RectifiedAdam` and
-        `addons.AdaBelief` spare nothing.
+        rate. Biases and normalisation parameters are spared, except by
+        `addons.RectifiedAdam`, `addons.AdaBelief` and `addons.NovoGrad`.
       initial_accumulator: for `adagrad`, where the sum of squared gradients starts. A
         weight's first step is -learning_rate * g / sqrt(initial_accumulator + g^2).
 
@@ -97,20 +95,41 @@ def _build_addons(name, learning_rate, weight_decay):
             f"optimizer addons.{name} does not exist, or needs more than a learning "
             f"rate: choose one of {', '.join(sorted(choices))}"
         )
-    kind = choices[name]
-    arguments = {"learning_rate": learning_rate}
-    if "weight_decay" in inspect.signature(kind).parameters:
-        arguments["weight_decay"] = float(weight_decay)
-    elif weight_decay:
-        raise ValueError(
-            f"optimizer addons.{name} has no weight decay, and {weight_decay} was "
-            "asked for: set it to 0 or choose another optimizer"
+    kind, decay = choices[name], float(weight_decay)
+    if "weight_decay" not in inspect.signature(kind).parameters:
+        if decay:
+            raise ValueError(
+                f"optimizer addons.{name} has no weight decay, and {decay} was asked "
+                "for: set it to 0, or choose another optimizer"
+            )
+        return kind(learning_rate)
+    if kind is module.LAMB:
+        return kind(
+            learning_rate, weight_decay=decay, exclude_from_weight_decay=UNDECAYED
         )
-    if weight_decay and issubclass(
-        kind, (module.LAMB, module.DecoupledWeightDecayExtension)
-    ):
-        arguments["exclude_from_weight_decay"] = UNDECAYED
-    return kind(**arguments)
+    if not issubclass(kind, module.DecoupledWeightDecayExtension):
+        return kind(learning_rate, weight_decay=decay)
+    # These leave the learning rate out of the decay. Keras does not.
+    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        decay = _Scaled(learning_rate, decay)
+    else:
+        decay *= learning_rate
+    return kind(
+        learning_rate=learning_rate,
+        weight_decay=decay,
+        exclude_from_weight_decay=UNDECAYED,
+    )
+
+
+class _Scaled(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule times a number."""
+
+    def __init__(self, schedule, factor):
+        self.schedule = schedule
+        self.factor = factor
+
+    def __call__(self, step):
+        return self.factor * self.schedule(step)
 
 
 def _import_addons(name) -> types.ModuleType:

@@ -177,20 +177,43 @@ def test_addons_resume_and_run_on_replicas(addons, name, tmp_path):
     np.testing.assert_allclose(_replicated_step(name), once, atol=5e-6)
 
 
-def test_addons_decay_spares_biases(addons):
-    # AdamW of tensorflow-addons leaves the learning rate out: w * (1 - decay).
+@pytest.mark.parametrize("name", ["AdamW", "SGDW"])
+def test_addons_decay_like_keras(addons, name):
+    # No gradient, so only the decay is left, and it follows the schedule of the rate:
+    # w * (1 - 0.1 * 0.2) * (1 - 0.05 * 0.2).
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.1, 0.05])
     layer = keras.layers.Dense(2, bias_initializer="ones")
     layer.build((None, 3))
-    kernel = layer.kernel.numpy()
-    optimizer = optimizers.build("addons.AdamW", RATE, weight_decay=0.2)
-    variables = layer.trainable_variables
-    optimizer.apply_gradients([(tf.zeros(v.shape), v) for v in variables])
-    np.testing.assert_allclose(layer.kernel.numpy(), kernel * 0.8, atol=1e-6)
+    kernel, variables = layer.kernel.numpy(), layer.trainable_variables
+    optimizer = optimizers.build(f"addons.{name}", schedule, weight_decay=0.2)
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.zeros(v.shape), v) for v in variables])
+    np.testing.assert_allclose(layer.kernel.numpy(), kernel * 0.98 * 0.99, atol=1e-6)
     np.testing.assert_array_equal(layer.bias.numpy(), [1, 1])
 
 
-def test_addons_refuse_what_they_cannot_do(addons):
+def test_addons_decay_with_a_constant_rate(addons):
+    # Adam's step is sign(g); the decay takes 0.2 of the rate, as in test_adamw above.
+    expected = WEIGHTS * (1 - RATE * 0.2) - RATE * np.sign(GRADIENT)
+    optimizer = optimizers.build("addons.AdamW", RATE, weight_decay=0.2)
+    np.testing.assert_allclose(_after(optimizer), expected, atol=5e-6)
+
+
+def test_addons_refuse_what_a_rate_does_not_make(addons):
     with pytest.raises(ValueError, match="Lookahead.*choose one of AdaBelief, AdamW"):
         optimizers.build("addons.Lookahead", RATE)
-    with pytest.raises(ValueError, match="Yogi has no weight decay"):
-        optimizers.build("addons.Yogi", RATE, weight_decay=0.1)
+    with pytest.raises(ValueError, match="Yogi has no weight decay, and 0.2"):
+        optimizers.build("addons.Yogi", RATE, weight_decay=0.2)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+@pytest.mark.parametrize("name", ["LAMB", "RectifiedAdam", "AdaBelief", "NovoGrad"])
+def test_addons_step_downhill(addons, name, decay):
+    optimizer = optimizers.build(f"addons.{name}", 0.01, weight_decay=decay)
+    assert np.sum(_after(optimizer) * GRADIENT) < np.sum(WEIGHTS * GRADIENT)
+
+
+@pytest.mark.parametrize("name", ["LazyAdam", "Yogi", "ProximalAdagrad"])
+def test_addons_without_decay_step_downhill(addons, name):
+    optimizer = optimizers.build(f"addons.{name}", 0.01)
+    assert np.sum(_after(optimizer) * GRADIENT) < np.sum(WEIGHTS * GRADIENT)

@@ -1,0 +1,186 @@
+"""What is installed, what the commands say of themselves, and who imports whom."""
+
+import ast
+import importlib.metadata
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = {
+    "deeppose_tf": "deeppose_tf",
+    "pipelines": "deeppose_tf/pipelines",
+    "export": "deeppose_tf/export",
+}
+SCRIPTS = {
+    script.name: script.module
+    for script in importlib.metadata.entry_points(group="console_scripts")
+    if script.module.startswith("deeppose_tf.")
+}
+# A module of the library imports from its own layer and those before it; whatever is
+# not named is in the middle one.
+LAYERS = [
+    {"skeleton"},
+    {"geometry"},
+    {"stage", "losses", "sampling", "datasets"},
+    {"cascade", "detect", "draw", "metrics"},
+]
+
+
+def _python(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of the tree, made from a copy so that nothing is left in the tree."""
+    copy = tmp_path_factory.mktemp("source")
+    for folder in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = "-m pip wheel . --no-deps --no-build-isolation -q -w wheels"
+    made = _python(*command.split(), cwd=copy)
+    assert made.returncode == 0, made.stderr
+    (path,) = (copy / "wheels").glob("*.whl")
+    return path
+
+
+def test_wheel_holds_every_module_under_one_name(wheel):
+    source = wheel.parents[1]
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.split("/")[0].split("-")[0] for name in names}
+    assert tops == {"deeppose_tf"}
+    expected = {
+        f"{package}/{path.relative_to(source / folder).as_posix()}"
+        for folder, package in PACKAGES.items()
+        for path in (source / folder).rglob("*.py")
+    }
+    assert expected == {name for name in names if name.endswith(".py")}
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    program = "import deeppose_tf.pipelines as p, deeppose_tf.export; print(p.__file__)"
+    ran = _python("-c", program, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    found = pathlib.Path(ran.stdout.strip())
+    assert found == tmp_path / "deeppose_tf" / "pipelines" / "__init__.py", ran.stderr
+
+
+def _exists(module):
+    folder, name = module.split(".")[1:]
+    return (ROOT / folder / f"{name}.py").is_file()
+
+
+@pytest.fixture(scope="module")
+def manuals():
+    """Name of a script -> what it says of itself, and its own flags with their help."""
+    found = {}
+    for script in filter(lambda script: _exists(SCRIPTS[script]), SCRIPTS):
+        command = [pathlib.Path(sys.executable).with_name(script), "--helpxml"]
+        asked = subprocess.run(command, capture_output=True, text=True)
+        assert asked.stdout, f"{script}: {asked.stderr}"
+        tree = xml.etree.ElementTree.fromstring(asked.stdout)
+        flags = {
+            flag.findtext("name"): flag.findtext("meaning")
+            for flag in tree.iter("flag")
+            if flag.findtext("key") == "yes"
+        }
+        found[script] = tree.findtext("usage"), flags
+    return found
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_setup_names_scripts_that_exist(script):
+    assert _exists(SCRIPTS[script])
+
+
+def test_every_script_explains_itself_and_its_flags(manuals):
+    for script, (usage, flags) in manuals.items():
+        assert script in usage
+        assert flags
+        for name, meaning in flags.items():
+            # A choice's help starts with what may be chosen: <one|two>: help.
+            words = re.sub(r"^<[^>]*>: ", "", meaning).split()
+            assert len(words) > 2 and words[-1].endswith((".", ")")), (script, name)
+
+
+def _written_commands():
+    """(file, words) of every `deeppose-...` command in the README and the Makefile."""
+    for name in ("README.md", "Makefile"):
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        for line in re.findall(r"^\s*(?:\$\(BIN\)/)?(deeppose-.*)$", text, re.M):
+            yield name, shlex.split(line, comments=True)
+
+
+def test_documents_use_flags_that_exist(manuals):
+    commands = list(_written_commands())
+    assert {file for file, _ in commands} == {"README.md", "Makefile"}
+    for file, (script, *words) in commands:
+        assert script in manuals, f"{file}: {script}"
+        for word in words:
+            name = re.fullmatch(r"--(\w+)=.*", word).group(1)
+            assert name in manuals[script][1], f"{file}: {script} --{name}"
+
+
+def test_no_tensorflow_where_none_is_needed():
+    program = """
+import importlib, pkgutil, sys
+import deeppose_tf.datasets as datasets
+for name in ["skeleton", "metrics", "draw"]:
+    importlib.import_module(f"deeppose_tf.{name}")
+for module in pkgutil.walk_packages(datasets.__path__, datasets.__name__ + "."):
+    importlib.import_module(module.name)
+print([name for name in ("tensorflow", "keras", "absl") if name in sys.modules])
+"""
+    ran = _python("-c", program)
+    assert ran.stdout.strip() == "[]", ran.stdout + ran.stderr
+
+
+def _imports(path):
+    """The dotted names that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _layer(module):
+    """Of `deeppose_tf.X...`, by X; the middle one for what `LAYERS` does not name."""
+    name = module.split(".")[1]
+    layers = (i for i, layer in enumerate(LAYERS) if name in layer)
+    return next(layers, 2)
+
+
+LIBRARY = sorted((ROOT / "deeppose_tf").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
+def test_imports_run_one_way(path):
+    own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for name in _imports(path):
+        assert not name.startswith(("absl", "pipelines", "export")), name
+        if name.startswith("deeppose_tf."):
+            assert not name.startswith(("deeppose_tf.pipelines", "deeppose_tf.export"))
+            assert _layer(name) <= _layer(own), f"{own} imports {name}"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
+def test_library_does_not_print(path):
+    calls = (
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
+    )
+    assert not [n for n in calls if getattr(n.func, "id", None) == "print"]
