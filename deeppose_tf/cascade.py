@@ -93,23 +93,18 @@ class Cascade:
             )
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes are {boxes.shape}, expected [N, 4]")
-        return self.predict_batch(image[None], boxes, np.zeros(len(boxes), np.int32))
+        return _joined(
+            self._function(image[None], some, np.zeros(len(some), np.int32))
+            for some in _portions(boxes)
+        )
 
-    def predict_batch(
-        self, images: np.ndarray, boxes: np.ndarray, indices: np.ndarray
-    ) -> dict:
-        """As `predict` for [B, H, W, 3] images and the image [N] of each box."""
-        starts = range(0, max(len(boxes), 1), PEOPLE_AT_ONCE)
-        parts = [
-            self._function(
-                images, boxes[i : i + PEOPLE_AT_ONCE], indices[i : i + PEOPLE_AT_ONCE]
-            )
-            for i in starts
-        ]
-        return {
-            name: np.concatenate([part[name].numpy() for part in parts])
-            for name in parts[0]
-        }
+    def predict_batch(self, images: np.ndarray, boxes: np.ndarray) -> dict:
+        """As `predict` for images [B, H, W, 3] of one size with a box [B, 4] each."""
+        pairs = zip(_portions(images), _portions(boxes), strict=True)
+        return _joined(
+            self._function(some, box, np.arange(len(box), dtype=np.int32))
+            for some, box in pairs
+        )
 
     def poses(self, images: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor) -> dict:
         """Eqs. (5) to (7) in TensorFlow; see `predict`.
@@ -172,6 +167,20 @@ class Cascade:
         return geometry.pose_diameter(keypoints, labeled, self.skeleton)
 
 
+def _portions(array):
+    """The array in parts of as many people as are in memory at a time."""
+    starts = range(0, max(len(array), 1), PEOPLE_AT_ONCE)
+    return [array[i : i + PEOPLE_AT_ONCE] for i in starts]
+
+
+def _joined(answers):
+    answers = list(answers)
+    return {
+        name: np.concatenate([answer[name].numpy() for answer in answers])
+        for name in answers[0]
+    }
+
+
 def answerable(boxes: tf.Tensor) -> tf.Tensor:
     """[N, 4] pixels -> [N] bool: finite, of positive size, and not absurdly far."""
     near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
@@ -192,6 +201,7 @@ def displacements(
     Returns:
       [B, K, 2], zero where not known; [B, K] bool, known.
     """
+    keypoints = tf.convert_to_tensor(keypoints)
     diameters = geometry.pose_diameter(keypoints, labeled, skeleton)
     known = labeled & (diameters > 0)[:, None]
     scale = tf.where(diameters > 0, diameters, 1.0)[:, None, None]
@@ -199,18 +209,20 @@ def displacements(
 
 
 def displacement_statistics(
-    displaced: np.ndarray, known: np.ndarray
+    displaced: np.ndarray, known: np.ndarray, farthest: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance per joint of Sec. 3.2.
 
     Args:
       displaced: [N, K, 2], pose diameters.
       known: [N, K] bool.
+      farthest: what lies farther away, in pose diameters, is left out.
 
     Returns:
       mean [K, 2] and covariance [K, 2, 2]; those of all joints together for a joint
       that is known in fewer than two people.
     """
+    known = known & (np.linalg.norm(displaced, axis=-1) <= farthest)
     everything = displaced[known]
     mean, covariance = [], []
     for joint in range(displaced.shape[1]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 LOSSES = ("l2", "l1")
+# Standard deviation of the blob of `map_loss`, in crops.
+BLOB = 1 / 16
 
 
 def pose_loss(
@@ -36,3 +38,26 @@ def pose_loss(
     else:
         raise ValueError(f"loss {kind!r} is none of {', '.join(LOSSES)}")
     return tf.reduce_sum(weight * distance, axis=-1)
+
+
+def map_loss(
+    logits: tf.Tensor, places: tf.Tensor, target: tf.Tensor, weight: tf.Tensor
+) -> tf.Tensor:
+    """Cross-entropy of an integral head's maps with a blob around the true joint.
+
+    Ours, not the paper's: it tells every place of the map at once what to do, where the
+    expectation alone tells only on which side the joint lies.
+
+    Args:
+      logits: [M, K, P].
+      places: [P, 2], normalized.
+      target: [M, K, 2], normalized. Outside the map the nearest places are meant.
+      weight: [M, K].
+
+    Returns:
+      [M].
+    """
+    distance = tf.reduce_sum((places - target[:, :, None]) ** 2, axis=-1)  # [M, K, P]
+    wanted = tf.nn.softmax(-distance / (2 * BLOB**2))
+    entropy = -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=-1)  # [M, K]
+    return tf.reduce_sum(weight * entropy, axis=-1)

@@ -17,9 +17,7 @@ from deeppose_tf import sampling
 keras = tf.keras
 
 HEADS = ("linear", "integral")
-# The integral head's map spans this many crops, so that a joint just outside its
-# crop can still be pointed at.
-INTEGRAL_SPAN = 1.25
+MAP_LOGITS, EXPECTATION = "map_logits", "expectation"
 
 
 def build(
@@ -30,7 +28,7 @@ def build(
     if config.network == "paper":
         features = _paper(crops)
     elif config.network == "compact":
-        features = _compact(crops, config.widths)
+        features = _compact(crops, config)
     else:
         features = _application(crops, config.network, weights)
     if weights and config.network in ("paper", "compact"):
@@ -78,35 +76,32 @@ class LocalResponseNormalization(keras.layers.Layer):
         return tf.cast(outputs, inputs.dtype)
 
 
-def _compact(x, widths):
-    """Residual blocks of two 3 x 3 convolutions at each halved resolution."""
-    x = _convolution(x, widths[0], 2)
-    for i, width in enumerate(widths[1:]):
-        x = _block(x, width, 2 if i < 2 else 1)
-        x = _block(x, width, 1)
+def _compact(x, config):
+    """Halve, then residual blocks of two 3 x 3 convolutions, at each resolution."""
+    for width, blocks in zip(config.widths, config.blocks, strict=True):
+        x = _normalized(_convolution(x, width, 2))
+        x = keras.layers.ReLU()(x)
+        for _ in range(blocks):
+            y = keras.layers.ReLU()(_normalized(_convolution(x, width)))
+            # Blocks begin as the identity: their last scale is zero.
+            y = _normalized(_convolution(y, width), gamma="zeros")
+            x = keras.layers.ReLU()(keras.layers.Add()([x, y]))
     return x
 
 
-def _block(x, width, strides):
-    shortcut = x
-    if strides > 1 or x.shape[-1] != width:
-        shortcut = _convolution(x, width, strides, kernel=1, activation=False)
-    y = _convolution(x, width, strides)
-    y = _convolution(y, width, 1, activation=False)
-    return keras.layers.ReLU()(keras.layers.Add()([shortcut, y]))
-
-
-def _convolution(x, width, strides, kernel=3, activation=True):
-    x = keras.layers.Conv2D(
+def _convolution(x, width, strides=1):
+    return keras.layers.Conv2D(
         width,
-        kernel,
+        3,
         strides,
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
     )(x)
-    x = keras.layers.BatchNormalization(momentum=0.99)(x)
-    return keras.layers.ReLU()(x) if activation else x
+
+
+def _normalized(x, gamma="ones"):
+    return keras.layers.BatchNormalization(momentum=0.98, gamma_initializer=gamma)(x)
 
 
 def _application(x, name, weights):
@@ -198,40 +193,62 @@ _CURRENT = threading.local()
 
 
 def _integral(x, config, joints, mean_target):
-    """A map per joint, its softmax, and the place expected under it."""
+    """A map per joint, its softmax, and the place expected under it.
+
+    Each cell of the network's last layer is divided into `subcells` squared places, at
+    the cost of channels alone. There is no bias that could begin at the mean pose: a
+    flat map answers the middle of the crop.
+    """
+    del mean_target
     x = keras.layers.Conv2D(
-        joints, 1, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)
+        joints * config.subcells**2,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
     )(x)
-    return Expectation(mean_target, dtype="float32")(x)
+    height, width = (side * config.subcells for side in x.shape[1:3])
+    logits = MapLogits(joints, config.subcells, name=MAP_LOGITS, dtype="float32")(x)
+    return Expectation(height, width, name=EXPECTATION, dtype="float32")(logits)
+
+
+def with_maps(model: keras.Model) -> keras.Model:
+    """The same network, with the logits of its maps [M, K, P] as second output."""
+    logits = model.get_layer(MAP_LOGITS).output
+    return keras.Model(model.inputs, [model.outputs[0], logits])
+
+
+def map_places(model: keras.Model) -> np.ndarray:
+    """[P, 2] normalized: the middle of each place of an integral head's maps."""
+    return model.get_layer(EXPECTATION).places
+
+
+class MapLogits(keras.layers.Layer):
+    """[M, h, w, n n K] -> [M, K, P] float32, P = h n w n places row by row."""
+
+    def __init__(self, joints, subcells, **kwargs):
+        super().__init__(**kwargs)
+        self.joints = joints
+        self.subcells = subcells
+
+    def call(self, inputs):
+        n, (height, width) = self.subcells, inputs.shape[1:3]
+        maps = tf.reshape(
+            tf.cast(inputs, tf.float32), [-1, height, width, n, n, self.joints]
+        )
+        maps = tf.transpose(maps, [0, 5, 1, 3, 2, 4])  # [M, K, h, n, w, n]
+        return tf.reshape(maps, [-1, self.joints, height * n * width * n])
 
 
 class Expectation(keras.layers.Layer):
-    """Maps [M, h, w, K] -> normalized places [M, K, 2] expected under their softmax.
+    """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax."""
 
-    A flat map answers `offset`, which begins at the mean target and is learned.
-    """
-
-    def __init__(self, offset, **kwargs):
+    def __init__(self, height, width, **kwargs):
         super().__init__(**kwargs)
-        self.initial = np.asarray(offset, np.float32)
-
-    def build(self, input_shape):
-        _, height, width, _ = input_shape
         y, x = np.meshgrid(
             (np.arange(height) + 0.5) / height - 0.5,
             (np.arange(width) + 0.5) / width - 0.5,
             indexing="ij",
         )
-        places = np.stack([x.ravel(), y.ravel()], axis=-1) * INTEGRAL_SPAN
-        self.places = places.astype(np.float32)  # [h w, 2]
-        self.offset = self.add_weight(
-            name="offset",
-            shape=self.initial.shape,
-            initializer=keras.initializers.Constant(self.initial),
-        )
+        self.places = np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
 
     def call(self, inputs):
-        joints, cells = inputs.shape[-1], len(self.places)
-        maps = tf.transpose(tf.cast(inputs, tf.float32), [0, 3, 1, 2])
-        chance = tf.nn.softmax(tf.reshape(maps, [-1, joints, cells]))
-        return tf.matmul(chance, self.places) + self.offset  # [M, K, 2]
+        return tf.matmul(tf.nn.softmax(inputs), self.places)

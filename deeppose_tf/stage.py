@@ -33,22 +33,30 @@ class StageConfig:
       size: S, side of the crop in pixels.
       head: `linear` (2k outputs, as in the paper) or `integral` (expected place
         under a softmax over a map per joint).
-      widths: channels of `compact` at each halving of the resolution.
+      widths: channels of `compact` after each halving of the resolution.
+      blocks: residual blocks of `compact` after each halving.
+      subcells: an integral head's places along a side of a cell of the last layer.
       dropout: share of units dropped in fully connected layers.
       margin: stage 1: share by which the first box is grown.
       square: stage 1: whether the first box becomes a square, which keeps the
         proportions of the picture. The paper's does not.
       sigma: later stages: side of the joint box in pose diameters.
+      farthest: displacements of this stage beyond so many pose diameters are left out
+        of its statistics: left and right exchanged are no errors that a later stage
+        could see in its crop. The paper leaves none out.
     """
 
     network: str = "paper"
     size: int = 220
     head: str = "linear"
     widths: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    subcells: int = 1
     dropout: float = 0.0
     margin: float = 0.0
     square: bool = False
     sigma: float = 2.0
+    farthest: float = 1e6
 
     def __post_init__(self):
         if self.size < 32:
@@ -59,6 +67,9 @@ class StageConfig:
             raise ValueError(f"sigma is {self.sigma}; it must be positive")
         # JSON knows lists alone.
         object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(f"widths {self.widths} and blocks {self.blocks} differ")
 
 
 @dataclasses.dataclass(frozen=True)

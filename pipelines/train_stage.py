@@ -111,7 +111,7 @@ def train_stage(
         config=recipe.train,
         directory=str(work),
         strategy=strategy,
-        evaluate=_evaluator(index, recipe, earlier, limit),
+        evaluator=functools.partial(_evaluator, index, recipe, earlier, limit),
         evaluate_every=max(recipe.train.steps // EVALUATIONS, 1),
         checkpoint_seconds=options.checkpoint_seconds,
         guard=options.guard,
@@ -171,7 +171,8 @@ def observed_displacements(
     displaced, known = cascades.displacements(
         poses[:, -1], truth, labeled, index.skeleton
     )
-    return cascades.displacement_statistics(displaced.numpy(), known.numpy())
+    farthest = cascade.stages[-1].config.farthest
+    return cascades.displacement_statistics(displaced.numpy(), known.numpy(), farthest)
 
 
 def _by_heart(recipe, people):
@@ -263,15 +264,15 @@ def _mean_target(index, recipe, earlier):
     return metrics.mean_pose(np.stack(normalized), np.stack(labeled))
 
 
-def _evaluator(index, recipe, earlier, limit):
+def _evaluator(index, recipe, earlier, limit, model):
     """The held-out score of a network in training, see `training.train`."""
     split = "validation" if index.counts.get("validation") and not limit else "train"
     floor_pose = _mean_target(index, recipe, []) if not earlier else None
+    stage = _unmeasured(recipe, index, model, {})
+    cascade = cascades.Cascade([*earlier, stage])
+    people = limit or HELD_OUT
 
-    def evaluate(model, step):
-        stage = _unmeasured(recipe, index, model, {})
-        cascade = cascades.Cascade([*earlier, stage])
-        people = limit or HELD_OUT
+    def evaluate(step):
         poses, truth, labeled, boxes = predict_split(
             cascade, index, split, recipe.inputs, people
         )
@@ -309,8 +310,7 @@ def predict_split(
     found = []
     dataset = inputs.evaluation_dataset(index, split, config, EVALUATION_BATCH, limit)
     for canvases, keypoints, labeled, boxes in dataset:
-        numbers = np.arange(len(boxes), dtype=np.int32)
-        answer = cascade.predict_batch(canvases, boxes, numbers)
+        answer = cascade.predict_batch(canvases, boxes)
         found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
@@ -331,8 +331,7 @@ def _sheet(cascade, index, split, recipe, count=8):
     """Some people, truth in green and prediction in red, as one image."""
     dataset = inputs.evaluation_dataset(index, split, recipe.inputs, count, count)
     canvases, truth, labeled, boxes = next(iter(dataset.as_numpy_iterator()))
-    numbers = np.arange(len(boxes), dtype=np.int32)
-    poses = cascade.predict_batch(canvases, boxes, numbers)["keypoints"]
+    poses = cascade.predict_batch(canvases, boxes)["keypoints"]
     people = zip(canvases, truth, poses, labeled, strict=True)
     drawn = [draw.draw_truth(*person, index.skeleton) for person in people]
     return draw.contact_sheet(drawn, [""] * len(drawn), columns=4)

@@ -47,6 +47,7 @@ class TrainConfig:
       warmup: share of the steps in which the learning rate grows from zero.
       weight_decay: see `optimizers.build`.
       loss: see `losses.pose_loss`.
+      maps: weight of `losses.map_loss`, for integral heads.
       clip: largest norm of the gradient of a step; 0 for no limit.
       ema: decay of the running average of the weights, which is what is evaluated and
         saved; 0 for none.
@@ -60,6 +61,7 @@ class TrainConfig:
     warmup: float = 0.0
     weight_decay: float = 0.0
     loss: str = "l2"
+    maps: float = 0.0
     clip: float = 0.0
     ema: float = 0.0
     precision: str = "float32"
@@ -103,7 +105,7 @@ def train(
     config: TrainConfig,
     directory: str,
     strategy: tf.distribute.Strategy,
-    evaluate: Callable[[keras.Model, int], dict],
+    evaluator: Callable[[keras.Model], Callable[[int], dict]],
     evaluate_every: int,
     checkpoint_seconds: float = 60.0,
     guard: bool = True,
@@ -120,8 +122,8 @@ def train(
       config: see `TrainConfig`.
       directory: for checkpoints and TensorBoard logs.
       strategy: see `make_strategy`.
-      evaluate: (float32 network, step) -> scalars to log, with `pdj`, `floor` and
-        `spread` for the guard.
+      evaluator: float32 network -> (step -> scalars to log, with `pdj` and `floor`,
+        and `spread` where the guard is to judge).
       evaluate_every: steps between evaluations.
       checkpoint_seconds: between checkpoints; one is written at every evaluation too.
       guard: whether a collapsed run is stopped.
@@ -152,6 +154,7 @@ def train(
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_consumed()
     train_step = make_step(model, averaged, optimizer, step, examples, config, strategy)
+    evaluate = evaluator(averaged)
     writer = tf.summary.create_file_writer(str(folder / "logs"))
     progress = _Progress(int(step.numpy()), config.steps, verbose)
     saved = time.monotonic()
@@ -166,7 +169,7 @@ def train(
                 last = done >= config.steps
                 if done % evaluate_every == 0 or last:
                     _check_finite(loss, done)
-                    report = evaluate(averaged, done)
+                    report = evaluate(done)
                     _log(report | {"loss": loss}, done)
                     progress.show(report)
                     if guard:
@@ -198,13 +201,19 @@ def make_step(
     """
     examples = tf.function(examples, jit_compile=True, autograph=False)
     variables = model.trainable_variables
+    network = networks.with_maps(model) if config.maps else model
 
     def replica(batch):
         crops, target, weight = examples(*batch)
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
         with tf.GradientTape() as tape, networks.dropout_step(step):
-            predicted = model(crops, training=True)
+            outputs = network(crops, training=True)
+            predicted, logits = outputs if config.maps else (outputs, None)
             loss = losses.pose_loss(predicted, target, weight, config.loss)
+            if config.maps:
+                places = networks.map_places(model)
+                maps = losses.map_loss(logits, places, target, weight)
+                loss += config.maps * maps
             loss = tf.reduce_sum(loss) * share
         gradients = tape.gradient(loss, variables)
         if config.clip:
