@@ -138,10 +138,10 @@ def joint_examples(
 ) -> Examples:
     """Crops around displaced joints for stages s >= 2: D_A^s of Sec. 3.2.
 
-    Each crop takes a joint i at uniform among the K, delta ~ N_i^(s-1), the box
-    b = (y_i + delta, sigma diam(y)) and the target N(y_i; b). A crop of a joint without
-    a label has weight zero. In a mirrored crop joint and displacement are those of the
-    mirror image.
+    Each crop takes a joint i at uniform among those with a label, delta ~ N_i^(s-1),
+    the box b = (y_i + delta, sigma diam(y)) and the target N(y_i; b). A person without
+    a label or a diameter gives crops of weight zero. In a mirrored crop joint and
+    displacement are those of the mirror image.
 
     Args:
       canvases, keypoints, labeled, draws, skeleton, stage, config: as
@@ -154,16 +154,15 @@ def joint_examples(
     """
     draw, indices = _flat_draws(draws)
     joints = len(skeleton.joints)
-    # joint: as the crop shows it; source: its place in the labels.
-    joint = tf.cast(draw["joint"] * joints, tf.int32)
-    flips = _flips(draw, config)
-    source = tf.where(flips, tf.gather(skeleton.mirror, joint), joint)
     diameters = geometry.pose_diameter(keypoints, labeled, skeleton)  # [B]
     known = tf.gather(labeled & (diameters > 0)[:, None], indices)  # [M, K]
-    known = tf.gather(known, source, batch_dims=1)  # [M]
+    # source: the joint's place in the labels; joint: as the crop shows it.
+    source, any_known = _choose(known, draw["joint"])
+    flips = _flips(draw, config)
+    joint = tf.where(flips, tf.gather(skeleton.mirror, source), source)
     keypoint = tf.gather(tf.gather(keypoints, indices), source, batch_dims=1)
-    diameter = tf.where(known, tf.gather(diameters, indices), 1.0)[:, None]  # [M, 1]
-    centers = tf.where(known[:, None], keypoint, 0.0)
+    diameter = tf.where(any_known, tf.gather(diameters, indices), 1.0)[:, None]
+    centers = tf.where(any_known[:, None], keypoint, 0.0)
     normal = tf.stack([draw["shift_x"], draw["shift_y"]], -1)
     covariance = config.displacement**2 * tf.gather(covariance, joint)
     delta = _normal(normal, tf.gather(mean, joint), covariance)
@@ -173,7 +172,7 @@ def joint_examples(
     view = _view(centers, size, draw, indices, config)
     target, labels = _targets(view, keypoints, labeled, skeleton)
     weight = tf.one_hot(joint, joints, on_value=True, off_value=False)
-    weight &= labels & known[:, None]
+    weight &= labels & any_known[:, None]
     return _examples(canvases, view, draw, target, weight, stage, config)
 
 
@@ -260,6 +259,15 @@ def _flat_draws(draws):
     flat = tf.reshape(draws, [-1, len(DRAWS)])
     indices = tf.repeat(tf.range(tf.shape(draws)[0]), views)
     return dict(zip(DRAWS, tf.unstack(flat, axis=-1), strict=True)), indices
+
+
+def _choose(known, uniform):
+    """One of the joints known [M, K] by a draw [M]: index [M], and whether any was."""
+    rank = tf.cumsum(tf.cast(known, tf.int32), axis=1)  # [M, K]
+    count = rank[:, -1]
+    wanted = tf.cast(uniform * tf.cast(count, tf.float32), tf.int32) + 1
+    chosen = known & (rank == wanted[:, None])
+    return tf.argmax(chosen, axis=1, output_type=tf.int32), count > 0
 
 
 def _flips(draw, config):
