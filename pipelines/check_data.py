@@ -53,7 +53,8 @@ def check_images(
       progress: called with the number of images done.
     """
     sizes, errors, converted, unusual = {}, {}, [], 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
         results = pool.map(lambda path: _check_image(path, max_pixels, convert), paths)
         for i, (path, (size, error)) in enumerate(zip(paths, results, strict=True)):
             odd = isinstance(error, images.Unusual)
@@ -65,6 +66,8 @@ def check_images(
                 unusual += odd
             if progress:
                 progress(i + 1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
     return Checked(sizes, errors, converted, unusual)
 
 

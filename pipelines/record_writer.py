@@ -49,16 +49,14 @@ def write(
       skipped: (what, reason) of what had been left out, kept in the index.
       fingerprint: identity of the data set; by default that of the other arguments.
       convert: stores odd images as upright 8-bit RGB PNG instead of refusing them.
-      progress: called with the number of records done, now and then.
+      progress: called with the number of records done.
 
     Raises:
       ValueError: `output` (or what a killed run left of it) is something else; or an
         image cannot be stored. Names it and says what to do.
     """
-    if not splits:
-        raise ValueError("no splits to write")
-    if len({annotations.skeleton for annotations in splits.values()}) > 1:
-        raise ValueError("the splits have different skeletons")
+    if len({people.skeleton for people in splits.values()}) != 1:
+        raise ValueError("there must be splits, all of one skeleton")
     provenance = provenance or {}
     if fingerprint is None:
         fingerprint = identity(splits, [provenance, seed, convert])
@@ -138,8 +136,6 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
             f"{partial}: left by a run that was stopped, of another data set "
             f"({difference}). Repeat that command to finish it, or delete that folder"
         )
-    if any(partial.iterdir()):
-        raise ValueError(f"{partial}: holds something else. Delete that folder")
     content = {
         "format": records.FORMAT,
         "finished": False,
@@ -194,14 +190,17 @@ def _write_shards(partial, content, splits, seed, convert, progress) -> None:
                 progress(done)
 
 
-def _write_shard(path, annotations, convert, progress) -> None:
+def _write_shard(path, people, convert, progress) -> None:
     temporary = path.with_suffix(".tmp")
-    with tf.io.TFRecordWriter(str(temporary)) as writer:
-        for i in range(len(annotations)):
-            image, height, width = images.encoded(annotations.images[i], convert)
-            writer.write(records.serialize(annotations, i, image, (height, width)))
-            if progress:
-                progress(i + 1)
+    try:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for i, image_path in enumerate(people.images):
+                image, height, width = images.encoded(image_path, convert)
+                writer.write(records.serialize(people, i, image, (height, width)))
+                if progress:
+                    progress(i + 1)
+    except tf.errors.OpError as error:  # A full disk, for one.
+        raise OSError(f"{temporary}: cannot be written ({error.message})") from error
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -264,6 +264,15 @@ def test_a_killed_run_goes_on(killed, tmp_path, monkeypatch):
     assert len(parsed(records.verify(str(tmp_path / "out")), "train")) == 8
 
 
+def test_a_run_killed_before_its_first_index_goes_on(splits, tmp_path):
+    """It leaves an empty folder, or one with half an index under another name."""
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / ".dataset.json.partial").write_text("{")
+    record_writer.write(splits, str(tmp_path / "out"))
+    names = sorted(f.name.split("-")[0] for f in (tmp_path / "out").iterdir())
+    assert names == ["dataset.json", "test", "train"]
+
+
 def test_two_runs_at_once_do_not_mix(splits, tmp_path):
     """The second, started from inside the first, is refused; the first ends well."""
     refused = []

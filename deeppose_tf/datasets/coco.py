@@ -53,8 +53,10 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
         chosen, orders = _skeleton(content["categories"], skeleton)
         images = {i.get("id"): i.get("file_name") for i in content["images"]}
         rows, skipped, damaged = _rows(path, content["annotations"], images, orders)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except TypeError as error:
+        raise ValueError(f"{path}: some value is of a wrong kind ({error})") from error
     folders = coco_files.image_folders(path)
     joints = len(chosen.joints)
     names, keypoints, labeled, boxes = (
@@ -150,7 +152,7 @@ def _skip_reason(annotation, orders) -> str | None:
 def _joints(annotation, count: int, order: list[int]):
     """Keypoints [K, 2] in pixels and labeled [K]."""
     try:
-        values = np.asarray(annotation["keypoints"], np.float64)
+        values = np.asarray(annotation["keypoints"], np.float64).clip(-1e9, 1e9)
     except (TypeError, ValueError) as error:
         raise ValueError("its 'keypoints' are not all numbers") from error
     if values.shape != (3 * count,):
@@ -167,6 +169,7 @@ def _box(annotation, alone: bool) -> np.ndarray:
     """Corners [4]; zeros, the whole image, for want of anything better."""
     try:
         box = np.asarray(annotation.get("bbox") or [0.0] * 4, np.float64)
+        box = box.clip(-1e9, 1e9)  # Float32 would overflow; nonsense stays nonsense.
     except (TypeError, ValueError) as error:
         raise ValueError("its 'bbox' is not all numbers") from error
     if box.shape != (4,):

@@ -9,7 +9,7 @@ import scipy.io
 
 
 def load(path: pathlib.Path, name: str) -> np.ndarray:
-    """The variable `name` of a MAT-file, as float64.
+    """The variable `name` of a MAT-file, as float64; beyond float32 is infinite.
 
     Raises:
       ValueError: the file is missing, empty, damaged, or has no such array of
@@ -37,7 +37,8 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
     array = np.asarray(content[name])
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{path}: {name!r} holds {array.dtype}, expected numbers")
-    return array.astype(np.float64)
+    array = array.astype(np.float64)
+    return np.where(np.abs(array) > np.finfo(np.float32).max, np.inf, array)
 
 
 def _advice(path: pathlib.Path) -> str:
