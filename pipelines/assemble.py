@@ -27,6 +27,7 @@ class Options:
     output: str
     validation: int = 50
     test: int | None = None
+    repeat: tuple[int, ...] = ()
     seed: int = 0
     convention: str = "person"
     skeleton: str = ""
@@ -63,7 +64,9 @@ def prepare(options: Options) -> records.Index:
     good, problems, converted, unusual = check(sources, options)
     if fatal or problems and not options.skip_bad:
         raise ValueError(report(fatal, problems, unusual))
-    result = splits.arrange(good, options.validation, options.test, options.seed)
+    result = splits.arrange(
+        good, options.validation, options.test, options.seed, options.repeat
+    )
     harmless = [s for one in sources for p in one.parts.values() for s in p.skipped]
     _require_space(result, options.output)
     total = sum(map(len, result.values()))

@@ -34,6 +34,13 @@ def define_flags() -> None:
         "the official layout (annotations/person_keypoints_train2017.json, train2017); "
         "or one JSON file. generated: a folder to draw the pictures into.",
     )
+    flags.DEFINE_list(
+        "repeat",
+        [],
+        "How often each --dataset's training part is in the result, in the same order, "
+        "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
+        "a large noisy one. Default: once each.",
+    )
     flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
     flags.DEFINE_integer(
         "validation",
@@ -92,6 +99,10 @@ def main(argv: list[str]) -> None:
     values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Options)}
     for name in ("dataset", "source"):
         values[name] = tuple(values[name])
+    try:
+        values["repeat"] = tuple(map(int, values["repeat"]))
+    except ValueError as error:
+        raise ValueError(f"--repeat={','.join(values['repeat'])}: {error}") from error
     index = prepare(Options(**values))
     print(describe(index))
 

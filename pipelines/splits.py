@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -89,7 +89,11 @@ def merge(parts: list[Annotations]) -> Annotations:
 
 
 def arrange(
-    parts: list[Splits], validation: int = 50, test: int | None = None, seed: int = 0
+    parts: list[Splits],
+    validation: int = 50,
+    test: int | None = None,
+    seed: int = 0,
+    repeat: Sequence[int] = (),
 ) -> Splits:
     """One data set of several: the parts of each joined, and what lacks held out.
 
@@ -101,10 +105,16 @@ def arrange(
       validation: number of images to hold out for validation.
       test: number of images to hold out for testing; None for a tenth.
       seed: chooses them.
+      repeat: by data set, how often its training part is in the result.
 
     Raises:
-      ValueError: nobody to train on, or too few images to hold that many out.
+      ValueError: nobody to train on, too few images to hold that many out, or not one
+        positive repeat for each data set.
     """
+    repeat = repeat or [1] * len(parts)
+    if len(repeat) != len(parts) or min(repeat) < 1:
+        given = ",".join(map(str, repeat))
+        raise ValueError(f"--repeat={given}: give a positive number for each --dataset")
     if not any(len(part["train"]) for part in parts):
         raise ValueError("the training part is empty: nobody to train on")
     first, out = parts[0]["train"], {}
@@ -117,7 +127,8 @@ def arrange(
             _require_enough(images, count, split)
             found, first = hold_out(first, count, seed)
         out[split] = found
-    train = merge([first] + [part["train"] for part in parts[1:]])
+    train = [first] + [part["train"] for part in parts[1:]]
+    train = merge(list(map(repeated, train, repeat)))
     return {"train": train, "validation": out["validation"], "test": out["test"]}
 
 
@@ -129,6 +140,21 @@ def hold_out(
     chosen = np.random.default_rng(seed).permutation(names)[:images]
     out = np.isin(people.images, chosen)
     return people.take(np.flatnonzero(out)), people.take(np.flatnonzero(~out))
+
+
+def repeated(people: Annotations, times: int) -> Annotations:
+    """Everyone several times over; copies are told apart by `#2` and on in their id,
+    so that each is augmented in its own way."""
+    copies = [people] + [
+        dataclasses.replace(
+            people,
+            ids=tuple(f"{person}#{copy}" for person in people.ids),
+            skipped=(),
+            damaged=(),
+        )
+        for copy in range(2, times + 1)
+    ]
+    return merge(copies)
 
 
 def renamed(splits: Splits, prefix: str) -> Splits:
