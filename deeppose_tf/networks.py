@@ -101,7 +101,46 @@ def _convolution(x, width, strides=1):
 
 
 def _normalized(x, gamma="ones"):
-    return keras.layers.BatchNormalization(momentum=0.98, gamma_initializer=gamma)(x)
+    # Its numbers stay float32 whatever precision passes through.
+    return FusedBatchNormalization(
+        momentum=0.98, gamma_initializer=gamma, dtype="float32", autocast=False
+    )(x)
+
+
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's layer on TensorFlow's fused kernel.
+
+    Keras 3 spells the same sums out in a dozen operations: on two cores that made the
+    step of `compact` a third longer.
+    """
+
+    def call(self, inputs, training=False):
+        scale, offset, mean, variance = (
+            tf.convert_to_tensor(weight)
+            for weight in (
+                self.gamma,
+                self.beta,
+                self.moving_mean,
+                self.moving_variance,
+            )
+        )
+        nothing = tf.zeros([0])
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=scale,
+            offset=offset,
+            mean=nothing if training else mean,
+            variance=nothing if training else variance,
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training:
+            keep = self.momentum
+            self.moving_mean.assign(keep * mean + (1 - keep) * outputs.batch_mean)
+            self.moving_variance.assign(
+                keep * variance + (1 - keep) * outputs.batch_variance
+            )
+        return outputs.y
 
 
 def _application(x, name, weights):
