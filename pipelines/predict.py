@@ -13,7 +13,7 @@ from absl import flags
 
 from deeppose_tf import detect, draw
 from deeppose_tf.datasets import images
-from deeppose_tf.pipelines import command, media, predictions
+from deeppose_tf.pipelines import command, media, outputs, predictions
 
 BOX_COLOR = (255, 255, 0)
 
@@ -46,10 +46,12 @@ def predict_files(
     Raises:
       ValueError: a file in `output` would be overwritten.
     """
+    names = [predictions.NAME, *(file.overlay for file in found if overlays)]
+    if not overwrite:
+        outputs.require_free(
+            output, predictions.NAME, predictions.FORMAT, settings, names
+        )
     folder = pathlib.Path(output)
-    targets = [folder / file.overlay for file in found] if overlays else []
-    if not overwrite and not predictions.is_ours(folder, settings):
-        _refuse_existing([folder / predictions.NAME, *targets])
     results = predictions.Results(cascade.skeleton, settings)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / predictions.NAME).exists():
@@ -117,16 +119,6 @@ def _overlay(image, boxes, predicted, skeleton):
             image = draw.draw_box(image, boxes[i], BOX_COLOR)
         image = draw.draw_pose(image, predicted["keypoints"][i], skeleton)
     return image
-
-
-def _refuse_existing(targets) -> None:
-    existing = [str(target) for target in targets if target.exists()]
-    if existing:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise ValueError(
-            f"{existing[0]}{more}: there already, and of another run. Give another "
-            "--output, or --overwrite to replace them"
-        )
 
 
 def _report(content: dict, how: str) -> int:

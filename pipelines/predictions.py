@@ -98,15 +98,6 @@ class Results:
         files.write_bytes(folder / NAME, json.dumps(content).encode() + b"\n")
 
 
-def is_ours(folder: pathlib.Path, settings: dict) -> bool:
-    """Whether the folder holds the results of a run with the same settings."""
-    try:
-        content = json.loads((folder / NAME).read_text())
-        return content["format"] == FORMAT and content["settings"] == settings
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
-
-
 def _person(predicted, i) -> dict:
     keypoints, scores = predicted["keypoints"][i], predicted["scores"][i]
     return {

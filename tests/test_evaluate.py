@@ -1,0 +1,333 @@
+"""`deeppose-evaluate` on a small data set whose scores are known by construction."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import scipy.io
+import toy_run
+
+from deeppose_tf import skeleton
+from deeppose_tf.datasets import Annotations, lsp
+from deeppose_tf.pipelines import coco_results, evaluate, record_writer, records, scores
+
+LSP = skeleton.LSP
+WRIST = LSP.joints.index("left_wrist")
+TRAIN, TEST = 4, 6
+
+
+def make_people(folder, split, count, seed):
+    """People on flat images of different sizes; the grey value is the number."""
+    random = np.random.default_rng(seed)
+    paths, keypoints, boxes = [], [], []
+    for i in range(count):
+        height, width = 60 + 10 * i, 120 - 10 * i
+        image = np.full((height, width, 3), i, np.uint8)
+        paths.append(str(folder / f"{split}{i}.png"))
+        cv2.imwrite(paths[-1], image)
+        # Joints on a grid of at least 10 px, so that no limb is shorter.
+        places = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2)
+        keypoints.append(random.permutation(places)[:14] * 12 + 8)
+        boxes.append([2, 4, 50, 56] if i % 2 else [0, 0, 0, 0])
+    labeled = np.ones((count, 14), bool)
+    labeled[:1, LSP.joints.index("head_top")] = False
+    return Annotations(
+        LSP,
+        tuple(paths),
+        np.array(keypoints, np.float32).reshape(-1, 14, 2),
+        labeled,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        tuple(f"toy/{split}{i}" for i in range(count)),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The annotations by split, and the index of their records."""
+    folder = tmp_path_factory.mktemp("data")
+    splits = {
+        "train": make_people(folder, "train", TRAIN, seed=1),
+        "validation": make_people(folder, "validation", 0, seed=2),
+        "test": make_people(folder, "test", TEST, seed=3),
+    }
+    provenance = {"arguments": {"dataset": ["toy"], "convention": "person"}}
+    record_writer.write(splits, str(folder / "records"), provenance)
+    return splits, records.read_index(str(folder / "records"))
+
+
+class Oracle:
+    """Two stages: the first has the left wrists of two people wrong, the second
+    nothing but one person that it cannot answer, where asked to."""
+
+    skeleton = LSP
+    count = 2
+
+    def __init__(self, people, unanswered=None):
+        self.people, self.unanswered = people, unanswered
+        self.boxes = []
+
+    def predict(self, image, boxes):
+        assert boxes.shape == (1, 4)
+        self.boxes.append(boxes[0])
+        person = int(image[0, 0, 0])
+        truth = self.people.keypoints[person]
+        first = truth.copy()
+        if person in (1, 2):
+            first[WRIST] += 1000
+        return {
+            "keypoints": truth[None],
+            "keypoints_by_stage": np.stack([first, truth])[None],
+            "scores": np.full((1, 14), 0.5, np.float32),
+            "valid": np.array([person != self.unanswered]),
+        }
+
+
+def rows(content):
+    return {row["name"]: row["scores"] for row in content["rows"]}
+
+
+def test_every_stage_is_scored_beside_the_floor(data):
+    splits, index = data
+    oracle = Oracle(splits["test"])
+    content = evaluate.evaluate(oracle, index, "test", verbose=0)
+    assert [row["name"] for row in content["rows"]] == ["floor", "stage 1", "stage 2"]
+    np.testing.assert_array_equal(oracle.boxes, splits["test"].boxes)
+    found = rows(content)
+    # Two of twelve lower arms are wrong; one person of six has no head to score.
+    lower = found["stage 1"]["pcp_strict"]["lower_arm"]
+    assert lower == {"fraction": pytest.approx(10 / 12), "correct": 10, "scored": 12}
+    assert found["stage 1"]["pcp_strict"]["mean4"]["fraction"] == pytest.approx(
+        (1 + 10 / 12 + 1 + 1) / 4
+    )
+    assert found["stage 1"]["pcp_strict"]["head"]["scored"] == 5
+    wrist = found["stage 1"]["pdj"]["0.2"]["joints"]["left_wrist"]
+    assert wrist == {"fraction": pytest.approx(4 / 6), "correct": 4, "scored": 6}
+    mean = found["stage 1"]["pdj"]["0.2"]
+    assert mean["fraction"] == pytest.approx((13 + 4 / 6) / 14)
+    assert (mean["correct"], mean["scored"]) == (14 * 6 - 3, 14 * 6 - 1)
+    assert found["stage 1"]["area"]["joints"]["left_wrist"] == pytest.approx(4 / 6)
+    for name in ("pcp_strict", "pcp_loose", "pdj"):
+        assert all(e["fraction"] == 1.0 for e in found["stage 2"][name].values())
+
+
+def test_the_floor_is_the_mean_pose_of_the_training_people_in_each_first_box(data):
+    splits, index = data
+    people, train = (scores.read_people(index, s) for s in ("test", "train"))
+    found = scores.floor(people, train)
+
+    def whole(annotations):  # by hand, with sizes as the images were made
+        n = len(annotations)
+        sizes = [[0, 0, 120 - 10 * i, 60 + 10 * i] for i in range(n)]
+        unset = ~annotations.boxes.any(axis=1, keepdims=True)
+        return np.where(unset, sizes, annotations.boxes)
+
+    def parts(boxes):
+        return (boxes[:, None, :2] + boxes[:, None, 2:]) / 2, (
+            boxes[:, None, 2:] - boxes[:, None, :2]
+        )
+
+    center, size = parts(whole(splits["train"]))
+    # In the order of the records: training people are shuffled when written.
+    normalized = (splits["train"].keypoints - center) / size
+    normalized[~splits["train"].labeled] = np.nan
+    mean = np.nanmean(normalized, axis=0)
+    center, size = parts(whole(splits["test"]))
+    np.testing.assert_allclose(found, mean * size + center, atol=1e-3)
+
+
+def test_numbers_say_what_they_are(data):
+    splits, index = data
+    content = evaluate.evaluate(Oracle(splits["test"]), index, "test", verbose=0)
+    said = content["protocol"]
+    assert said["people"] == said["of"] == TEST and said["unanswered"] == 0
+    assert said["labels"].startswith("person-centric")
+    assert (
+        said["first_box"] == "the box of the record (3 people) or the whole image (3)"
+    )
+    assert said["floor_from"] == "train"
+    assert "within 0.5 of its true length" in said["meanings"]["pcp_strict"]
+    lines = scores.table(content).splitlines()
+    assert lines[0].startswith("6 people of the split test of toy. First box: the box")
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[2:8]]
+    header, _, floor, first, second, counted = cells
+    assert [floor[0], first[0], second[0]] == ["floor", "stage 1", "stage 2"]
+    column = header.index("lower_arm")
+    assert (first[column], second[column], counted[column]) == ("83.3", "100.0", "12")
+    column = header.index("PDJ@0.2")
+    assert (first[column], counted[column]) == ("97.6", "83")
+    assert len({len(row) for row in cells}) == 1
+    json.dumps(content, allow_nan=False)
+
+
+def test_a_person_without_an_answer_is_wrong_and_counted(data):
+    splits, index = data
+    oracle = Oracle(splits["test"], unanswered=3)
+    content = evaluate.evaluate(oracle, index, "test", verbose=0)
+    assert content["protocol"]["unanswered"] == 1
+    found = rows(content)["stage 2"]["pcp_strict"]
+    assert (found["torso"]["correct"], found["torso"]["scored"]) == (5, 6)
+
+
+def test_a_limit_takes_the_first_people_and_the_floor_of_all(data):
+    splits, index = data
+    content = evaluate.evaluate(
+        Oracle(splits["test"]), index, "test", limit=2, verbose=0
+    )
+    assert content["protocol"]["people"] == 2 and content["protocol"]["of"] == TEST
+    assert "the first 2 people" in scores.table(content)
+    found = rows(content)["stage 1"]["pcp_strict"]["lower_arm"]
+    assert (found["correct"], found["scored"]) == (3, 4)
+
+
+def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path):
+    splits, index = data
+    output = tmp_path / "out"
+    content = evaluate.evaluate(
+        Oracle(splits["test"], unanswered=3), index, "test", str(output), verbose=0
+    )
+    names = sorted(path.name for path in output.iterdir())
+    assert names == sorted(
+        [evaluate.METRICS, evaluate.TABLE, evaluate.RESULTS, *evaluate.PICTURES]
+    )
+    assert json.loads((output / "metrics.json").read_text()) == content
+    assert (output / "table.md").read_text() == scores.table(content) + "\n"
+    for name in evaluate.PICTURES:
+        assert cv2.imread(str(output / name)).shape[0] > 200
+    # COCO counts from the centre of the first pixel, the project from its corner.
+    entry = json.loads((output / "coco_results.json").read_text())[0]
+    assert entry["image_id"] == "toy/test0"
+    np.testing.assert_allclose(
+        np.reshape(entry["keypoints"], (14, 3))[:, :2],
+        splits["test"].keypoints[0] - 0.5,
+        atol=1e-3,
+    )
+    again = evaluate.evaluate_results(
+        str(output / "coco_results.json"), index, "test", str(tmp_path / "again")
+    )
+    assert rows(again)["predictions"] == rows(content)["stage 2"]
+    assert rows(again)["floor"] == rows(content)["floor"]
+    assert again["protocol"]["unanswered"] == 1
+    assert "is not known" in again["protocol"]["first_box"]
+
+
+def test_sheets_show_truth_in_green_and_predictions_in_red(data, tmp_path):
+    splits, index = data
+    evaluate.evaluate(
+        Oracle(splits["test"]), index, "test", str(tmp_path), limit=3, verbose=0
+    )
+    sheet = cv2.imread(str(tmp_path / "poses.png"))[..., ::-1].astype(int)
+    # Where a stage is right, red covers green; stage 1 leaves green wrists of two.
+    red = ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum()
+    green = ((sheet[..., 1] > 150) & (sheet[..., 0] < 60)).sum()
+    assert red > 1000 and 50 < green < red
+
+
+def test_results_of_others_are_matched_by_id(tmp_path):
+    ids = ["a/1", "a/2", "b/2", "b/3"]
+
+    def entry(name, x, score=None):
+        flat = np.tile([x, 2.0, 0.0], 3).tolist()
+        one = {"image_id": name, "keypoints": flat}
+        return one if score is None else one | {"score": score}
+
+    path = tmp_path / "results.json"
+    # `1` is clear, `2` is two records; the better of two entries counts; a number is
+    # an image of someone else's data set.
+    entries = [entry("1", 4), entry("2", 9), entry("b/3", 5, 0.3), entry("3", 6, 0.7)]
+    path.write_text(json.dumps([*entries, entry("b/3", 7, 0.5), entry(1, 8)]))
+    found = coco_results.read(str(path), ids, 3)
+    np.testing.assert_allclose(found[0], np.tile([4.5, 2.5], (3, 1)))
+    np.testing.assert_allclose(found[3], np.tile([6.5, 2.5], (3, 1)))
+    assert np.isnan(found[1:3]).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("nonsense", "results.json: not a JSON file"),
+        ('{"annotations": []}', "expected COCO results"),
+        ("[1, 2]", "expected COCO results"),
+        ("[]", "no image_id of its 0 entries .* such as 'a/1'"),
+        ('[{"image_id": 7, "keypoints": [1, 2, 3]}]', "no image_id of its 1 entries"),
+        ('[{"image_id": "a/1", "keypoints": [1, 2]}]', "entry 0: .* of 1 joints"),
+        ('[{"image_id": "a/1"}]', "entry 0: expected keypoints"),
+        ('[{"image_id": "a/1", "keypoints": [1, null, "x"]}]', "entry 0"),
+        ('[{"image_id": ["a"], "keypoints": [1, 2, 3]}]', "no image_id"),
+    ],
+)
+def test_bad_results_say_where(tmp_path, content, message):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        coco_results.read(str(path), ["a/1"], 1)
+
+
+def test_what_does_not_fit_is_refused(data):
+    splits, index = data
+    oracle = Oracle(splits["test"])
+    with pytest.raises(
+        ValueError, match="nobody in its validation; it has train, test"
+    ):
+        evaluate.evaluate(oracle, index, "validation", verbose=0)
+    oracle.skeleton = skeleton.FLIC
+    with pytest.raises(ValueError, match="the model predicts the joints left_shoulder"):
+        evaluate.evaluate(oracle, index, "test", verbose=0)
+
+
+def test_the_script_with_a_real_cascade(data, tmp_path, capsys):
+    _, index = data
+    toy_run.save_run(tmp_path / "run", LSP)
+    output = tmp_path / "out"
+    common = [f"--data={index.directory}", f"--output={output}"]
+    model = f"--model={tmp_path / 'run'}"
+    toy_run.call(evaluate, *common, model, "--limit=3")
+    printed = capsys.readouterr().out
+    assert "| floor |" in printed and "| stage 2 |" in printed
+    content = json.loads((output / "metrics.json").read_text())
+    assert content["protocol"]["people"] == 3
+    assert content["settings"]["model"] == str(tmp_path / "run")
+    with pytest.raises(ValueError, match="metrics.json and .* more: there already"):
+        toy_run.call(evaluate, *common, model, "--limit=2")
+    (tmp_path / "results.json").write_bytes((output / evaluate.RESULTS).read_bytes())
+    results = [*common, f"--predictions={tmp_path / 'results.json'}"]
+    toy_run.call(evaluate, *results, "--overwrite")
+    toy_run.call(evaluate, *results)  # the same again replaces its own
+    assert "| predictions |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="either --model or --predictions"):
+        toy_run.call(evaluate, *common)
+    with pytest.raises(ValueError, match="either --model or --predictions"):
+        toy_run.call(evaluate, *results, model)
+
+
+def test_published_predictions_score_as_published(shared_data, tmp_path):
+    arrays = scipy.io.loadmat(shared_data / "metrics_reference" / "lsp_predictions.mat")
+    truth = arrays["gt_person_centric"].transpose(2, 1, 0)
+    predicted = arrays["pred_yang2016_person_centric"].transpose(2, 1, 0)
+    people = lsp.read(str(shared_data / "lsp"), "test")
+    # The arrays are in pixels of a smaller release: one scale and shift per image.
+    moved = []
+    for small, pose, large in zip(truth, predicted, people.keypoints, strict=True):
+        columns = [small.ravel(), np.tile([1, 0], 14), np.tile([0, 1], 14)]
+        (scale, *shift), *_ = np.linalg.lstsq(
+            np.stack(columns, axis=1), large.ravel(), rcond=None
+        )
+        moved.append(pose * scale + shift)
+    results = tmp_path / "results.json"
+    coco_results.write(results, people.ids, np.array(moved), np.ones((500, 14)))
+    record_writer.write({"test": people}, str(tmp_path / "records"))
+    index = records.read_index(str(tmp_path / "records"))
+    content = evaluate.evaluate_results(str(results), index, "test")
+    found = rows(content)["predictions"]
+    published = {"lower_leg": 72.9, "upper_leg": 78.8, "lower_arm": 62.3} | {
+        "upper_arm": 73.1,
+        "head": 83.4,
+        "torso": 96.6,
+        "mean10": 75.4,
+    }
+    for limb, percent in published.items():
+        fraction = found["pcp_strict"][limb]["fraction"]
+        assert 100 * fraction == pytest.approx(percent, abs=0.11), limb
+    assert found["pcp_strict"]["mean10"]["scored"] == 5000
+    assert 100 * found["pcp_loose"]["mean10"]["fraction"] == pytest.approx(80, abs=0.11)
+    assert content["protocol"]["floor_from"] == "test"  # there is no train here
