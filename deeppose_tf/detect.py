@@ -70,12 +70,8 @@ def face_boxes(
 ) -> np.ndarray:
     """Body boxes from faces, as the paper takes them on FLIC (Sec. 4.1).
 
-    Args:
-      image: [H, W, 3] uint8 RGB.
-      enlargement: of the face to the body, see `enlarge`.
-
-    Returns:
-      [N, 4] float32, the largest face first. May reach beyond the image.
+    From an image [H, W, 3] uint8 RGB: [N, 4] float32 pixels, the largest face first.
+    They may reach beyond the image. For `enlargement` see `enlarge`.
     """
     return enlarge(detect_faces(image), enlargement)
 
@@ -137,16 +133,10 @@ def fit_enlargement(
     offsets = np.asarray(keypoints, np.float64)[people] - centers[:, np.newaxis]
     offsets /= widths[:, np.newaxis, np.newaxis]  # [N, K, 2] in widths of the face
     x, y = offsets[..., 0], offsets[..., 1]
-    return tuple(
-        float(
-            np.quantile(
-                np.where(labeled[people], reach, -np.inf).max(axis=1),
-                coverage,
-                method="higher",
-            )
-        )
-        for reach in (np.abs(x), -y, y)
-    )
+    reaches = np.stack([np.abs(x), -y, y])  # [3, N, K]
+    farthest = np.where(labeled[people], reaches, -np.inf).max(axis=2)
+    side, up, down = np.quantile(farthest, coverage, axis=1, method="higher")
+    return float(side), float(up), float(down)
 
 
 def default_enlargement(skeleton: Skeleton) -> tuple[float, float, float]:

@@ -94,11 +94,7 @@ def draw_truth(
 ) -> np.ndarray:
     """A copy of the image with the truth in green and the prediction in red (Fig. 6).
 
-    Args:
-      image: [H, W, 3] uint8 RGB.
-      keypoints: [K, 2] true joints, pixels.
-      predicted: [K, 2] pixels; all of its joints are drawn.
-      labeled: [K] bool, of the truth.
+    Args as `draw_pose`; all joints of `predicted` [K, 2], pixels, are drawn.
     """
     image = draw_pose(image, keypoints, skeleton, labeled, TRUTH)
     return draw_pose(image, predicted, skeleton, color=PREDICTION)
@@ -200,12 +196,9 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes [H, W, 3] uint8 RGB as PNG, whole or not at all.
 
     Raises:
-      ValueError: the image cannot be encoded.
       OSError: the file cannot be written.
     """
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ValueError(f"{path}: an image of shape {image.shape} has no PNG")
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     files.write_bytes(path, data.tobytes())
 
 

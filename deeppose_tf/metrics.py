@@ -115,10 +115,8 @@ def pdj_area(
 def person_errors(
     predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
 ) -> Array:
-    """[N] mean distance of a person's scored joints, in torso diameters.
-
-    Inf where a prediction is not finite, NaN where the person has nothing to score.
-    """
+    """[N] mean distance of a person's scored joints, in torso diameters; infinite where
+    a prediction is not finite, NaN where there is nothing to score."""
     errors, scored = _errors(predicted, keypoints, labeled, skeleton)
     return _fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
 
@@ -126,11 +124,10 @@ def person_errors(
 def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Array:
     """[N] the yardstick of PDJ: shoulder to hip of opposing sides (Sec. 4.1).
 
-    The second diagonal of the skeleton comes first, right shoulder to left hip,
-    as in the tables published for LSP and FLIC; the others stand in where one of its
-    ends has no label. This is a yardstick for scores: the diameter that sizes crops
-    has a floor and other fallbacks. A skeleton without diagonals is measured by the
-    longer side of the box around the labeled joints.
+    The second diagonal of the skeleton comes first, right shoulder to left hip, as in
+    the tables published for LSP and FLIC; the others stand in where an end of it has
+    no label. A skeleton without diagonals is measured by the longer side of the box
+    around the labeled joints. The diameter that sizes crops has a floor besides.
 
     Args:
       keypoints: [N, K, 2], any unit.
@@ -227,11 +224,10 @@ def _distances(a, b):
 
 def _extents(keypoints, labeled):
     """[N] longer side of the box around the labeled joints; NaN below two of them."""
-    shown = np.asarray(labeled, bool)[..., np.newaxis]
+    shown = labeled[..., np.newaxis]
     highest = np.where(shown, keypoints, -np.inf).max(axis=1)
     lowest = np.where(shown, keypoints, np.inf).min(axis=1)
-    enough = np.sum(labeled, axis=1) >= 2
-    return np.where(enough, (highest - lowest).max(axis=-1), np.nan)
+    return np.where(labeled.sum(axis=1) > 1, (highest - lowest).max(axis=-1), np.nan)
 
 
 def _groups(skeleton):
