@@ -206,7 +206,9 @@ def main(argv: list[str]) -> None:
         values.overlays,
         values.overwrite,
     )
-    if _report(content, values.boxes):
+    failed = _report(content, values.boxes)
+    print(f"results are in {values.output}")
+    if failed:
         raise SystemExit(1)
 
 

@@ -162,7 +162,7 @@ def table(content: dict) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     floor = MEANINGS["floor"].replace("floor_from", said["floor_from"])
     people = said["people"]
-    number = f"{people}" if people == said["of"] else f"the first {people}"
+    number = f"{people}" if people == said["of"] else f"The first {people}"
     return "\n".join(
         [
             f"{number} people of the split {said['split']} of "

@@ -175,7 +175,7 @@ def test_a_limit_takes_the_first_people_and_the_floor_of_all(data):
         Oracle(splits["test"]), index, "test", limit=2, verbose=0
     )
     assert content["protocol"]["people"] == 2 and content["protocol"]["of"] == TEST
-    assert "the first 2 people" in scores.table(content)
+    assert "The first 2 people" in scores.table(content)
     found = rows(content)["stage 1"]["pcp_strict"]["lower_arm"]
     assert (found["correct"], found["scored"]) == (3, 4)
 
