@@ -76,9 +76,7 @@ def training_dataset(
     if limit is None:
         order.shuffle(shards)
     files = tf.data.Dataset.from_tensor_slices(shards)
-    dataset = files.interleave(
-        tf.data.TFRecordDataset, cycle_length=1 if limit else 4, deterministic=True
-    )
+    dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=1 if limit else 4)
     if limit is not None:
         dataset = dataset.take(limit)
     dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))

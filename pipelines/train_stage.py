@@ -97,16 +97,16 @@ def train_stage(
     work = pathlib.Path(run) / f"training_{number}"
     settings = _settings(recipe, options, index)
     _check_settings(work, settings)
-    steps_per_epoch = _steps_per_epoch(index, recipe.inputs, limit)
-    mean_target = _mean_target(index, recipe, earlier)
+    steps_per_epoch = count_steps(index, recipe.inputs, limit)
+    answer = mean_target(index, recipe, earlier)
     strategy = training.make_strategy(options.strategy)
     build = functools.partial(
-        build_stage, recipe.stage, index.skeleton, mean_target, weights=options.weights
+        build_stage, recipe.stage, index.skeleton, answer, weights=options.weights
     )
     model = training.train(
         build=lambda precision: build(precision=precision),
         examples=make_examples(index, recipe, earlier),
-        batches=functools.partial(_batches, index, recipe.inputs, options.seed, limit),
+        batches=functools.partial(batches, index, recipe.inputs, options.seed, limit),
         steps_per_epoch=steps_per_epoch,
         config=recipe.train,
         directory=str(work),
@@ -234,7 +234,7 @@ def _check_settings(work, settings):
     files.write_bytes(path, json.dumps(settings, indent=2).encode() + b"\n")
 
 
-def _steps_per_epoch(index, config, limit):
+def count_steps(index, config, limit):
     count = min(index.counts["train"], limit or index.counts["train"])
     people = config.batch // config.views
     if count < people:
@@ -245,11 +245,11 @@ def _steps_per_epoch(index, config, limit):
     return count // people
 
 
-def _batches(index, config, seed, limit, epoch, skip):
+def batches(index, config, seed, limit, epoch, skip):
     return inputs.training_dataset(index, config, seed, epoch, skip, limit)
 
 
-def _mean_target(index, recipe, earlier):
+def mean_target(index, recipe, earlier):
     """[K, 2] what an untrained stage should answer: the mean of its targets."""
     if earlier:
         return -earlier[-1].mean / recipe.stage.sigma
@@ -267,7 +267,7 @@ def _mean_target(index, recipe, earlier):
 def _evaluator(index, recipe, earlier, limit, model):
     """The held-out score of a network in training, see `training.train`."""
     split = "validation" if index.counts.get("validation") and not limit else "train"
-    floor_pose = _mean_target(index, recipe, []) if not earlier else None
+    floor_pose = mean_target(index, recipe, []) if not earlier else None
     stage = _unmeasured(recipe, index, model, {})
     cascade = cascades.Cascade([*earlier, stage])
     people = limit or HELD_OUT

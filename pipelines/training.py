@@ -7,9 +7,11 @@ bar, optimizers and schedules are Keras's.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -137,6 +139,76 @@ def train(
       TrainingError: the loss is not finite, or see `check_collapse`.
     """
     keras.utils.set_random_seed(seed)
+    state = make_state(build, config, strategy)
+    checkpoint = tf.train.Checkpoint(**state._asdict())
+    folder = pathlib.Path(directory)
+    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), 2)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    train_step = make_step(state, examples, config, strategy)
+    evaluate = evaluator(state.averaged)
+    writer = tf.summary.create_file_writer(str(folder / "logs"))
+    progress = _Progress(int(state.step.numpy()), config.steps, verbose)
+    saved = time.monotonic()
+    start = int(state.step.numpy())
+    remaining = itertools.islice(
+        stream(batches, steps_per_epoch, start, strategy), config.steps - start
+    )
+    with writer.as_default():
+        for done, batch in enumerate(remaining, start + 1):
+            loss = train_step(batch)
+            progress.update(done, loss)
+            if done % evaluate_every == 0 or done == config.steps:
+                _check_finite(loss, done)
+                report = evaluate(done)
+                _log(report | {"loss": loss}, done)
+                progress.show(report)
+                if guard:
+                    check_collapse(report, done, config.steps)
+                manager.save(done)
+                saved = time.monotonic()
+            elif time.monotonic() - saved > checkpoint_seconds:
+                _check_finite(loss, done)
+                manager.save(done)
+                saved = time.monotonic()
+    return state.averaged
+
+
+def stream(
+    batches: Callable[[int, int], tf.data.Dataset],
+    steps_per_epoch: int,
+    step: int,
+    strategy: tf.distribute.Strategy,
+) -> Iterator:
+    """The batches of all steps after `step`, epoch after epoch without end."""
+    epoch, skip = divmod(step, steps_per_epoch)
+    while True:
+        yield from strategy.experimental_distribute_dataset(batches(epoch, skip))
+        epoch, skip = epoch + 1, 0
+
+
+class State(NamedTuple):
+    """What training changes, and a checkpoint holds.
+
+    Attributes:
+      model: the network that is trained, in the precision that was asked for.
+      averaged: float32; the running average of its weights, or their copy.
+      optimizer: of Keras or tensorflow-addons.
+      step: scalar int64, steps done.
+    """
+
+    model: keras.Model
+    averaged: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: tf.Variable
+
+
+def make_state(
+    build: Callable[[str], keras.Model],
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+) -> State:
+    """Fresh networks of `build` (precision -> network) and a fresh optimizer."""
     with strategy.scope():
         model, averaged = build(config.precision), build("float32")
         for copy, weight in zip(averaged.weights, model.weights, strict=True):
@@ -146,50 +218,11 @@ def train(
         )
         optimizers.create_state(optimizer, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    checkpoint = tf.train.Checkpoint(
-        model=model, averaged=averaged, optimizer=optimizer, step=step
-    )
-    folder = pathlib.Path(directory)
-    manager = tf.train.CheckpointManager(checkpoint, str(folder / "checkpoints"), 2)
-    if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    train_step = make_step(model, averaged, optimizer, step, examples, config, strategy)
-    evaluate = evaluator(averaged)
-    writer = tf.summary.create_file_writer(str(folder / "logs"))
-    progress = _Progress(int(step.numpy()), config.steps, verbose)
-    saved = time.monotonic()
-    with writer.as_default():
-        while step.numpy() < config.steps:
-            epoch, skip = divmod(int(step.numpy()), steps_per_epoch)
-            dataset = strategy.experimental_distribute_dataset(batches(epoch, skip))
-            for batch in dataset:
-                loss = train_step(batch)
-                done = int(step.numpy())
-                progress.update(done, loss)
-                last = done >= config.steps
-                if done % evaluate_every == 0 or last:
-                    _check_finite(loss, done)
-                    report = evaluate(done)
-                    _log(report | {"loss": loss}, done)
-                    progress.show(report)
-                    if guard:
-                        check_collapse(report, done, config.steps)
-                    manager.save(done)
-                    saved = time.monotonic()
-                elif time.monotonic() - saved > checkpoint_seconds:
-                    _check_finite(loss, done)
-                    manager.save(done)
-                    saved = time.monotonic()
-                if last:
-                    break
-    return averaged
+    return State(model, averaged, optimizer, step)
 
 
 def make_step(
-    model: keras.Model,
-    averaged: keras.Model,
-    optimizer,
-    step: tf.Variable,
+    state: State,
     examples: Callable,
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
@@ -200,35 +233,51 @@ def make_step(
     the step runs on; the network is left to the device's own kernels.
     """
     examples = tf.function(examples, jit_compile=True, autograph=False)
-    variables = model.trainable_variables
-    network = networks.with_maps(model) if config.maps else model
+    update = make_update(state, config, strategy)
 
-    def replica(batch):
-        crops, target, weight = examples(*batch)
+    @tf.function(autograph=False)
+    def train_step(batch):
+        loss = strategy.run(lambda batch: update(*examples(*batch)), (batch,))
+        done = state.step.assign_add(1)
+        average(state, config.ema, tf.cast(done, tf.float32))
+        return strategy.reduce("SUM", loss, axis=None)
+
+    return train_step
+
+
+def make_update(
+    state: State, config: TrainConfig, strategy: tf.distribute.Strategy
+) -> Callable:
+    """Forward, backward and update on one replica: `augment.Examples` in, loss out."""
+    variables = state.model.trainable_variables
+    network = networks.with_maps(state.model) if config.maps else state.model
+
+    def update(crops, target, weight):
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
-        with tf.GradientTape() as tape, networks.dropout_step(step):
+        with tf.GradientTape() as tape, networks.dropout_step(state.step):
             outputs = network(crops, training=True)
             predicted, logits = outputs if config.maps else (outputs, None)
             loss = losses.pose_loss(predicted, target, weight, config.loss)
             if config.maps:
-                places = networks.map_places(model)
+                places = networks.map_places(state.model)
                 maps = losses.map_loss(logits, places, target, weight)
                 loss += config.maps * maps
             loss = tf.reduce_sum(loss) * share
         gradients = tape.gradient(loss, variables)
         if config.clip:
             gradients, _ = tf.clip_by_global_norm(gradients, config.clip)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
-    @tf.function(autograph=False)
-    def train_step(batch):
-        loss = strategy.run(replica, (batch,))
-        done = step.assign_add(1)
-        _average(model, averaged, config.ema, tf.cast(done, tf.float32))
-        return strategy.reduce("SUM", loss, axis=None)
+    return update
 
-    return train_step
+
+def average(state: State, decay: float, done: tf.Tensor) -> None:
+    """Moves the running average by one step, faster at first; copies where no decay."""
+    decay = tf.minimum(decay, (1.0 + done) / (10.0 + done)) if decay else 0.0
+    for copy, weight in zip(state.averaged.weights, state.model.weights, strict=True):
+        value = tf.convert_to_tensor(weight)
+        copy.assign(decay * tf.convert_to_tensor(copy) + (1.0 - decay) * value)
 
 
 def learning_rate(config: TrainConfig):
@@ -263,14 +312,6 @@ def check_collapse(report: dict, step: int, steps: int) -> None:
             f"as much as the labels; PDJ@0.2 {report['pdj']:.3f}, floor "
             f"{report['floor']:.3f}.\n{ADVICE}"
         )
-
-
-def _average(model, averaged, decay, done):
-    """Moves the running average by one step, faster at first; copies where no decay."""
-    decay = tf.minimum(decay, (1.0 + done) / (10.0 + done)) if decay else 0.0
-    for copy, weight in zip(averaged.weights, model.weights, strict=True):
-        value = tf.convert_to_tensor(weight)
-        copy.assign(decay * tf.convert_to_tensor(copy) + (1.0 - decay) * value)
 
 
 def _check_finite(loss, step):
