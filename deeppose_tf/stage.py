@@ -193,6 +193,20 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         to.assign(from_)
 
 
+def warm_start(model: keras.Model, earlier: keras.Model) -> int:
+    """Copies weights of another network layer by layer, up to the first that differs.
+
+    Returns:
+      How many weights were copied.
+    """
+    pairs = list(zip(_named_weights(earlier), _named_weights(model), strict=False))
+    for count, ((name, source), (own, target)) in enumerate(pairs):
+        if name != own or source.shape != target.shape:
+            return count
+        target.assign(source)
+    return len(pairs)
+
+
 def _load_weights(model, path):
     try:
         arrays = safetensors.numpy.load(path.read_bytes())

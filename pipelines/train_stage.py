@@ -31,6 +31,7 @@ from deeppose_tf.stage import (
     build_stage,
     load_stage,
     save_stage,
+    warm_start,
 )
 
 # People whose poses are looked at during training.
@@ -98,13 +99,9 @@ def train_stage(
     settings = _settings(recipe, options, index)
     _check_settings(work, settings)
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
-    answer = mean_target(index, recipe, earlier)
     strategy = training.make_strategy(options.strategy)
-    build = functools.partial(
-        build_stage, recipe.stage, index.skeleton, answer, weights=options.weights
-    )
     model = training.train(
-        build=lambda precision: build(precision=precision),
+        build=functools.partial(_build, index, recipe, earlier, options.weights),
         examples=make_examples(index, recipe, earlier),
         batches=functools.partial(batches, index, recipe.inputs, options.seed, limit),
         steps_per_epoch=steps_per_epoch,
@@ -173,6 +170,15 @@ def observed_displacements(
     )
     farthest = cascade.stages[-1].config.farthest
     return cascades.displacement_statistics(displaced.numpy(), known.numpy(), farthest)
+
+
+def _build(index, recipe, earlier, weights, precision):
+    """A fresh network that answers the mean target, or begins as the stage before."""
+    answer = mean_target(index, recipe, earlier)
+    model = build_stage(recipe.stage, index.skeleton, answer, precision, weights)
+    if earlier and recipe.warm_start:
+        warm_start(model, earlier[-1].model)
+    return model
 
 
 def _by_heart(recipe, people):
