@@ -29,7 +29,7 @@ venv-addons:
 # stopped.
 demo: venv
 	$(BIN)/deeppose-prepare --dataset=generated --source=demo/figures --output=demo/data
-	$(BIN)/deeppose-train --data=demo/data --run=demo/run --recipe=compact --stages=3 --size=96 --steps=800
+	$(BIN)/deeppose-train --data=demo/data --run=demo/run --recipe=demo --stages=3
 	$(BIN)/deeppose-evaluate --model=demo/run --data=demo/data --split=test --output=demo/evaluation
 	$(BIN)/deeppose-predict --model=demo/run --input='demo/figures/test/*0.jpg' --output=demo/poses
 

@@ -100,15 +100,16 @@ def train_stage(
     _check_settings(work, settings)
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
     strategy = training.make_strategy(options.strategy)
+    target = mean_target(index, recipe, earlier)
     model = training.train(
-        build=functools.partial(_build, index, recipe, earlier, options.weights),
+        build=functools.partial(_build, index, recipe, earlier, options, target),
         examples=make_examples(index, recipe, earlier),
         batches=functools.partial(batches, index, recipe.inputs, options.seed, limit),
         steps_per_epoch=steps_per_epoch,
         config=recipe.train,
         directory=str(work),
         strategy=strategy,
-        evaluator=functools.partial(_evaluator, index, recipe, earlier, limit),
+        evaluator=functools.partial(_evaluator, index, recipe, earlier, target, limit),
         evaluate_every=max(recipe.train.steps // EVALUATIONS, 1),
         checkpoint_seconds=options.checkpoint_seconds,
         guard=options.guard,
@@ -172,10 +173,11 @@ def observed_displacements(
     return cascades.displacement_statistics(displaced.numpy(), known.numpy(), farthest)
 
 
-def _build(index, recipe, earlier, weights, precision):
+def _build(index, recipe, earlier, options, target, precision):
     """A fresh network that answers the mean target, or begins as the stage before."""
-    answer = mean_target(index, recipe, earlier)
-    model = build_stage(recipe.stage, index.skeleton, answer, precision, weights)
+    model = build_stage(
+        recipe.stage, index.skeleton, target, precision, options.weights
+    )
     if earlier and recipe.warm_start:
         warm_start(model, earlier[-1].model)
     return model
@@ -259,21 +261,24 @@ def mean_target(index, recipe, earlier):
     """[K, 2] what an untrained stage should answer: the mean of its targets."""
     if earlier:
         return -earlier[-1].mean / recipe.stage.sigma
-    normalized, labeled = [], []
     joints = len(index.skeleton.joints)
-    for serialized in tf.data.TFRecordDataset(list(index.shards["train"])):
-        record = records.parse(serialized, joints)
-        box = geometry.whole_image_boxes(record["box"], record["size"])
-        box = geometry.first_boxes(box, recipe.stage.margin, recipe.stage.square)
-        normalized.append(geometry.normalize(record["keypoints"], box))
-        labeled.append(record["labeled"])
-    return metrics.mean_pose(np.stack(normalized), np.stack(labeled))
+    dataset = tf.data.TFRecordDataset(list(index.shards["train"]))
+    dataset = dataset.map(functools.partial(_labels, joints=joints), tf.data.AUTOTUNE)
+    labels = list(dataset.batch(4096).as_numpy_iterator())
+    keypoints, labeled, boxes, sizes = map(np.concatenate, zip(*labels, strict=True))
+    boxes = geometry.whole_image_boxes(tf.constant(boxes), tf.constant(sizes))
+    boxes = geometry.first_boxes(boxes, recipe.stage.margin, recipe.stage.square)
+    return metrics.mean_pose(geometry.normalize(keypoints, boxes).numpy(), labeled)
 
 
-def _evaluator(index, recipe, earlier, limit, model):
+def _labels(serialized, joints):
+    record = records.parse(serialized, joints)
+    return record["keypoints"], record["labeled"], record["box"], record["size"]
+
+
+def _evaluator(index, recipe, earlier, target, limit, model):
     """The held-out score of a network in training, see `training.train`."""
     split = "validation" if index.counts.get("validation") and not limit else "train"
-    floor_pose = mean_target(index, recipe, []) if not earlier else None
     stage = _unmeasured(recipe, index, model, {})
     cascade = cascades.Cascade([*earlier, stage])
     people = limit or HELD_OUT
@@ -288,7 +293,7 @@ def _evaluator(index, recipe, earlier, limit, model):
         else:
             margin, square = recipe.stage.margin, recipe.stage.square
             first = geometry.first_boxes(boxes, margin, square)
-            before = np.asarray(geometry.denormalize(floor_pose[None], first))
+            before = np.asarray(geometry.denormalize(target[None], first))
         report = {
             "pdj": _pdj(poses[:, -1], truth, labeled, index.skeleton),
             "floor": _pdj(before, truth, labeled, index.skeleton),
