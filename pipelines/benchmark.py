@@ -17,7 +17,6 @@ import os
 import pathlib
 import platform
 import resource
-import statistics
 import time
 from collections.abc import Callable
 
@@ -61,21 +60,28 @@ def measure(
       rounds: turns of each part.
 
     Returns:
-      seconds: for each of `ROWS` the median seconds per step, and as ratios the
-      medians over the rounds of `overhead`, full step / bare network step, and
-      `input_speed`, bare network step / input side. The bare step is forward, backward
-      and update on crops that are there already.
+      seconds and cpu_seconds: for each of `ROWS` the median per step of the time that
+      passes and of the time that cores work, which other programs disturb less; and as
+      medians over the rounds the ratios `overhead` and `cpu_overhead`, full step / bare
+      network step, and `input_speed`, bare network step / input side. The bare step is
+      forward, backward and update on crops that are there already.
     """
     parts = _parts(index, recipe, number)
     steps = _steps_per_turn(parts["network"])
-    turns = [{name: part(steps) for name, part in parts.items()} for _ in range(rounds)]
+    turns = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, part in parts.items():
+            turns[name].append(part(steps))
+    passed, worked = (
+        {name: np.array(pairs)[:, i] for name, pairs in turns.items()} for i in range(2)
+    )
     return {
         "steps_per_turn": steps,
-        "seconds": {
-            name: statistics.median(turn[name] for turn in turns) for name in parts
-        },
-        "overhead": statistics.median(t["full"] / t["network"] for t in turns),
-        "input_speed": statistics.median(t["network"] / t["input"] for t in turns),
+        "seconds": _medians(passed),
+        "cpu_seconds": _medians(worked),
+        "overhead": float(np.median(passed["full"] / passed["network"])),
+        "cpu_overhead": float(np.median(worked["full"] / worked["network"])),
+        "input_speed": float(np.median(passed["network"] / passed["input"])),
     }
 
 
@@ -114,19 +120,22 @@ def table(result: dict) -> str:
     lines = [
         f"{recipe}, stage {result['stage']}, batch {batch}, {result['cores']} cores, "
         f"TensorFlow {result['tensorflow']}, {result['device']}",
-        f"{'':24}{'ms / step':>12}{'crops / s':>12}",
+        f"{'':24}{'ms / step':>12}{'crops / s':>12}{'CPU ms':>12}",
     ]
     for name, label in ROWS.items():
         seconds = result["seconds"][name]
-        lines.append(f"{label:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}")
+        work = 1000 * result["cpu_seconds"][name]
+        lines.append(
+            f"{label:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}{work:12.1f}"
+        )
     most, least = MOST_OVERHEAD.get(recipe), LEAST_INPUT.get(recipe)
     lines.append(
-        f"{'full step / bare':24}{result['overhead']:12.2f}"
-        + (f"   at most {most}" if most else "")
+        f"{'full step / bare':24}{result['overhead']:12.2f}{'':12}"
+        f"{result['cpu_overhead']:12.2f}" + (f"   at most {most}" if most else "")
     )
     lines.append(
         f"{'input / network speed':24}{result['input_speed']:12.1f}"
-        + (f"   at least {least}" if least else "")
+        + (f"{'':24}   at least {least}" if least else "")
     )
     if "memory" in result:
         once, often = result["memory"]["once"], result["memory"]["repeated"]
@@ -137,8 +146,12 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def _parts(index, recipe, number) -> dict[str, Callable[[int], float]]:
-    """name -> (steps -> seconds per step), compiled and run once."""
+def _medians(parts):
+    return {name: float(np.median(values)) for name, values in parts.items()}
+
+
+def _parts(index, recipe, number) -> dict[str, Callable[[int], tuple[float, float]]]:
+    """name -> (steps -> seconds per step, passed and worked), compiled and run once."""
     config = recipe.train
     earlier = _simulated_earlier(index, number)
     strategy = tf.distribute.get_strategy()
@@ -188,19 +201,20 @@ def _stream(index, recipe, strategy):
 
 
 def _steps_per_turn(part):
-    return max(1, round(TURN_SECONDS / part(1)))
+    return max(1, round(TURN_SECONDS / part(1)[0]))
 
 
 def _time(batches, run, steps):
-    """Seconds per step; batches, where the part reads any, are read anew each time."""
+    """Seconds per step, passed and worked; where batches are read, they are new."""
     batches = batches() if batches else itertools.repeat(None)
     # The first step starts the input side, or compiles; it is not counted.
     np.asarray(run(next(batches)))
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     for _ in range(steps):
         result = run(next(batches))
     np.asarray(result)  # Waits for the device.
-    return (time.perf_counter() - start) / steps
+    passed, worked = time.perf_counter() - start, time.process_time() - worked
+    return passed / steps, worked / steps
 
 
 def _train_a_little(directory, recipe, number, repeats):
