@@ -24,6 +24,7 @@ from deeppose_tf.pipelines import (
     records,
     scores,
 )
+from deeppose_tf.pipelines.people import read_people
 
 keras = tf.keras
 
@@ -65,7 +66,7 @@ def evaluate(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
             f"{index.directory} has {', '.join(index.skeleton.joints)}"
         )
-    people = scores.read_people(index, split, limit)
+    people = read_people(index, split, limit)
     poses, weights = predict_people(cascade, index, split, len(people.ids), verbose)
     named = [(f"stage {s + 1}", poses[:, s]) for s in range(poses.shape[1])]
     return _report(named, weights, people, index, split, output, settings)
@@ -80,7 +81,7 @@ def evaluate_results(
     settings: dict | None = None,
 ) -> dict:
     """As `evaluate`, for predictions in a COCO results file; see `coco_results`."""
-    people = scores.read_people(index, split, limit)
+    people = read_people(index, split, limit)
     poses = coco_results.read(path, people.ids, len(index.skeleton.joints))
     named = [("predictions", poses)]
     return _report(named, None, people, index, split, output, settings)
@@ -109,7 +110,7 @@ def predict_people(
 
 def _report(named, weights, people, index, split, output, settings) -> dict:
     """Scores named predictions and the floor; writes all of it where asked to."""
-    source = scores.read_people(index, scores.floor_split(index, split))
+    source = read_people(index, scores.floor_split(index, split))
     rows = [("floor", scores.floor(people, source)), *named]
     last = named[-1][1]
     said = scores.protocol(index, split, people)

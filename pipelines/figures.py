@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deeppose_tf import draw, metrics
-from deeppose_tf.pipelines.scores import People
+from deeppose_tf.pipelines.people import People
 from deeppose_tf.skeleton import Skeleton
 
 FLOOR_COLOR = 7  # grey in matplotlib's cycle

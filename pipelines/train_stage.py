@@ -26,6 +26,7 @@ from deeppose_tf.pipelines import (
     records,
     training,
 )
+from deeppose_tf.pipelines.people import read_people
 from deeppose_tf.stage import (
     Stage,
     build_stage,
@@ -261,19 +262,12 @@ def mean_target(index, recipe, earlier):
     """[K, 2] what an untrained stage should answer: the mean of its targets."""
     if earlier:
         return -earlier[-1].mean / recipe.stage.sigma
-    joints = len(index.skeleton.joints)
-    dataset = tf.data.TFRecordDataset(list(index.shards["train"]))
-    dataset = dataset.map(functools.partial(_labels, joints=joints), tf.data.AUTOTUNE)
-    labels = list(dataset.batch(4096).as_numpy_iterator())
-    keypoints, labeled, boxes, sizes = map(np.concatenate, zip(*labels, strict=True))
-    boxes = geometry.whole_image_boxes(tf.constant(boxes), tf.constant(sizes))
-    boxes = geometry.first_boxes(boxes, recipe.stage.margin, recipe.stage.square)
-    return metrics.mean_pose(geometry.normalize(keypoints, boxes).numpy(), labeled)
-
-
-def _labels(serialized, joints):
-    record = records.parse(serialized, joints)
-    return record["keypoints"], record["labeled"], record["box"], record["size"]
+    people = read_people(index, "train")
+    boxes = geometry.first_boxes(
+        people.first_boxes, recipe.stage.margin, recipe.stage.square
+    )
+    normalized = geometry.normalize(people.keypoints, boxes).numpy()
+    return metrics.mean_pose(normalized, people.labeled)
 
 
 def _evaluator(index, recipe, earlier, target, limit, model):

@@ -11,6 +11,7 @@ import toy_run
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import Annotations, lsp
 from deeppose_tf.pipelines import coco_results, evaluate, record_writer, records, scores
+from deeppose_tf.pipelines.people import read_people
 
 LSP = skeleton.LSP
 WRIST = LSP.joints.index("left_wrist")
@@ -113,7 +114,7 @@ def test_every_stage_is_scored_beside_the_floor(data):
 
 def test_the_floor_is_the_mean_pose_of_the_training_people_in_each_first_box(data):
     splits, index = data
-    people, train = (scores.read_people(index, s) for s in ("test", "train"))
+    people, train = (read_people(index, s) for s in ("test", "train"))
     found = scores.floor(people, train)
 
     def whole(annotations):  # by hand, with sizes as the images were made

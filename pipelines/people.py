@@ -1,0 +1,63 @@
+"""The labels of a split, without its images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import geometry
+from deeppose_tf.pipelines import records
+
+# Records parsed at a time.
+_BATCH = 1024
+_FIELDS = ("id", "keypoints", "labeled", "box", "size")
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """The labels of a split, without images.
+
+    Attributes:
+      ids: N, of the records.
+      keypoints: [N, K, 2] float32, pixels.
+      labeled: [N, K] bool.
+      boxes: [N, 4] float32 first boxes, pixels; zeros for the whole image.
+      sizes: [N, 2] int32 height and width of the images.
+    """
+
+    ids: tuple[str, ...]
+    keypoints: np.ndarray
+    labeled: np.ndarray
+    boxes: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def first_boxes(self) -> np.ndarray:
+        """[N, 4] pixels, the whole image spelled out."""
+        return geometry.whole_image_boxes(
+            tf.constant(self.boxes), tf.constant(self.sizes)
+        ).numpy()
+
+
+def read_people(index: records.Index, split: str, limit: int | None = None) -> People:
+    """The labels of a split, in the order of its records.
+
+    Raises:
+      ValueError: the data set has no such split, or nobody in it.
+    """
+    if not index.counts.get(split):
+        having = ", ".join(name for name, count in index.counts.items() if count)
+        raise ValueError(f"{index.directory}: nobody in its {split}; it has {having}")
+    joints = len(index.skeleton.joints)
+
+    def labels(serialized):
+        record = records.parse(serialized, joints)
+        return [record[name] for name in _FIELDS]
+
+    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
+    dataset = dataset.take(-1 if limit is None else limit).map(labels)
+    batches = dataset.batch(_BATCH).as_numpy_iterator()
+    ids, *arrays = map(np.concatenate, zip(*batches, strict=True))
+    return People(tuple(name.decode() for name in ids), *arrays)
