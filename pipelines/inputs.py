@@ -79,7 +79,11 @@ def training_dataset(
     dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=1 if limit else 4)
     if limit is not None:
         dataset = dataset.take(limit)
-    dataset = dataset.shuffle(SHUFFLE_BUFFER, seed=int(order.integers(2**31)))
+    dataset = dataset.shuffle(
+        SHUFFLE_BUFFER,
+        seed=int(order.integers(2**31)),
+        reshuffle_each_iteration=False,  # The order is the epoch's, not the pass's.
+    )
     dataset = dataset.skip(skip * people)
     prepare = functools.partial(
         _training_example,
