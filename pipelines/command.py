@@ -33,6 +33,9 @@ def run(
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     name = pathlib.Path(argv[0]).stem
+    if not flags.FLAGS["verbosity"].present:
+        # TensorFlow's chatter about every checkpoint would tear the progress bar.
+        logging.set_verbosity(logging.WARNING)
     try:
         if len(argv) > 1:
             raise ValueError(f"what is {argv[1]!r}? Flags are given as --name=value")

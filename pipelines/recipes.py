@@ -68,7 +68,7 @@ _COMPACT_TRAIN = TrainConfig(
     loss="l1",
     maps=0.3,
     ema=0.998,
-    precision="mixed_bfloat16",
+    precision="auto",
 )
 _COMPACT_FIRST = StageConfig(
     "compact",

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from absl import flags
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import metrics
-from deeppose_tf.pipelines import command, inputs, recipes, records, train_stage
+from deeppose_tf.pipelines import (
+    command,
+    held_out,
+    inputs,
+    recipes,
+    records,
+    train_stage,
+    training_flags,
+)
 from deeppose_tf.stage import Stage
 
 # `--stages=auto` gives up after this many.
@@ -26,7 +32,7 @@ def train_cascade(
     index: records.Index,
     recipe_for: Callable[[int], recipes.Recipe],
     stages: int | None,
-    options: train_stage.Options,
+    options: training_flags.Options,
 ) -> cascades.Cascade:
     """Trains stages until there are enough, and writes `cascade.json` after each.
 
@@ -35,7 +41,7 @@ def train_cascade(
       index: the prepared data set.
       recipe_for: number of a stage, from 1 -> its recipe.
       stages: S; None adds stages while the held-out PDJ@0.2 grows (Sec. 4.1).
-      options: see `train_stage.Options`.
+      options: see `training_flags.Options`.
 
     Returns:
       The cascade, as saved in `run`.
@@ -75,16 +81,15 @@ def held_out_pdj(
     cascade: cascades.Cascade, index: records.Index, config: inputs.InputConfig
 ) -> float:
     """PDJ@0.2 of the last stage on the validation split, mean over joints, Sec. 4.1."""
-    poses, truth, labeled, _ = train_stage.predict_split(
+    poses, truth, labeled, _ = held_out.predict_split(
         cascade, index, "validation", config
     )
-    fractions = metrics.pdj(poses[:, -1], truth, labeled, index.skeleton, [0.2])
-    return float(np.nanmean(fractions))
+    return held_out.pdj(poses[:, -1], truth, labeled, index.skeleton)
 
 
 def define_flags() -> None:
     """Flags of this script: those of training, and how many stages."""
-    train_stage.define_flags()
+    training_flags.define_flags()
     flags.DEFINE_string(
         "stages",
         "3",
@@ -102,9 +107,9 @@ def main(argv: list[str]) -> None:
     train_cascade(
         values.run,
         index,
-        train_stage.recipe_from_flags,
+        training_flags.recipe_from_flags,
         stages,
-        train_stage.options_from_flags(),
+        training_flags.options_from_flags(),
     )
     print(
         f"{values.run} is trained. Score it with deeppose-evaluate --model={values.run}"

@@ -1,0 +1,134 @@
+"""How a cascade does on people of a data set while it is trained.
+
+Scores of the finished cascade are `evaluate`'s, on whole images; this looks at
+canvases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import cascade as cascades
+from deeppose_tf import draw, geometry, metrics
+from deeppose_tf.pipelines import inputs, records
+from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.stage import Stage
+
+# People whose poses are looked at during training, and how many of them are drawn.
+HELD_OUT = 200
+DRAWN = 8
+BATCH = 32
+
+
+def evaluator(
+    stages: Sequence[Stage],
+    index: records.Index,
+    config: inputs.InputConfig,
+    target: np.ndarray,
+    limit: int | None = None,
+) -> Callable[[int], dict]:
+    """What `training.train` asks for between steps.
+
+    Args:
+      stages: the trained ones, and last the one in training, whose weights change.
+      index: the prepared data set; its validation split is looked at, or the training
+        people themselves where a limit says that they are to be learnt by heart.
+      config: of the canvases.
+      target: [K, 2] normalized mean pose, in stage 1.
+      limit: how many people are learnt by heart.
+
+    Returns:
+      step -> `pdj`, PDJ@0.2 of the last stage, mean over joints; `floor`, that of the
+      mean pose or of the stage before; in stage 1 `spread`, see
+      `training.check_collapse`. Draws some of the people for TensorBoard.
+    """
+    split = "validation" if index.counts.get("validation") and not limit else "train"
+    cascade = cascades.Cascade(stages)
+    people = limit or HELD_OUT
+
+    def evaluate(step):
+        poses, truth, labeled, boxes = predict_split(
+            cascade, index, split, config, people
+        )
+        sheet = _sheet(cascade, index, split, config)
+        tf.summary.image("held out", sheet[None], step)
+        before = poses[:, -2] if len(stages) > 1 else _floor(stages[0], target, boxes)
+        report = {
+            "pdj": pdj(poses[:, -1], truth, labeled, index.skeleton),
+            "floor": pdj(before, truth, labeled, index.skeleton),
+        }
+        if len(stages) == 1:
+            report["spread"] = _spread(poses[:, -1], truth, labeled, boxes)
+        return report
+
+    return evaluate
+
+
+def predict_split(
+    cascade: cascades.Cascade,
+    index: records.Index,
+    split: str,
+    config: inputs.InputConfig,
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The poses of a split's people by stage, on their canvases.
+
+    Returns:
+      poses [N, S, K, 2], truth [N, K, 2], labeled [N, K] and first boxes [N, 4], all in
+      pixels of the canvases.
+    """
+    found = []
+    dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit)
+    for canvases, keypoints, labeled, boxes in dataset:
+        answer = cascade.predict_batch(canvases, boxes)
+        found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))
+
+
+def observed_displacements(
+    cascade: cascades.Cascade,
+    index: records.Index,
+    config: inputs.InputConfig,
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [K, 2] and covariance [K, 2, 2] of y^s - y over the training data."""
+    poses, truth, labeled, _ = predict_split(cascade, index, "train", config, limit)
+    displaced, known = cascades.displacements(
+        poses[:, -1], truth, labeled, index.skeleton
+    )
+    farthest = cascade.stages[-1].config.farthest
+    return cascades.displacement_statistics(displaced.numpy(), known.numpy(), farthest)
+
+
+def pdj(
+    predicted: np.ndarray, truth: np.ndarray, labeled: np.ndarray, skeleton: Skeleton
+) -> float:
+    """PDJ@0.2, mean over joints, by which Sec. 4.1 chooses: [N, K, 2] pixels each."""
+    return float(np.nanmean(metrics.pdj(predicted, truth, labeled, skeleton, [0.2])))
+
+
+def _floor(stage, target, boxes):
+    """The mean pose placed into everyone's first box."""
+    boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
+    return np.asarray(geometry.denormalize(target[None], boxes))
+
+
+def _spread(predicted, truth, labeled, boxes):
+    """How much predictions vary across people, as a share of how much labels do."""
+    predicted = geometry.normalize(predicted, boxes)
+    truth = np.where(labeled[..., None], geometry.normalize(truth, boxes), np.nan)
+    varied = np.nanmean(np.nanstd(truth, axis=0))
+    return float(np.mean(np.std(predicted, axis=0)) / max(varied, 1e-6))
+
+
+def _sheet(cascade, index, split, config):
+    """Some people, truth in green and prediction in red, as one image."""
+    dataset = inputs.evaluation_dataset(index, split, config, DRAWN, DRAWN)
+    canvases, truth, labeled, boxes = next(iter(dataset.as_numpy_iterator()))
+    poses = cascade.predict_batch(canvases, boxes)["keypoints"]
+    people = zip(canvases, truth, poses, labeled, strict=True)
+    drawn = [draw.draw_truth(*person, index.skeleton) for person in people]
+    return draw.contact_sheet(drawn, [""] * len(drawn), columns=4)
