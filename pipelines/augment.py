@@ -216,12 +216,10 @@ def _view(centers, size, draw, indices, config):
 
 
 def _targets(view, keypoints, labeled, skeleton):
-    """Normalized joints [M, K, 2] as the crops show them, and their labels [M, K]."""
+    """Normalized joints [M, K, 2] as the crops show them, and their labels [M, K];
+    anything, NaN included, where there is no label."""
     labeled = tf.gather(labeled, view.indices)
-    keypoints = tf.where(
-        labeled[..., None], tf.gather(keypoints, view.indices), 0.0
-    )  # [M, K, 2]
-    target = view_normalize(view, keypoints)
+    target = view_normalize(view, tf.gather(keypoints, view.indices))  # [M, K, 2]
     flips = view.flips[:, None]
     mirrored = geometry.mirror_joints(target, skeleton)
     target = tf.where(flips[..., None], mirrored, target)

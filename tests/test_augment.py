@@ -318,7 +318,7 @@ def test_nobody_labeled(random, examples, labels):
     keypoints = tf.fill([3, K, 2], np.nan)
     labeled = np.zeros((3, K), bool)
     if labels:
-        labeled[:, 5] = True
+        labeled[:, 0] = True
         keypoints = tf.where(labeled[..., None], 50.0, keypoints)
     found = examples(canvases, keypoints, labeled, boxes, uniform(random, 3, 4))
     assert all(np.isfinite(part).all() for part in found)
