@@ -25,7 +25,14 @@ import tensorflow as tf
 from absl import flags
 
 from deeppose_tf import files
-from deeppose_tf.pipelines import command, recipes, records, train_stage, training
+from deeppose_tf.pipelines import (
+    command,
+    recipes,
+    records,
+    steps,
+    train_stage,
+    training,
+)
 from deeppose_tf.stage import Stage, build_stage
 
 # Displacements of a simulated earlier stage, standard deviation in pose diameters.
@@ -67,16 +74,16 @@ def measure(
       forward, backward and update on crops that are there already.
     """
     parts = _parts(index, recipe, number)
-    steps = _steps_per_turn(parts["network"])
+    count = _steps_per_turn(parts["network"])
     turns = {name: [] for name in parts}
     for _ in range(rounds):
         for name, part in parts.items():
-            turns[name].append(part(steps))
+            turns[name].append(part(count))
     passed, worked = (
         {name: np.array(pairs)[:, i] for name, pairs in turns.items()} for i in range(2)
     )
     return {
-        "steps_per_turn": steps,
+        "steps_per_turn": count,
         "seconds": _medians(passed),
         "cpu_seconds": _medians(worked),
         "overhead": float(np.median(passed["full"] / passed["network"])),
@@ -122,11 +129,10 @@ def table(result: dict) -> str:
         f"TensorFlow {result['tensorflow']}, {result['device']}",
         f"{'':24}{'ms / step':>12}{'crops / s':>12}{'CPU ms':>12}",
     ]
-    for name, label in ROWS.items():
-        seconds = result["seconds"][name]
+    for name, seconds in result["seconds"].items():
         work = 1000 * result["cpu_seconds"][name]
         lines.append(
-            f"{label:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}{work:12.1f}"
+            f"{ROWS[name]:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}{work:12.1f}"
         )
     most, least = MOST_OVERHEAD.get(recipe), LEAST_INPUT.get(recipe)
     lines.append(
@@ -157,24 +163,25 @@ def _parts(index, recipe, number) -> dict[str, Callable[[int], tuple[float, floa
     strategy = tf.distribute.get_strategy()
     state = _fresh_state(index, recipe, strategy)
     examples = train_stage.make_examples(index, recipe, earlier)
-    full = training.make_step(state, examples, config, strategy)
-    update = tf.function(training.make_update(state, config, strategy), autograph=False)
+    full = steps.make_step(state, examples, config, strategy)
+    update = tf.function(steps.make_update(state, config, strategy), autograph=False)
     augmented = tf.function(examples, jit_compile=True, autograph=False)
-    averaged = tf.function(
-        functools.partial(training.average, state, config.ema), autograph=False
-    )
     batches = functools.partial(_stream, index, recipe, strategy)
     batch = next(batches())
     crops = augmented(*batch)
-    return {
+    parts = {
         "input": functools.partial(_time, batches, lambda batch: batch[0]),
         "network": functools.partial(_time, None, lambda _: update(*crops)),
         "full": functools.partial(_time, batches, full),
         "augmentation": functools.partial(_time, None, lambda _: augmented(*batch)[1]),
-        "averaging": functools.partial(
-            _time, None, lambda _: averaged(tf.constant(1e4))
-        ),
     }
+    if config.ema:
+        averaged = tf.function(
+            functools.partial(steps.average, state, config.ema), autograph=False
+        )
+        done = tf.constant(10_000)
+        parts["averaging"] = functools.partial(_time, None, lambda _: averaged(done))
+    return parts
 
 
 def _simulated_earlier(index, number):
@@ -187,7 +194,7 @@ def _simulated_earlier(index, number):
 
 def _fresh_state(index, recipe, strategy):
     build = functools.partial(build_stage, recipe.stage, index.skeleton, None)
-    return training.make_state(build, recipe.train, strategy)
+    return steps.make_state(build, recipe.train, strategy)
 
 
 def _stream(index, recipe, strategy):
@@ -204,17 +211,17 @@ def _steps_per_turn(part):
     return max(1, round(TURN_SECONDS / part(1)[0]))
 
 
-def _time(batches, run, steps):
+def _time(batches, run, count):
     """Seconds per step, passed and worked; where batches are read, they are new."""
     batches = batches() if batches else itertools.repeat(None)
     # The first step starts the input side, or compiles; it is not counted.
     np.asarray(run(next(batches)))
     start, worked = time.perf_counter(), time.process_time()
-    for _ in range(steps):
+    for _ in range(count):
         result = run(next(batches))
     np.asarray(result)  # Waits for the device.
     passed, worked = time.perf_counter() - start, time.process_time() - worked
-    return passed / steps, worked / steps
+    return passed / count, worked / count
 
 
 def _train_a_little(directory, recipe, number, repeats):
@@ -228,9 +235,9 @@ def _train_a_little(directory, recipe, number, repeats):
         next(batches)
     state = _fresh_state(index, recipe, strategy)
     examples = train_stage.make_examples(index, recipe, earlier)
-    step = training.make_step(state, examples, recipe.train, strategy)
+    train_step = steps.make_step(state, examples, recipe.train, strategy)
     for _ in range(MEMORY_STEPS):
-        loss = step(next(batches))
+        loss = train_step(next(batches))
     np.asarray(loss)
     return _peak()
 

@@ -53,6 +53,7 @@ def training_dataset(
     epoch: int,
     skip: int = 0,
     limit: int | None = None,
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """One epoch of the training split in an order given by (seed, epoch).
 
@@ -63,12 +64,17 @@ def training_dataset(
       epoch: from 0.
       skip: batches to leave out at the start, when a run is resumed.
       limit: use the first people of the split only.
+      context: of a strategy with several replicas: the batches are one for each
+        replica of this worker in turn, and those of all make up the same step.
 
     Returns:
       Batches of B = batch / views people: canvases [B, C, C, 3] uint8, keypoints
       [B, K, 2] in pixels of the canvas, labeled [B, K], boxes [B, 4] first boxes in
       pixels of the canvas, draws [B, views, D] uniform in [0, 1). The last, smaller
       batch of an epoch is left out.
+
+    Raises:
+      ValueError: the replicas cannot share a batch evenly.
     """
     people = config.batch // config.views
     shards = list(index.shards["train"])
@@ -84,7 +90,11 @@ def training_dataset(
         seed=int(order.integers(2**31)),
         reshuffle_each_iteration=False,  # The order is the epoch's, not the pass's.
     )
-    dataset = dataset.skip(skip * people)
+    count = min(index.counts["train"], limit or index.counts["train"])
+    dataset = dataset.take(count - count % people).skip(skip * people)
+    if context:
+        people = _per_replica(people, context)
+        dataset = dataset.shard(context.num_input_pipelines, context.input_pipeline_id)
     prepare = functools.partial(
         _training_example,
         joints=len(index.skeleton.joints),
@@ -160,6 +170,16 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Encoded image, scalar string -> [H, W, 3] uint8."""
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _per_replica(people, context):
+    replicas = context.num_replicas_in_sync
+    if people % replicas:
+        raise ValueError(
+            f"a batch takes {people} images, which {replicas} devices cannot share "
+            f"evenly: give a --batch of a multiple of {replicas} images"
+        )
+    return people // replicas
 
 
 def _training_example(serialized, joints, config, seed):

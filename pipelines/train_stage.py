@@ -25,6 +25,7 @@ from deeppose_tf.pipelines import (
     inputs,
     recipes,
     records,
+    strategies,
     training,
     training_flags,
 )
@@ -78,7 +79,7 @@ def train_stage(
     settings = _settings(recipe, options, index)
     _check_settings(work, settings)
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
-    strategy = training.make_strategy(options.strategy)
+    strategy = strategies.make_strategy(options.strategy)
     target = mean_target(index, recipe, earlier)
     model = training.train(
         build=functools.partial(_build, index, recipe, earlier, options, target),
@@ -96,6 +97,7 @@ def train_stage(
             limit,
         ),
         evaluate_every=max(recipe.train.steps // EVALUATIONS, 1),
+        batch_size=recipe.inputs.batch,
         checkpoint_seconds=options.checkpoint_seconds,
         guard=options.guard,
         seed=options.seed,
@@ -235,9 +237,10 @@ def batches(
     limit: int | None,
     epoch: int,
     skip: int,
+    context: tf.distribute.InputContext,
 ) -> tf.data.Dataset:
     """`inputs.training_dataset` with what changes from epoch to epoch last."""
-    return inputs.training_dataset(index, config, seed, epoch, skip, limit)
+    return inputs.training_dataset(index, config, seed, epoch, skip, limit, context)
 
 
 def mean_target(
