@@ -5,9 +5,10 @@ the two levels nearest to the crop's scale, so that shrinking averages every pix
 photo given at twice the resolution yields the same crop. What lies outside the image is
 the middle grey that pre-processing maps to zero.
 
-`crop` (boxes) and `warp` (affine maps, with rotation) are one function evaluated in two
-ways. Both are made of gathers alone: `tf.image.crop_and_resize` is corner-aligned, is
-no TFLite builtin and has no XLA kernel.
+`crop` (boxes, one gather and two matrix products) and `warp` (affine maps, with
+rotation, four gathers, for XLA) are one function evaluated in two ways.
+`tf.image.crop_and_resize` is corner-aligned, is no TFLite builtin and has no XLA
+kernel.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.
 def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
     """Crops of boxes: `warp` for maps without rotation, at a fraction of the cost.
 
+    How many pixels are in reach is known at run time only, so XLA cannot compile it.
+
     Args:
       source: of B images.
       boxes: [M, 4], finite, pixels of the image.
@@ -126,8 +129,11 @@ def _blend(source, scale, points, indices, sample):
     if not top:
         return sample(source, below, points, indices)
     above = tf.minimum(below + 1, top)
-    return (1 - share) * sample(source, below, points, indices) + share * sample(
-        source, above, points, indices
+    lower = sample(source, below, points, indices)
+    return tf.cond(
+        tf.reduce_any(share > 0),
+        lambda: (1 - share) * lower + share * sample(source, above, points, indices),
+        lambda: lower,
     )
 
 
@@ -146,17 +152,49 @@ def _bilinear(source, level, points, indices):
 
 
 def _separable(source, level, points, indices):
-    """As `_bilinear`, at points [M, S, 2] of which every x meets every y."""
+    """As `_bilinear`, at points [M, S, 2] of which every x meets every y.
+
+    Copies the pixels that a box covers, at most about 2 S squared of them, once, and
+    multiplies them from both sides by what each place takes of each pixel.
+    """
     (height, width), start = _level(source, level, indices)
     points = points / _halvings(level)[:, None, None] - 0.5
-    x, y = _taps(points[..., 0], width), _taps(points[..., 1], height)
-    total = 0.0
-    for row, row_weight in y:
-        for column, column_weight in x:
-            at = (start[:, None] + row * width[:, None])[:, :, None] + column[:, None]
-            weight = row_weight[:, :, None] * column_weight[:, None]  # [M, S, S]
-            total += weight[..., None] * tf.gather(_flat(source), at)
-    return total
+    columns, horizontal = _shares(points[..., 0], width)  # [M, Q], [M, S, Q]
+    rows, vertical = _shares(points[..., 1], height)  # [M, P], [M, S, P]
+    at = start[:, None, None] + (rows * width[:, None])[:, None] + columns[:, :, None]
+    patch = tf.gather(_flat(source), at)  # [M, Q, P, 3]
+    crops, side = tf.shape(points)[0], points.shape[1]
+    reach = tf.shape(columns)[1], tf.shape(rows)[1]
+    patch = tf.reshape(patch, tf.stack([crops, reach[0], reach[1] * 3]))
+    patch = tf.matmul(horizontal, patch)
+    patch = tf.reshape(patch, tf.stack([crops, side, reach[1], 3]))
+    patch = tf.transpose(patch, [0, 2, 1, 3])  # [M, P, S, 3]
+    patch = tf.reshape(patch, tf.stack([crops, reach[1], side * 3]))
+    patch = tf.matmul(vertical, patch)
+    return tf.reshape(patch, tf.stack([crops, side, side, 3]))
+
+
+def _shares(position, size):
+    """The pixels in reach of positions [M, S], and how much each takes of each.
+
+    Returns:
+      [M, P] indices within 0 .. size - 1, and [M, S, P] shares, zero for pixels
+      outside. P is the most that a row of positions reaches.
+    """
+    size = size[:, None]
+    first, last = position[:, 0], position[:, -1]
+    # A mirrored box runs backwards.
+    bounds = tf.stack([tf.minimum(first, last), tf.maximum(first, last)], axis=1)
+    # Beyond the image a position only has to stay outside, and to fit an int32.
+    bounds = tf.clip_by_value(bounds, -1.0, tf.cast(size, tf.float32))
+    bounds = tf.cast(tf.floor(bounds), tf.int32)
+    # At least 2, also of nobody, for whom the greatest is the least of all integers.
+    reach = tf.maximum(tf.reduce_max(bounds[:, 1] - bounds[:, 0]), 0) + 2
+    index = bounds[:, :1] + tf.range(reach)  # [M, P]
+    distance = tf.abs(position[:, :, None] - tf.cast(index, tf.float32)[:, None])
+    inside = tf.cast((index >= 0) & (index < size), tf.float32)
+    shares = tf.nn.relu(1.0 - distance) * inside[:, None]
+    return tf.minimum(tf.maximum(index, 0), size - 1), shares
 
 
 def _taps(position, size):

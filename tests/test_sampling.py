@@ -225,15 +225,22 @@ SIGNATURE = [
 ]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_eager_equals_graph_and_xla_for_unknown_sizes(jit_compile):
-    compiled = tf.function(everything, SIGNATURE, jit_compile=jit_compile)
+def only_warps(images, boxes, indices):
+    return everything(images, boxes, indices)[1]
+
+
+# What `crop` copies is known at run time only, which XLA cannot compile.
+@pytest.mark.parametrize(
+    "function, jit_compile", [(everything, False), (only_warps, True)]
+)
+def test_eager_equals_graph_and_xla_for_unknown_sizes(function, jit_compile):
+    compiled = tf.function(function, SIGNATURE, jit_compile=jit_compile)
     for height, width in ((HEIGHT, WIDTH), (17, 31)):
         images = tf.constant(noise(2, height, width, 3))
         boxes = tf.constant(BOXES, tf.float32)
         indices = tf.constant([0, 1] * 4)
         found = compiled(images, boxes, indices)
-        direct = everything(images, boxes, indices)
+        direct = function(images, boxes, indices)
         np.testing.assert_allclose(found, direct, atol=1e-5)
 
 
@@ -255,7 +262,8 @@ def test_a_batch_equals_single_images():
     together = crop(images, BOXES, indices=indices)
     for i, (box, index) in enumerate(zip(BOXES, indices, strict=True)):
         alone = crop(images[index : index + 1], [box])[0]
-        np.testing.assert_array_equal(together[i], alone)
+        # The largest box of a batch decides in which order products are summed.
+        np.testing.assert_allclose(together[i], alone, atol=1e-6)
 
 
 def test_levels_that_no_crop_reaches_change_nothing():
