@@ -76,10 +76,12 @@ class Cascade:
           boxes: [N, 4] first boxes, pixels; all zeros, or None, for the whole image.
 
         Returns:
-          keypoints [N, K, 2] pixels; keypoints_by_stage [N, S, K, 2] pixels; scores
-          [N, K] in 0..1: how little the last stage still moved the joint, in pose
-          diameters (1 - exp is not a probability; 1 where there is one stage); valid
-          [N] bool: False where a box cannot be answered, whose keypoints are zeros.
+          keypoints: [N, K, 2] pixels, of the last stage.
+          keypoints_by_stage: [N, S, K, 2] pixels.
+          scores: [N, K] in 0..1: exp(-d), where d is how far the last stage still
+            moved the joint, in pose diameters. No probability; 1 of a single stage.
+          valid: [N] bool: False where a box cannot be answered, whose keypoints are
+            zeros.
 
         Raises:
           ValueError: image or boxes have another shape or type.
