@@ -29,3 +29,14 @@ def shared_data():
     if not DATA.is_dir():
         pytest.skip("no real data: set DEEPPOSE_DATA to its folder")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def mirrored():
+    """Both devices as replicas. One for all tests: the collective operations of a
+    second strategy in the same process would be taken for those of the first."""
+    from deeppose_tf.pipelines import strategies
+
+    strategy = strategies.make_strategy("mirrored")
+    assert strategy.num_replicas_in_sync == 2
+    return strategy

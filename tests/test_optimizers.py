@@ -101,8 +101,7 @@ def test_a_schedule_is_followed():
     np.testing.assert_allclose(_after(optimizer, steps=2), expected, atol=1e-6)
 
 
-def _replicated_step(name):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def _replicated_step(name, strategy):
     with strategy.scope():
         weights = tf.Variable(WEIGHTS)
         optimizer = optimizers.build(name, RATE)
@@ -118,9 +117,9 @@ def _replicated_step(name):
     return weights.numpy()
 
 
-def test_replicas_sum_their_gradients():
+def test_replicas_sum_their_gradients(mirrored):
     np.testing.assert_allclose(
-        _replicated_step("sgd"), WEIGHTS - RATE * 2 * GRADIENT, atol=1e-6
+        _replicated_step("sgd", mirrored), WEIGHTS - RATE * 2 * GRADIENT, atol=1e-6
     )
 
 
@@ -169,12 +168,12 @@ def test_addons_reduce_a_quadratic(addons, name):
 
 
 @pytest.mark.parametrize("name", ["addons.LAMB", "addons.AdamW"])
-def test_addons_resume_and_run_on_replicas(addons, name, tmp_path):
+def test_addons_resume_and_run_on_replicas(addons, name, tmp_path, mirrored):
     twice = _after(optimizers.build(name, RATE), steps=2)
     np.testing.assert_array_equal(_resumed(name, tmp_path), twice)
     # Adam's first step does not depend on the gradient's size: the sum steps alike.
     once = _after(optimizers.build(name, RATE))
-    np.testing.assert_allclose(_replicated_step(name), once, atol=5e-6)
+    np.testing.assert_allclose(_replicated_step(name, mirrored), once, atol=5e-6)
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGDW"])

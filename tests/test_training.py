@@ -1,0 +1,362 @@
+"""The loop: what a run learns, remembers through kills, refuses and warns of."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_training as toy
+
+from deeppose_tf.pipelines import checkpoints, inputs, steps, strategies, training
+
+keras = tf.keras
+
+CONFIG = steps.TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return toy.make_index(tmp_path_factory.mktemp("figures"))
+
+
+def identity(crops, target, weight):
+    return crops, target, weight
+
+
+def one_batch(seed=0, people=6):
+    """Crops whose joints all lie where the mean of the red and green channels say."""
+    chance = np.random.default_rng(seed)
+    level = chance.uniform(-0.5, 0.5, (people, 1, 1, 3)).astype(np.float32)
+    crops = np.broadcast_to(level, (people, 32, 32, 3))
+    target = np.broadcast_to(level[:, 0, :, :2], (people, toy.JOINTS, 2))
+    return tf.constant(crops), tf.constant(target), tf.ones([people, toy.JOINTS])
+
+
+def state_and_step(config, build=toy.dense):
+    strategy = strategies.make_strategy("one")
+    state = steps.make_state(build, config, strategy)
+    return state, steps.make_step(state, identity, config, strategy)
+
+
+def test_the_loss_falls():
+    state, step = state_and_step(
+        dataclasses.replace(CONFIG, optimizer="adam", learning_rate=0.003)
+    )
+    losses = [float(step(one_batch())) for _ in range(30)]
+    # A network of zeros errs by the targets themselves; the loss is theirs, squared.
+    expected = toy.JOINTS * np.mean(np.sum(one_batch()[1].numpy()[:, 0] ** 2, -1))
+    np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
+    assert losses[-1] < 0.05 * losses[0]
+    assert int(state.step) == 30
+
+
+def test_a_step_of_gradient_descent_by_hand():
+    """Keras's SGD with momentum: the first step is the rate times the gradient."""
+    state, step = state_and_step(CONFIG)
+    crops, target, weight = one_batch()
+    weight = weight.numpy()
+    weight[:, 3] = 0  # nobody has joint 3 labeled
+    step((crops, target, tf.constant(weight)))
+    bias = state.model.trainable_variables[1].numpy().reshape(toy.JOINTS, 2)
+    # d/db mean((b - t)^2) = -2 mean(t) at b = 0.
+    expected = 0.05 * 2 * target.numpy().mean(axis=0) * weight[0][:, None]
+    np.testing.assert_allclose(bias, expected, rtol=1e-4, atol=1e-7)
+    assert not bias[3].any()
+
+
+def test_the_running_average_against_numpy():
+    config = dataclasses.replace(CONFIG, ema=0.3)
+    state, step = state_and_step(config, toy.forgetful)
+    expected = [weight.numpy() for weight in state.model.weights]
+    for done in range(1, 6):
+        step(one_batch(done))
+        # It follows faster at first: 2/11, 3/12, 4/13 = 0.308 > 0.3.
+        decay = min(0.3, (1 + done) / (10 + done))
+        for i, weight in enumerate(state.model.weights):
+            expected[i] = decay * expected[i] + (1 - decay) * weight.numpy()
+    for average, value in zip(state.averaged.weights, expected, strict=True):
+        np.testing.assert_allclose(average.numpy(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_without_an_average_the_last_weights_count(index, tmp_path):
+    """And they are copied when they are looked at, not at every step."""
+    config = dataclasses.replace(CONFIG, steps=3)
+    states = []
+    original = steps.make_state
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            steps,
+            "make_state",
+            lambda *a: states.append(original(*a)) or states[-1],
+        )
+        result = toy.train(index, tmp_path, config)
+    assert result is states[0].averaged
+    for average, weight in zip(
+        result.get_weights(), states[0].model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(average, weight)
+    assert np.abs(result.get_weights()[0]).max() > 0
+
+
+def test_learning_rates():
+    constant = steps.TrainConfig(learning_rate=0.5, steps=100)
+    assert steps.learning_rate(constant) == 0.5
+    cosine = steps.TrainConfig(
+        learning_rate=0.5, steps=100, schedule="cosine", warmup=0.2
+    )
+    rate = steps.learning_rate(cosine)
+    # Ten of twenty steps up, the top, half of the eighty steps down, the end.
+    found = [float(rate(step)) for step in (0, 10, 20, 60, 100)]
+    np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
+    cold = steps.learning_rate(dataclasses.replace(cosine, warmup=0.0))
+    np.testing.assert_allclose(
+        [cold(0), cold(50), cold(100)], [0.5, 0.25, 0], atol=1e-6
+    )
+
+
+def test_clipping_bounds_the_step():
+    """The first step of SGD is the rate times the clipped gradient."""
+    config = dataclasses.replace(CONFIG, clip=1e-3)
+    state, step = state_and_step(config)
+    step(one_batch())
+    moved = np.concatenate([w.numpy().ravel() for w in state.model.weights])
+    np.testing.assert_allclose(np.linalg.norm(moved), 0.05 * 1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schedule", "linear"),
+        ("loss", "huber"),
+        ("precision", "mixed_float16"),
+        ("steps", 0),
+    ],
+)
+def test_settings_are_checked(field, value):
+    with pytest.raises(ValueError, match=field):
+        steps.TrainConfig(**{field: value})
+
+
+def test_resumed_equals_uninterrupted(index, tmp_path):
+    """Weights, moments, averages, dropout and the place in the epoch: to the bit."""
+    config = dataclasses.replace(toy.RECIPE.train, steps=9)
+
+    def stopped(step):
+        if step == 8:
+            raise KeyboardInterrupt
+        return {}
+
+    whole = toy.train(index, tmp_path / "whole", config, toy.forgetful)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(index, tmp_path / "cut", config, toy.forgetful, evaluate=stopped)
+    seen = []
+    cut = toy.train(
+        index,
+        tmp_path / "cut",
+        config,
+        toy.forgetful,
+        evaluate=lambda step: seen.append(step) or {},
+    )
+    assert seen == [8, 9]  # It went on from the checkpoint of step 4.
+    for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_run_is_read_back(index, tmp_path):
+    first = toy.train(index, tmp_path, CONFIG)
+    again = toy.train(index, tmp_path, CONFIG, evaluate=pytest.fail)
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def small_state():
+    return steps.make_state(toy.dense, CONFIG, strategies.make_strategy("one"))
+
+
+def save_two(folder):
+    """Checkpoints of steps 1 and 2, whose first weight is 1 and 2."""
+    state = small_state()
+    keeper = checkpoints.Checkpoints(state, folder, strategies.make_strategy("one"))
+    for step in (1, 2):
+        state.step.assign(step)
+        state.model.weights[1].assign(np.full(2 * toy.JOINTS, step))
+        keeper.save(step)
+
+
+def restored(folder):
+    state = small_state()
+    strategy = strategies.make_strategy("one")
+    checkpoints.Checkpoints(state, folder, strategy).restore()
+    return int(state.step), state.model.weights[1].numpy()[0]
+
+
+@pytest.mark.parametrize("suffix", [".index", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, damage):
+    save_two(tmp_path)
+    assert restored(tmp_path) == (2, 2)
+    file = tmp_path / f"ckpt-2{suffix}"
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(content[: len(content) // 2 if damage == "truncated" else 0])
+    assert restored(tmp_path) == (1, 1)
+
+
+def test_only_damaged_checkpoints(tmp_path):
+    save_two(tmp_path)
+    for file in tmp_path.glob("*.index"):
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="none of the checkpoints .* can be read"):
+        restored(tmp_path)
+
+
+def test_a_checkpoint_of_another_network(index, tmp_path):
+    toy.train(index, tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="none of the checkpoints"):
+        toy.train(index, tmp_path, CONFIG, toy.forgetful)
+
+
+def test_a_loss_that_is_not_a_number_stops(index, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(training.TrainingError, match="Lower --learning_rate"):
+        toy.train(index, tmp_path, config)
+    # Nothing of it was kept.
+    assert not list((tmp_path / "checkpoints").glob("ckpt*"))
+
+
+def test_predictions_that_do_not_vary_are_a_collapse():
+    report = {"spread": 0.01, "pdj": 0.4, "floor": 0.3}
+    with pytest.raises(training.TrainingError, match="--overfit=16"):
+        training.check_collapse(report, 600, 1000)
+    # Too early in a long run, and in any run.
+    training.check_collapse(report, 299, 1000)
+    training.check_collapse(report, 299, 300)
+    # They vary, and beat the mean pose.
+    training.check_collapse(report | {"spread": 0.5}, 600, 1000)
+    with pytest.raises(training.TrainingError, match="floor 0.300"):
+        training.check_collapse({"spread": 0.5, "pdj": 0.3, "floor": 0.3}, 600, 1000)
+    # Stages that only refine are not judged.
+    training.check_collapse({"pdj": 0.1, "floor": 0.3}, 600, 1000)
+
+
+def test_the_guard_stops_a_collapsed_run(index, tmp_path, monkeypatch):
+    """And keeps the checkpoints from before, for who wants to go on regardless."""
+    monkeypatch.setattr(training, "FAIR_STEPS", 6)
+    report = {"spread": 0.01, "pdj": 0.4, "floor": 0.3}
+    arguments = index, tmp_path, CONFIG
+    with pytest.raises(training.TrainingError, match="collapsed at step 8"):
+        toy.train(*arguments, evaluate=lambda step: report, guard=True)
+    assert (tmp_path / "checkpoints" / "ckpt-4.index").exists()
+    toy.train(*arguments, evaluate=lambda step: report, guard=False)
+
+
+def test_two_replicas_equal_one(index, tmp_path, mirrored):
+    """Two virtual devices share each batch of six and add up their gradients. Sums in
+    another order differ in the last digits, of which ten steps make 1e-6."""
+    # The limit makes clipping act, on the norm of the whole batch's gradient.
+    config = dataclasses.replace(CONFIG, ema=0.5, clip=0.5)
+    one = toy.train(index, tmp_path / "one", config)
+    two = toy.train(index, tmp_path / "two", config, strategy=mirrored)
+    for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+    assert np.abs(one.get_weights()[0]).max() > 1e-3
+
+
+def test_replicas_resume_with_normalisation(index, tmp_path, mirrored):
+    """Each replica keeps moments of its own; what is saved is their mean."""
+    config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
+    arguments = dict(build=toy.forgetful, strategy=mirrored)
+    toy.train(index, tmp_path, dataclasses.replace(config, steps=5), **arguments)
+    model = toy.train(index, tmp_path, config, **arguments)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_replicas_must_divide_a_batch(index):
+    context = tf.distribute.InputContext(num_replicas_in_sync=4)
+    with pytest.raises(ValueError, match="6 images, which 4 devices cannot share"):
+        inputs.training_dataset(index, toy.RECIPE.inputs, 0, 0, context=context)
+
+
+@pytest.mark.parametrize("batch", [2, 4, 6])
+def test_workers_share_an_epoch(index, batch):
+    """All workers have the same number of batches, and together those of one; also
+    from the middle of an epoch on."""
+    config = dataclasses.replace(toy.RECIPE.inputs, batch=batch)
+    for skip in (0, 1):
+        alone = inputs.training_dataset(index, config, 3, 5, skip)
+        expected = [batch[1].numpy() for batch in alone]
+        shared = []
+        for worker in range(2):
+            context = tf.distribute.InputContext(2, worker, 2)
+            part = inputs.training_dataset(index, config, 3, 5, skip, None, context)
+            shared.append([batch[1].numpy() for batch in part])
+        assert len(shared[0]) == len(shared[1]) == len(expected)
+        for step, whole in enumerate(expected):
+            # They take turns: worker 0 has the first, third ... person of a batch.
+            both = np.stack([part[step] for part in shared], axis=1)
+            np.testing.assert_array_equal(both.reshape(whole.shape), whole)
+
+
+def test_bfloat16_keeps_its_state_in_float32(index, tmp_path):
+    from deeppose_tf.stage import StageConfig, build_stage
+
+    config = StageConfig("compact", 32, "integral", (4, 8), (1, 1))
+    trained = toy.train(
+        index,
+        tmp_path,
+        dataclasses.replace(CONFIG, precision="mixed_bfloat16", ema=0.5, maps=0.1),
+        lambda precision: build_stage(config, index.skeleton, precision=precision),
+    )
+    assert {
+        weight.dtype.name for weight in map(tf.constant, trained.get_weights())
+    } == {"float32"}
+    crops = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    answer = trained(crops, training=False)
+    assert answer.dtype == tf.float32
+    assert np.isfinite(answer).all()
+
+
+def kill_and_resume(index, folder, length, kills):
+    """Trains in other processes; returns (step, half-written checkpoint) of kills."""
+    program = pathlib.Path(__file__).with_name("toy_training.py")
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(
+        [sys.executable, program, index.directory, folder, str(length), str(kills)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def check_kills(index, tmp_path, length, kills):
+    kill_and_resume(index, tmp_path / "whole", length, 0)
+    moments = kill_and_resume(index, tmp_path / "killed", length, kills)
+    assert len(moments) == kills
+    assert any(half_written for _, half_written in moments), moments
+    whole = contents(tmp_path / "whole" / "stage_1")
+    assert set(whole) == {"stage.json", "weights.safetensors"}
+    assert contents(tmp_path / "killed" / "stage_1") == whole
+    assert not (tmp_path / "killed" / "training_1" / "checkpoints").exists()
+
+
+def test_killed_runs_go_on_to_the_same_weights(index, tmp_path):
+    """Both files of the stage are the same to the byte, displacements included."""
+    check_kills(index, tmp_path, length=8, kills=2)
+
+
+@pytest.mark.slow
+def test_ten_kills(index, tmp_path):
+    check_kills(index, tmp_path, length=30, kills=10)

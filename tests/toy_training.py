@@ -1,0 +1,180 @@
+"""Training that takes seconds: sixteen generated figures and networks to match.
+
+Run as a program it trains the first stage in processes of their own; see `main`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+import traceback
+
+import tensorflow as tf
+
+from deeppose_tf import networks
+from deeppose_tf.datasets import generated
+from deeppose_tf.pipelines import (
+    augment,
+    inputs,
+    recipes,
+    record_writer,
+    records,
+    steps,
+    strategies,
+    train_stage,
+    training,
+    training_flags,
+)
+from deeppose_tf.stage import StageConfig
+
+keras = tf.keras
+
+COUNTS = {"train": 16, "validation": 4, "test": 0}
+JOINTS = 14
+# Normalisation, dropout, a schedule and a running average: everything with a memory.
+RECIPE = recipes.Recipe(
+    StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3),
+    inputs.InputConfig(canvas=48, batch=6),
+    augment.AugmentConfig(flip=True, translation=0.1, rotation=20.0),
+    steps.TrainConfig(
+        steps=12,
+        optimizer="adamw",
+        learning_rate=1e-2,
+        schedule="cosine",
+        warmup=0.2,
+        weight_decay=0.1,
+        ema=0.9,
+    ),
+)
+QUIET = training_flags.Options(verbose=0, guard=False, checkpoint_seconds=0)
+
+
+def make_index(folder: pathlib.Path) -> records.Index:
+    """Prepares the figures."""
+    splits = {
+        split: generated.read(str(folder / "figures"), split, COUNTS)
+        for split in ("train", "validation")
+    }
+    return record_writer.write(splits, str(folder / "data"))
+
+
+def dense(precision: str = "float32") -> keras.Model:
+    """Crops of 32 -> joints, through one matrix: nothing differs between replicas."""
+    layers = [
+        keras.Input([32, 32, 3]),
+        keras.layers.AveragePooling2D(4),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2 * JOINTS, kernel_initializer="zeros"),
+        keras.layers.Reshape([JOINTS, 2], dtype="float32"),
+    ]
+    return keras.Sequential(layers)
+
+
+def forgetful(precision: str = "float32") -> keras.Model:
+    """As `dense`, with normalisation and dropout, whose states a resume must keep."""
+    crops = keras.Input([32, 32, 3])
+    x = keras.layers.Conv2D(4, 3, 4)(crops)
+    x = keras.layers.BatchNormalization()(x)
+    x = networks.Dropout(0.5, 0)(keras.layers.Flatten()(x))
+    x = keras.layers.Dense(2 * JOINTS)(x)
+    return keras.Model(crops, keras.layers.Reshape([JOINTS, 2])(x))
+
+
+def train(index, directory, config, build=dense, strategy=None, evaluate=None, **more):
+    """`training.train` on the figures.
+
+    Args:
+      evaluate: step -> report, by default of nothing.
+    """
+    recipe = RECIPE
+    return training.train(
+        build=build,
+        examples=train_stage.make_examples(index, recipe, []),
+        batches=functools.partial(train_stage.batches, index, recipe.inputs, 0, None),
+        steps_per_epoch=train_stage.count_steps(index, recipe.inputs, None),
+        config=config,
+        directory=str(directory),
+        strategy=strategy or strategies.make_strategy("one"),
+        evaluator=lambda model: evaluate or (lambda step: {}),
+        batch_size=recipe.inputs.batch,
+        **{"evaluate_every": 4, "verbose": 0, "guard": False, **more},
+    )
+
+
+def main(data: str, run: str, length: str, kills: str) -> None:
+    """Trains stage 1 into `run`, killed so many times, and resumed each time.
+
+    Every step writes a checkpoint. Every other kill waits for one to be half-written,
+    the rest come at random.
+    The work is done in forks of this process, which spares them TensorFlow's import.
+    """
+    chance = random.Random(int(kills))
+    folder = pathlib.Path(run) / "training_1" / "checkpoints"
+    moments = []
+    for number in range(int(kills)):
+        child = _fork(data, run, int(length))
+        wanted = _newest(folder) + chance.randint(1, 2)
+        halfway, before = number % 2 == 0, _half_written(folder)
+        while _newest(folder) < wanted:
+            _rest(child)
+        while halfway and not _half_written(folder) - before:
+            _rest(child)
+        time.sleep(0 if halfway else chance.uniform(0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        moments.append([_newest(folder), bool(_half_written(folder) - before)])
+    os.waitpid(_fork(data, run, int(length)), 0)
+    print(json.dumps(moments))
+
+
+def _fork(data, run, length):
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        tf.config.experimental.enable_op_determinism()
+        config = dataclasses.replace(RECIPE.train, steps=length)
+        recipe = dataclasses.replace(RECIPE, train=config)
+        train_stage.train_stage(run, 1, records.read_index(data), recipe, QUIET)
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _newest(folder):
+    """The step of the newest checkpoint that is whole."""
+    state = folder / "checkpoint"
+    if not state.exists():
+        return 0
+    return int(state.read_text().split('"')[1].split("-")[1])
+
+
+def _half_written(folder):
+    """The temporary files of checkpoints, and when they were last touched."""
+    found = set()
+    for file in folder.glob("*temp*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((file.name, file.stat().st_mtime_ns))
+    return found
+
+
+def _rest(child):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        raise SystemExit(f"training ended by itself, with status {status}")
+    time.sleep(0.0005)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
