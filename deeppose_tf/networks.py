@@ -168,8 +168,10 @@ def _application_module(name):
     """The public module of `keras.applications` that holds a class, such as resnet."""
     modules = [getattr(keras.applications, m) for m in dir(keras.applications)]
     for module in modules:
-        if hasattr(module, "preprocess_input") and hasattr(module, name):
-            return module
+        # Names of networks begin in capitals; those of functions beside them do not.
+        if hasattr(module, "preprocess_input") and name[:1].isupper():
+            if hasattr(module, name):
+                return module
     raise ValueError(
         f"network {name!r} is neither paper nor compact nor of keras.applications"
     )

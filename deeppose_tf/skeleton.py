@@ -51,6 +51,10 @@ class Skeleton:
     def __post_init__(self):
         if not self.joints:
             raise ValueError(f"skeleton {self.name!r} has no joints")
+        if not all(isinstance(joint, str) for joint in self.joints):
+            raise ValueError(
+                f"skeleton {self.name!r} has a joint whose name is no text"
+            )
         if len(set(self.joints)) != len(self.joints):
             raise ValueError(f"skeleton {self.name!r} names a joint twice")
         used = [i for pair in self.pairs for i in pair]
@@ -110,24 +114,22 @@ def from_json(value: dict) -> Skeleton:
       ValueError: a key is missing or a joint is named that `joints` does not list.
     """
     try:
-        names = tuple(value["joints"])
+        names = tuple(_names(value, "joints"))
         index = {name: i for i, name in enumerate(names)}
         return Skeleton(
             name=value.get("name", "custom"),
             joints=names,
-            pairs=tuple((index[a], index[b]) for a, b in value.get("pairs", [])),
+            pairs=_index_pairs(value, "pairs", index),
             limbs=tuple(
                 Limb(
                     limb["name"],
                     limb.get("type", limb["name"]),
-                    tuple(index[joint] for joint in limb["start"]),
-                    tuple(index[joint] for joint in limb["end"]),
+                    tuple(index[joint] for joint in _names(limb, "start")),
+                    tuple(index[joint] for joint in _names(limb, "end")),
                 )
                 for limb in value.get("limbs", [])
             ),
-            diagonals=tuple(
-                (index[a], index[b]) for a, b in value.get("diagonals", [])
-            ),
+            diagonals=_index_pairs(value, "diagonals", index),
         )
     except KeyError as error:
         raise ValueError(
@@ -148,6 +150,22 @@ def load(path: str) -> Skeleton:
         return from_json(json.loads(pathlib.Path(path).read_text()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _names(value, key) -> list:
+    # A text is a list of letters to Python.
+    if not isinstance(value[key], list):
+        raise ValueError(
+            f"skeleton: {key!r} is {value[key]!r}, expected a list of names"
+        )
+    return value[key]
+
+
+def _index_pairs(value, key, index) -> tuple[tuple[int, int], ...]:
+    pairs = value.get(key, [])
+    if any(not isinstance(pair, list) or len(pair) != 2 for pair in pairs):
+        raise ValueError(f"skeleton: {key!r} is {pairs!r}, expected pairs of names")
+    return tuple((index[a], index[b]) for a, b in pairs)
 
 
 def _skeleton(name, joints, limbs, diagonals) -> Skeleton:
@@ -171,20 +189,18 @@ def _skeleton(name, joints, limbs, diagonals) -> Skeleton:
     )
 
 
-def _arms(side):
-    return (
-        (f"{side}_upper_arm", "upper_arm", f"{side}_shoulder", f"{side}_elbow"),
-        (f"{side}_lower_arm", "lower_arm", f"{side}_elbow", f"{side}_wrist"),
+def _both_sides(kind, *joints):
+    """The upper and lower limbs of both sides, along three joints."""
+    parts = tuple(zip(("upper", "lower"), joints[:-1], joints[1:], strict=True))
+    return tuple(
+        (f"{side}_{part}_{kind}", f"{part}_{kind}", f"{side}_{a}", f"{side}_{b}")
+        for side in ("left", "right")
+        for part, a, b in parts
     )
 
 
-def _legs(side):
-    return (
-        (f"{side}_upper_leg", "upper_leg", f"{side}_hip", f"{side}_knee"),
-        (f"{side}_lower_leg", "lower_leg", f"{side}_knee", f"{side}_ankle"),
-    )
-
-
+_ARMS = _both_sides("arm", "shoulder", "elbow", "wrist")
+_LEGS = _both_sides("leg", "hip", "knee", "ankle")
 _SHOULDERS, _HIPS = "left_shoulder+right_shoulder", "left_hip+right_hip"
 _TORSO = (("torso", "torso", _SHOULDERS, _HIPS),)
 _DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
@@ -194,12 +210,7 @@ LSP = _skeleton(
     "right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist "
     "right_elbow right_shoulder left_shoulder left_elbow left_wrist neck "
     "head_top".split(),
-    _TORSO
-    + (("head", "head", "neck", "head_top"),)
-    + _arms("left")
-    + _arms("right")
-    + _legs("left")
-    + _legs("right"),
+    _TORSO + (("head", "head", "neck", "head_top"),) + _ARMS + _LEGS,
     _DIAGONALS,
 )
 
@@ -208,10 +219,7 @@ FLIC = _skeleton(
     "flic",
     "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist "
     "left_hip right_hip left_eye right_eye".split(),
-    _TORSO
-    + (("head", "head", _SHOULDERS, "left_eye+right_eye"),)
-    + _arms("left")
-    + _arms("right"),
+    _TORSO + (("head", "head", _SHOULDERS, "left_eye+right_eye"),) + _ARMS,
     _DIAGONALS,
 )
 
@@ -220,12 +228,7 @@ MPII = _skeleton(
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax "
     "upper_neck head_top right_wrist right_elbow right_shoulder left_shoulder "
     "left_elbow left_wrist".split(),
-    _TORSO
-    + (("head", "head", "upper_neck", "head_top"),)
-    + _arms("left")
-    + _arms("right")
-    + _legs("left")
-    + _legs("right"),
+    _TORSO + (("head", "head", "upper_neck", "head_top"),) + _ARMS + _LEGS,
     _DIAGONALS,
 )
 
@@ -234,12 +237,7 @@ COCO = _skeleton(
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder "
     "left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
     "right_knee left_ankle right_ankle".split(),
-    _TORSO
-    + (("head", "head", _SHOULDERS, "nose"),)
-    + _arms("left")
-    + _arms("right")
-    + _legs("left")
-    + _legs("right"),
+    _TORSO + (("head", "head", _SHOULDERS, "nose"),) + _ARMS + _LEGS,
     _DIAGONALS,
 )
 
