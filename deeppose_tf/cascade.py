@@ -53,12 +53,12 @@ class Cascade:
         """
         path = pathlib.Path(run) / "cascade.json"
         try:
-            names = json.loads(path.read_text())["stages"]
+            names = [str(name) for name in json.loads(path.read_text())["stages"]]
         except FileNotFoundError as error:
             raise ValueError(
                 f"{run} has no cascade.json: train one with deeppose-train"
             ) from error
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return cls([load_stage(str(pathlib.Path(run) / name)) for name in names])
 
@@ -218,13 +218,18 @@ def displacement_statistics(
     Args:
       displaced: [N, K, 2], pose diameters.
       known: [N, K] bool.
-      farthest: what lies farther away, in pose diameters, is left out.
+      farthest: what lies farther away, in pose diameters, is left out, unless hardly
+        anything is nearer: a stage that has learned nothing yet.
 
     Returns:
       mean [K, 2] and covariance [K, 2, 2]; those of all joints together for a joint
       that is known in fewer than two people.
+
+    Raises:
+      ValueError: fewer than two joints are known in all.
     """
-    known = known & (np.linalg.norm(displaced, axis=-1) <= farthest)
+    near = known & (np.linalg.norm(displaced, axis=-1) <= farthest)
+    known = near if near.sum() > 1 else known
     everything = displaced[known]
     mean, covariance = [], []
     for joint in range(displaced.shape[1]):

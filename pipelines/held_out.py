@@ -47,13 +47,12 @@ def evaluator(
     """
     split = "validation" if index.counts.get("validation") and not limit else "train"
     cascade = cascades.Cascade(stages)
-    people = limit or HELD_OUT
+    # One for all evaluations: to make it takes longer than to read it.
+    dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit or HELD_OUT)
 
     def evaluate(step):
-        poses, truth, labeled, boxes = predict_split(
-            cascade, index, split, config, people
-        )
-        sheet = _sheet(cascade, index, split, config)
+        poses, truth, labeled, boxes = _predict(cascade, dataset)
+        sheet = _sheet(dataset, poses[:, -1], index.skeleton)
         tf.summary.image("held out", sheet[None], step)
         before = poses[:, -2] if len(stages) > 1 else _floor(stages[0], target, boxes)
         report = {
@@ -80,8 +79,12 @@ def predict_split(
       poses [N, S, K, 2], truth [N, K, 2], labeled [N, K] and first boxes [N, 4], all in
       pixels of the canvases.
     """
-    found = []
     dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit)
+    return _predict(cascade, dataset)
+
+
+def _predict(cascade, dataset):
+    found = []
     for canvases, keypoints, labeled, boxes in dataset:
         answer = cascade.predict_batch(canvases, boxes)
         found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
@@ -106,8 +109,11 @@ def observed_displacements(
 def pdj(
     predicted: np.ndarray, truth: np.ndarray, labeled: np.ndarray, skeleton: Skeleton
 ) -> float:
-    """PDJ@0.2, mean over joints, by which Sec. 4.1 chooses: [N, K, 2] pixels each."""
-    return float(np.nanmean(metrics.pdj(predicted, truth, labeled, skeleton, [0.2])))
+    """PDJ@0.2 of [N, K, 2] pixels each, by which Sec. 4.1 chooses: the mean over
+    joints, 0 where there is nothing to score."""
+    detected = metrics.pdj(predicted, truth, labeled, skeleton, [0.2])
+    scored = ~np.isnan(detected)
+    return float(detected[scored].mean()) if scored.any() else 0.0
 
 
 def _floor(stage, target, boxes):
@@ -119,16 +125,15 @@ def _floor(stage, target, boxes):
 def _spread(predicted, truth, labeled, boxes):
     """How much predictions vary across people, as a share of how much labels do."""
     predicted = geometry.normalize(predicted, boxes)
+    seen = labeled.any(axis=0)  # [K]; nothing is known of the others
     truth = np.where(labeled[..., None], geometry.normalize(truth, boxes), np.nan)
-    varied = np.nanmean(np.nanstd(truth, axis=0))
+    varied = np.mean(np.nanstd(truth[:, seen], axis=0)) if seen.any() else 0.0
     return float(np.mean(np.std(predicted, axis=0)) / max(varied, 1e-6))
 
 
-def _sheet(cascade, index, split, config):
-    """Some people, truth in green and prediction in red, as one image."""
-    dataset = inputs.evaluation_dataset(index, split, config, DRAWN, DRAWN)
-    canvases, truth, labeled, boxes = next(iter(dataset.as_numpy_iterator()))
-    poses = cascade.predict_batch(canvases, boxes)["keypoints"]
-    people = zip(canvases, truth, poses, labeled, strict=True)
-    drawn = [draw.draw_truth(*person, index.skeleton) for person in people]
+def _sheet(dataset, poses, skeleton):
+    """The first people, truth in green and prediction in red, as one image."""
+    canvases, truth, labeled, _ = next(iter(dataset.take(1).as_numpy_iterator()))
+    people = list(zip(canvases, truth, poses, labeled, strict=False))[:DRAWN]
+    drawn = [draw.draw_truth(*person, skeleton) for person in people]
     return draw.contact_sheet(drawn, [""] * len(drawn), columns=4)

@@ -56,7 +56,12 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "batch", None, "Crops per step over all devices; default: the recipe's."
     )
-    flags.DEFINE_float("learning_rate", None, "Highest rate; default: the recipe's.")
+    flags.DEFINE_float(
+        "learning_rate",
+        None,
+        "Highest rate; default: the recipe's.",
+        lower_bound=0.0,
+    )
     flags.DEFINE_string(
         "optimizer",
         None,
@@ -107,6 +112,7 @@ def define_flags() -> None:
         0,
         "Learn this many people by heart, without augmentation: the first thing to try "
         "on new data. PDJ on them must come near 1. 0 trains on all.",
+        lower_bound=0,
     )
     flags.DEFINE_bool(
         "collapse_guard", True, "Stop with advice when every image gets the same pose."
