@@ -67,6 +67,8 @@ def evaluate(
             f"{index.directory} has {', '.join(index.skeleton.joints)}"
         )
     people = read_people(index, split, limit)
+    if output is not None:  # A folder that cannot be made is no news for the end.
+        pathlib.Path(output).mkdir(parents=True, exist_ok=True)
     poses, weights = predict_people(cascade, index, split, len(people.ids), verbose)
     named = [(f"stage {s + 1}", poses[:, s]) for s in range(poses.shape[1])]
     return _report(named, weights, people, index, split, output, settings)

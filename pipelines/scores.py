@@ -21,9 +21,7 @@ MEANINGS = {
     "mean4": "mean over those of upper and lower arms and legs that the skeleton has, "
     "left and right pooled",
     "mean10": "mean over all sticks of the skeleton, each counting once",
-    "pdj": "joints within a share of the true torso diameter of their places; the "
-    "diameter is from right shoulder to left hip, or the other diagonal where one of "
-    "them has no label",
+    "pdj": "joints within a share of the true torso diameter of their places",
     "area": "mean of PDJ over 51 shares from 0 to 0.5",
     "floor": "the mean of each joint relative to the first box, over the people of the "
     "split floor_from, placed into everyone's first box",
@@ -91,8 +89,21 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "first_box": _first_box(people),
         "floor_from": floor_split(index, split),
         "labels": CONVENTIONS.get(arguments.get("convention"), "not said by the data"),
-        "meanings": MEANINGS,
+        "meanings": MEANINGS | {"diameter": yardstick(index.skeleton)},
     }
+
+
+def yardstick(skeleton: Skeleton) -> str:
+    """What `metrics.torso_diameters` measures on this skeleton, in words."""
+    if not skeleton.diagonals:
+        return "the longer side of the box around the labeled joints"
+    first, *others = [
+        " to ".join(skeleton.joints[joint].replace("_", " ") for joint in diagonal)
+        for diagonal in skeleton.diagonals[1:] + skeleton.diagonals[:1]
+    ]
+    if not others:
+        return f"from {first}"
+    return f"from {first}, or {', or '.join(others)} where one of them has no label"
 
 
 def table(content: dict) -> str:
@@ -124,8 +135,8 @@ def table(content: dict) -> str:
             "Per cent. Limbs, mean4 and mean10: PCP strict at 0.5, "
             f"{MEANINGS['pcp_strict']}; loose: {MEANINGS['pcp_loose']}. mean4: "
             f"{MEANINGS['mean4']}. mean10: {MEANINGS['mean10']}. PDJ: "
-            f"{MEANINGS['pdj']}; mean over joints. Floor: {floor}. Counted: "
-            f"{MEANINGS['counts']}.",
+            f"{MEANINGS['pdj']}, the diameter being {said['meanings']['diameter']}; "
+            f"mean over joints. Floor: {floor}. Counted: {MEANINGS['counts']}.",
         ]
     )
 

@@ -148,6 +148,12 @@ def test_numbers_say_what_they_are(data):
     )
     assert said["floor_from"] == "train"
     assert "within 0.5 of its true length" in said["meanings"]["pcp_strict"]
+    diameter = (
+        "from right shoulder to left hip, or left shoulder to right hip where one of "
+        "them has no label"
+    )
+    assert said["meanings"]["diameter"] == diameter
+    assert diameter in scores.table(content)
     lines = scores.table(content).splitlines()
     assert lines[0].startswith("6 people of the split test of toy. First box: the box")
     cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[2:8]]
@@ -159,6 +165,14 @@ def test_numbers_say_what_they_are(data):
     assert (first[column], counted[column]) == ("97.6", "83")
     assert len({len(row) for row in cells}) == 1
     json.dumps(content, allow_nan=False)
+
+
+def test_the_yardstick_of_pdj_is_that_of_the_skeleton():
+    """A table of other joints spoke of shoulders and hips that they do not have."""
+    one = skeleton.Skeleton("one", ("top", "left_toe"), (), (), ((0, 1),))
+    none = skeleton.Skeleton("none", ("top", "left_toe"), (), (), ())
+    assert scores.yardstick(one) == "from top to left toe"
+    assert scores.yardstick(none).startswith("the longer side of the box")
 
 
 def test_a_person_without_an_answer_is_wrong_and_counted(data):
@@ -222,6 +236,18 @@ def test_sheets_show_truth_in_green_and_predictions_in_red(data, tmp_path):
     red = ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum()
     green = ((sheet[..., 1] > 150) & (sheet[..., 0] < 60)).sum()
     assert red > 1000 and 50 < green < red
+
+
+def test_an_output_that_cannot_be_made_is_said_before_anyone_is_predicted(
+    data, tmp_path
+):
+    splits, index = data
+    (tmp_path / "file").write_text("")
+    oracle = Oracle(splits["test"])
+    with pytest.raises(OSError, match="file"):
+        output = str(tmp_path / "file" / "out")
+        evaluate.evaluate(oracle, index, "test", output, verbose=0)
+    assert not oracle.boxes
 
 
 def test_results_of_others_are_matched_by_id(tmp_path):
