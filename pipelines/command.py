@@ -12,6 +12,10 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+DAMAGE = (
+    "a record of --data is damaged. The same deeppose-prepare as before names the file"
+)
+
 
 def run(
     define_flags: Callable[[], None],
@@ -21,7 +25,7 @@ def run(
     """Defines the flags, runs `main`, and leaves with status 1 on a user's error.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
-    with their stack trace only under --verbosity=1.
+    with their stack trace only under --verbosity=1. So are records that rotted.
     """
     before = set(flags.FLAGS)
     define_flags()
@@ -47,3 +51,16 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except KeyboardInterrupt as error:
         print(f"\n{name}: stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from error
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        logging.debug("where it was raised", exc_info=True)
+        print(f"{name}: {DAMAGE} ({error})", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether TensorFlow read a record whose checksum does not hold."""
+    import tensorflow as tf  # not above: --help need not wait for it
+
+    return isinstance(error, tf.errors.DataLossError)

@@ -1,0 +1,62 @@
+"""What a script says of errors: a line for the user's own, everything for the others."""
+
+import pytest
+import tensorflow as tf
+import toy_training
+
+from deeppose_tf.pipelines import command, inputs, records
+
+
+def rotten(folder):
+    """A prepared data set, one bit of which has turned since."""
+    toy_training.make_index(folder)
+    shard = next((folder / "data").glob("train-*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    return str(folder / "data")
+
+
+def test_a_rotten_record_is_a_line_that_says_what_to_do(tmp_path, capsys):
+    directory = rotten(tmp_path)
+
+    def main(argv):
+        index = records.read_index(directory)  # sizes are right
+        for _ in inputs.evaluation_dataset(index, "train", inputs.InputConfig(), 4):
+            pass
+
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-train"])
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("deeppose-train: a record of --data is damaged")
+    with pytest.raises(ValueError, match="train-.*content has changed"):
+        records.verify(directory)
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_users_errors_are_a_line(capsys, error):
+    def main(argv):
+        raise error("no such thing")
+
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["/bin/deeppose-train"])
+    assert left.value.code == 1
+    assert capsys.readouterr().err == "deeppose-train: no such thing\n"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), tf.errors.UnknownError(None, None, "")]
+)
+def test_our_own_errors_keep_their_stack_trace(error):
+    def main(argv):
+        raise error
+
+    with pytest.raises(type(error)):
+        command._guarded(main, ["deeppose-train"])
+
+
+def test_words_that_are_no_flags_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        command._guarded(lambda argv: None, ["deeppose-train", "run"])
+    assert "what is 'run'?" in capsys.readouterr().err
