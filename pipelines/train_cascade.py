@@ -7,6 +7,7 @@ same command.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from absl import flags
@@ -18,6 +19,7 @@ from deeppose_tf.pipelines import (
     inputs,
     recipes,
     records,
+    strategies,
     train_stage,
     training_flags,
 )
@@ -55,8 +57,10 @@ def train_cascade(
             f"{index.directory} has no validation split to choose the number of stages "
             "by: give --stages=3, or prepare it with one"
         )
+    chief = strategies.is_chief(strategies.make_strategy(options.strategy))
+    options = dataclasses.replace(options, verbose=options.verbose and chief)
     trained: list[Stage] = []
-    score = 0.0
+    score = -1.0
     while len(trained) < (stages or MOST_STAGES):
         number = len(trained) + 1
         recipe = recipe_for(number)
@@ -68,12 +72,14 @@ def train_cascade(
         cascade = cascades.Cascade([*trained, stage])
         if stages is None:
             found = held_out_pdj(cascade, index, recipe.inputs)
-            print(f"stage {number}: held-out PDJ@0.2 {found:.3f}")
+            if options.verbose:
+                print(f"stage {number}: held-out PDJ@0.2 {found:.3f}")
             if found <= score:
                 break
             score = found
         trained.append(stage)
-        cascade.save_index(run)
+        if chief:
+            cascade.save_index(run)
     return cascades.Cascade(trained)
 
 

@@ -68,18 +68,20 @@ def train_stage(
         begun with other settings.
       training.TrainingError: see there.
     """
-    directory = pathlib.Path(run) / f"stage_{number}"
-    if (directory / "stage.json").exists():
-        return load_stage(str(directory))
+    # Several workers have to meet before TensorFlow computes anything.
+    strategy = strategies.make_strategy(options.strategy)
     if options.overfit:
         recipe = _by_heart(recipe, options.overfit)
     limit = options.overfit or None
     earlier = _load_earlier(run, number, index)
+    settings = _settings(recipe, options, index, earlier)
+    directory = pathlib.Path(run) / f"stage_{number}"
+    if (directory / "stage.json").exists():
+        return _load_finished(directory, settings)
     work = pathlib.Path(run) / f"training_{number}"
-    settings = _settings(recipe, options, index)
-    _check_settings(work, settings)
+    chief = strategies.is_chief(strategy)
+    _check_begun(work / "settings.json", settings, chief)
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
-    strategy = strategies.make_strategy(options.strategy)
     target = mean_target(index, recipe, earlier)
     model = training.train(
         build=functools.partial(_build, index, recipe, earlier, options, target),
@@ -108,8 +110,12 @@ def train_stage(
         cascades.Cascade([*earlier, stage]), index, recipe.inputs, limit
     )
     stage = dataclasses.replace(stage, mean=mean, covariance=covariance)
-    save_stage(stage, str(directory))
-    shutil.rmtree(work / "checkpoints")
+    if chief:
+        save_stage(stage, str(directory))
+    if strategies.worker(strategy):
+        strategies.wait_for_all(strategy)
+    if chief:
+        shutil.rmtree(work / "checkpoints")
     return stage
 
 
@@ -184,7 +190,7 @@ def _load_earlier(run, number, index):
     return earlier
 
 
-def _settings(recipe, options, index):
+def _settings(recipe, options, index, earlier):
     """Everything that the result depends on, as a JSON value."""
     settings = {
         "recipe": dataclasses.asdict(recipe),
@@ -194,22 +200,38 @@ def _settings(recipe, options, index):
         "tensorflow": tf.__version__,
         "data": {"counts": index.counts, "provenance": index.provenance},
     }
+    if earlier:
+        settings["displacements"] = [
+            earlier[-1].mean.tolist(),
+            earlier[-1].covariance.tolist(),
+        ]
     return json.loads(json.dumps(settings))
 
 
-def _check_settings(work, settings):
+def _load_finished(directory, settings):
+    stage = load_stage(str(directory))
+    # What is finished may be used with any version.
+    version = {"tensorflow": stage.training.get("tensorflow")}
+    _check_same(directory, stage.training, settings | version)
+    return stage
+
+
+def _check_begun(path, settings, chief):
     """Refuses to go on with a training that was begun with other settings."""
-    path = work / "settings.json"
     if path.exists():
-        begun = json.loads(path.read_text())
-        differ = sorted(key for key in settings if begun.get(key) != settings[key])
-        if differ:
-            raise ValueError(
-                f"{work} was begun with another {', '.join(differ)}: give the same "
-                "flags to go on, another --run, or remove that folder to start again"
-            )
-    work.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, json.dumps(settings, indent=2).encode() + b"\n")
+        _check_same(path.parent, json.loads(path.read_text()), settings)
+    if chief:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, json.dumps(settings, indent=2).encode() + b"\n")
+
+
+def _check_same(folder, begun, settings):
+    differ = sorted(key for key in settings if begun.get(key) != settings[key])
+    if differ:
+        raise ValueError(
+            f"{folder} was made with another {', '.join(differ)}: give the same flags "
+            "to go on, another --run, or remove that folder to start again"
+        )
 
 
 def count_steps(
