@@ -1,4 +1,4 @@
-"""What a script says of errors: a line for the user's own, everything for the others."""
+"""What a script says of errors: a line for a user's own, all of it for the others."""
 
 import pytest
 import tensorflow as tf
