@@ -145,11 +145,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 def _application(x, name, weights):
     """A `keras.applications` backbone behind its own pre-processing."""
-    module = _application_module(name)
+    network, preprocess = _find_application(name)
     if weights and weights != "imagenet" and not os.path.isfile(weights):
         raise ValueError(f"no file {weights} to take the backbone's weights from")
-    x = BackbonePreprocessing(module.preprocess_input)(x)
-    backbone = getattr(module, name)(include_top=False, weights=weights, input_tensor=x)
+    x = BackbonePreprocessing(preprocess)(x)
+    backbone = network(include_top=False, weights=weights, input_tensor=x)
     return backbone.output  # not nested: every layer stays in the one model
 
 
@@ -164,17 +164,17 @@ class BackbonePreprocessing(keras.layers.Layer):
         return self.function((inputs + 1.0) * sampling.PADDING)
 
 
-def _application_module(name):
-    """The public module of `keras.applications` that holds a class, such as resnet."""
-    modules = [getattr(keras.applications, m) for m in dir(keras.applications)]
-    for module in modules:
-        # Names of networks begin in capitals; those of functions beside them do not.
-        if hasattr(module, "preprocess_input") and name[:1].isupper():
-            if hasattr(module, name):
-                return module
-    raise ValueError(
-        f"network {name!r} is neither paper nor compact nor of keras.applications"
-    )
+def _find_application(name):
+    """A network of `keras.applications`, and the pre-processing of its module."""
+    network = getattr(keras.applications, name, None)
+    # Names of networks begin in capitals; modules and functions stand beside them.
+    if network is None or not name[:1].isupper():
+        raise ValueError(
+            f"network {name!r} is neither paper nor compact nor of keras.applications"
+        )
+    # Not every module holds its networks by name: mobilenet_v3 does not.
+    module = getattr(keras.applications, network.__module__.split(".")[-1])
+    return network, module.preprocess_input
 
 
 def _linear(x, config, joints, mean_target):

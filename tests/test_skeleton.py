@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from deeppose_tf import networks, skeleton, stage
+from deeppose_tf import skeleton
 
 GOOD = {
     "name": "hand-puppet",
@@ -56,10 +55,3 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         skeleton.load(str(path))
     assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["preprocess_input", "mobilenet", "Foo", "keras", ""])
-def test_only_networks_are_networks(name):
-    """Functions beside the networks of `keras.applications` were called as one."""
-    with pytest.raises(ValueError, match="neither paper nor compact"):
-        networks.build(stage.StageConfig(name, 32), 4, np.zeros([4, 2]), None)
