@@ -109,6 +109,8 @@ def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     stages = None if values.stages == "auto" else _count(values.stages)
+    for number in range(1, (stages or MOST_STAGES) + 1):
+        training_flags.recipe_from_flags(number)  # better now than after a stage
     index = records.read_index(values.data)
     train_cascade(
         values.run,

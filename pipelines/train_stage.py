@@ -80,8 +80,9 @@ def train_stage(
         return _load_finished(directory, settings)
     work = pathlib.Path(run) / f"training_{number}"
     chief = strategies.is_chief(strategy)
-    _check_begun(work / "settings.json", settings, chief)
+    # Before the settings are kept: who lowers --batch as told must not be refused.
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
+    _check_begun(work / "settings.json", settings, chief)
     target = mean_target(index, recipe, earlier)
     model = training.train(
         build=functools.partial(_build, index, recipe, earlier, options, target),
