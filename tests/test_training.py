@@ -1,18 +1,33 @@
 """The loop: what a run learns, remembers through kills, refuses and warns of."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import tensorflow as tf
 import toy_training as toy
 
-from deeppose_tf.pipelines import checkpoints, inputs, steps, strategies, training
+from deeppose_tf import cascade
+from deeppose_tf.pipelines import (
+    checkpoints,
+    inputs,
+    steps,
+    strategies,
+    train_cascade,
+    train_stage,
+    training,
+)
+from deeppose_tf.stage import StageConfig, build_stage
 
 keras = tf.keras
 
@@ -22,6 +37,14 @@ CONFIG = steps.TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return toy.make_index(tmp_path_factory.mktemp("figures"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_evaluations():
+    """Looking at held-out people takes longer than the training of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_stage, "EVALUATIONS", 1)
+        yield
 
 
 def identity(crops, target, weight):
@@ -272,7 +295,8 @@ def test_replicas_resume_with_normalisation(index, tmp_path, mirrored):
     """Each replica keeps moments of its own; what is saved is their mean."""
     config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
     arguments = dict(build=toy.forgetful, strategy=mirrored)
-    toy.train(index, tmp_path, dataclasses.replace(config, steps=5), **arguments)
+    toy.train(index, tmp_path, dataclasses.replace(config, steps=2), **arguments)
+    config = dataclasses.replace(config, steps=4)
     model = toy.train(index, tmp_path, config, **arguments)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
@@ -304,8 +328,6 @@ def test_workers_share_an_epoch(index, batch):
 
 
 def test_bfloat16_keeps_its_state_in_float32(index, tmp_path):
-    from deeppose_tf.stage import StageConfig, build_stage
-
     config = StageConfig("compact", 32, "integral", (4, 8), (1, 1))
     trained = toy.train(
         index,
@@ -320,6 +342,128 @@ def test_bfloat16_keeps_its_state_in_float32(index, tmp_path):
     answer = trained(crops, training=False)
     assert answer.dtype == tf.float32
     assert np.isfinite(answer).all()
+
+
+@pytest.fixture(scope="module")
+def trained(index, tmp_path_factory):
+    """A run of two stages, and what the terminal showed."""
+    run = tmp_path_factory.mktemp("run")
+    output = io.StringIO()
+    options = dataclasses.replace(toy.QUIET, verbose=1)
+    with contextlib.redirect_stdout(output):
+        train_cascade.train_cascade(str(run), index, toy.recipe_for, 2, options)
+    return run, output.getvalue()
+
+
+def test_a_cascade_is_trained_saved_and_logged(index, trained):
+    run, output = trained
+    loaded = cascade.Cascade.load(str(run))
+    assert loaded.count == 2
+    for stage in loaded.stages:
+        assert np.isfinite(stage.mean).all()
+        # Variances of a network of six steps: not zero, not absurd.
+        assert 1e-4 < np.linalg.det(stage.covariance).mean() ** 0.5 < 10
+        assert stage.training["recipe"]["train"]["steps"] == 6
+    assert "stage 1: 6 steps of 6" in output and "images/s" in output
+    assert not list(run.glob("training_*/checkpoints"))
+    assert {path.name for path in run.iterdir()} == {
+        "cascade.json", "stage_1", "stage_2", "training_1", "training_2"
+    }  # fmt: skip
+    logged = set()
+    for file in sorted((run / "training_1" / "logs").iterdir()):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            logged |= {(event.step, value.tag) for value in event.summary.value}
+    assert {(6, "held out"), (6, "pdj"), (6, "floor"), (6, "spread")} <= logged
+    assert {(step, "loss") for step in range(1, 7)} <= logged
+
+
+def test_a_finished_run_is_not_trained_again(index, trained):
+    run, _ = trained
+    before = contents(run / "stage_2")
+    train_cascade.train_cascade(str(run), index, toy.recipe_for, 2, toy.QUIET)
+    assert contents(run / "stage_2") == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "another seed:"),
+        (dict(recipe=toy.RECIPE), "another recipe:"),
+        (dict(counts={"train": 12, "validation": 4}), "another data:"),
+    ],
+)
+def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
+    """Of a finished stage and of one that was begun, before anything is changed."""
+    options = changed.get("options", toy.QUIET)
+    recipe = changed.get("recipe", toy.recipe_for(1))
+    index = dataclasses.replace(index, counts=changed.get("counts", index.counts))
+    run, _ = trained
+    begun = tmp_path / "training_1"
+    begun.mkdir()
+    shutil.copy(run / "training_1" / "settings.json", begun)
+    for folder in (run, tmp_path):
+        with pytest.raises(ValueError, match=named):
+            train_stage.train_stage(str(folder), 1, index, recipe, options)
+    assert contents(begun) == {
+        "settings.json": (run / "training_1" / "settings.json").read_bytes()
+    }
+
+
+def test_a_stage_needs_those_before_it(index, tmp_path):
+    with pytest.raises(ValueError, match="stage 2 needs stage 1, which cannot be"):
+        train_stage.train_stage(str(tmp_path), 2, index, toy.recipe_for(2), toy.QUIET)
+
+
+def test_a_stage_retrained_before_another_is_noticed(index, trained, tmp_path):
+    """Otherwise stage 2 would be resumed with displacements that it has not seen."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    path = tmp_path / "run" / "stage_1" / "stage.json"
+    value = json.loads(path.read_text())
+    value["displacement"]["mean"][0][0] += 0.5
+    path.write_text(json.dumps(value))
+    with pytest.raises(ValueError, match="another displacements"):
+        train_stage.train_stage(
+            str(tmp_path / "run"), 2, index, toy.recipe_for(2), toy.QUIET
+        )
+
+
+def test_auto_adds_stages_while_they_help(index, tmp_path, monkeypatch):
+    """Scores of 0.3, 0.5, 0.5: the third stage does not help and is left out."""
+    scores = {1: 0.3, 2: 0.5, 3: 0.5}
+    monkeypatch.setattr(train_stage, "train_stage", lambda run, number, *rest: number)
+    monkeypatch.setattr(train_cascade, "held_out_pdj", lambda c, *rest: scores[c.last])
+    monkeypatch.setattr(train_cascade.cascades, "Cascade", _Counted)
+    arguments = str(tmp_path), index, toy.recipe_for, None, toy.QUIET
+    assert train_cascade.train_cascade(*arguments).stages == [1, 2]
+    # One stage is trained however bad it is.
+    scores |= {1: 0.0, 2: 0.0}
+    assert train_cascade.train_cascade(*arguments).stages == [1]
+    empty = dataclasses.replace(index, counts={"train": 16})
+    with pytest.raises(ValueError, match="no validation split.*--stages=3"):
+        train_cascade.train_cascade(str(tmp_path), empty, *arguments[2:])
+
+
+class _Counted:
+    """Stands in for a cascade of numbers."""
+
+    def __init__(self, stages):
+        self.stages, self.last = stages, stages[-1]
+
+    def save_index(self, run):
+        pass
+
+
+def test_learning_by_heart(index, tmp_path):
+    """Four people, shown unvaried: each step takes all of them, in any order."""
+    recipe = toy.recipe_for(1)
+    options = dataclasses.replace(toy.QUIET, overfit=4)
+    stage = train_stage.train_stage(str(tmp_path), 1, index, recipe, options)
+    used = stage.training["recipe"]
+    assert used["inputs"]["batch"] == 4
+    assert used["stage"]["dropout"] == 0
+    assert not any(
+        value for key, value in used["augment"].items() if key != "displacement"
+    )
 
 
 def kill_and_resume(index, folder, length, kills):
@@ -360,3 +504,51 @@ def test_killed_runs_go_on_to_the_same_weights(index, tmp_path):
 @pytest.mark.slow
 def test_ten_kills(index, tmp_path):
     check_kills(index, tmp_path, length=30, kills=10)
+
+
+@pytest.mark.slow
+def test_two_workers_equal_one(index, tmp_path):
+    """Two processes that meet over the loopback share every batch of two stages. They
+    are without normalisation, which would take its moments over half a batch each; then
+    sums in another order are all that differs. The chief alone writes."""
+    program = pathlib.Path(__file__).with_name("toy_training.py")
+    ports = free_ports(2)
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    for run, workers in (("one", 1), ("two", 2)):
+        processes = []
+        for number in range(workers):
+            environment = dict(os.environ, CUDA_VISIBLE_DEVICES="-1")
+            if workers > 1:
+                task = {"type": "worker", "index": number}
+                environment["TF_CONFIG"] = json.dumps(
+                    {"cluster": cluster, "task": task}
+                )
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, program, index.directory, tmp_path / run],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        assert not any(process.returncode for process in processes), outputs
+    for stage in ("stage_1", "stage_2"):
+        one, two = (
+            safetensors.numpy.load_file(tmp_path / run / stage / "weights.safetensors")
+            for run in ("one", "two")
+        )
+        assert one.keys() == two.keys() and len(one) > 4
+        for name, weight in one.items():
+            np.testing.assert_allclose(two[name], weight, atol=1e-5)
+    assert not list((tmp_path / "two").glob("training_*/checkpoints"))
+    assert len(list((tmp_path / "two").glob("training_1/logs/*"))) == 1
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports

@@ -29,6 +29,7 @@ from deeppose_tf.pipelines import (
     records,
     steps,
     strategies,
+    train_cascade,
     train_stage,
     training,
     training_flags,
@@ -53,6 +54,11 @@ RECIPE = recipes.Recipe(
         weight_decay=0.1,
         ema=0.9,
     ),
+)
+REFINER = dataclasses.replace(
+    RECIPE,
+    inputs=inputs.InputConfig(canvas=48, batch=12, views=2),
+    augment=augment.AugmentConfig(flip=True),
 )
 QUIET = training_flags.Options(verbose=0, guard=False, checkpoint_seconds=0)
 
@@ -109,6 +115,12 @@ def train(index, directory, config, build=dense, strategy=None, evaluate=None, *
     )
 
 
+def recipe_for(number: int) -> recipes.Recipe:
+    """Six steps of either stage."""
+    recipe = RECIPE if number == 1 else REFINER
+    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=6))
+
+
 def main(data: str, run: str, length: str, kills: str) -> None:
     """Trains stage 1 into `run`, killed so many times, and resumed each time.
 
@@ -133,6 +145,23 @@ def main(data: str, run: str, length: str, kills: str) -> None:
         moments.append([_newest(folder), bool(_half_written(folder) - before)])
     os.waitpid(_fork(data, run, int(length)), 0)
     print(json.dumps(moments))
+
+
+def share(data: str, run: str) -> None:
+    """Trains two stages, with whom TF_CONFIG names, where it is set."""
+    workers = "multiworker" if "TF_CONFIG" in os.environ else "one"
+    options = dataclasses.replace(QUIET, strategy=workers)
+    index = records.read_index(data)
+
+    # Moments would be taken over half a batch each.
+    networks._normalized = lambda x, gamma=None: x
+    train_cascade.train_cascade(run, index, _without_dropout, 2, options)
+
+
+def _without_dropout(number):
+    recipe = recipe_for(number)
+    stage = dataclasses.replace(recipe.stage, dropout=0.0)
+    return dataclasses.replace(recipe, stage=stage)
 
 
 def _fork(data, run, length):
@@ -177,4 +206,4 @@ def _rest(child):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 3 else share(*sys.argv[1:])
