@@ -1,0 +1,266 @@
+"""Eqs. (5) to (7) with networks that can be computed by hand; statistics; bad boxes."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_run
+
+from deeppose_tf import cascade, sampling
+from deeppose_tf.skeleton import LSP
+from deeppose_tf.stage import Stage, StageConfig
+
+keras = tf.keras
+
+K = len(LSP.joints)
+FIRST = StageConfig("compact", 32, margin=0.1, square=True)
+LATER = StageConfig("compact", 32, sigma=1.5)
+HEIGHT, WIDTH = 80, 120
+
+
+class Constant(keras.layers.Layer):
+    """Answers the same [K, 2] for every crop."""
+
+    def __init__(self, answer):
+        super().__init__(trainable=False)
+        self.answer = np.float32(answer)
+
+    def call(self, crops):
+        return tf.zeros_like(crops[:, :1, :1, 0]) + self.answer[None]
+
+
+class Colour(keras.layers.Layer):
+    """Answers, for each joint k, k + 1 times a small step by the crop's mean colour."""
+
+    def call(self, crops):
+        mean = tf.reduce_mean(crops, axis=[1, 2])[:, None, :2]  # [M, 1, 2]
+        return mean * (tf.range(1.0, K + 1)[:, None] / (4 * K))
+
+
+def stage(config, layer):
+    crops = keras.Input([config.size, config.size, 3])
+    zeros = np.zeros([K, 2])
+    model = keras.Model(crops, layer(crops))
+    return Stage(config, LSP, model, zeros, np.zeros([K, 2, 2]), {})
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def pose():
+    """[K, 2] normalized: a person who stands in the box, all joints apart."""
+    chance = np.random.default_rng(4)
+    return chance.uniform(-0.4, 0.4, (K, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    """Three stages whose answers depend on what they see."""
+    return cascade.Cascade(
+        [
+            stage(FIRST, Colour()),
+            stage(LATER, Colour()),
+            stage(dataclasses.replace(LATER, sigma=0.8), Colour()),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Blobs of colour on a non-square image."""
+    chance = np.random.default_rng(1)
+    small = chance.integers(0, 256, (5, 8, 3)).astype(np.float32)
+    large = tf.image.resize(small, [HEIGHT, WIDTH], "bicubic")
+    return np.clip(large, 0, 255).astype(np.uint8)
+
+
+def diameter(keypoints):
+    """Left shoulder to right hip, at least a fifth of the extent; [K, 2]."""
+    names = list(LSP.joints)
+    ends = keypoints[names.index("left_shoulder")], keypoints[names.index("right_hip")]
+    extent = np.ptp(keypoints, axis=0).max()
+    return max(np.linalg.norm(ends[0] - ends[1]), 0.2 * extent)
+
+
+def first_box(box):
+    """Square about the same centre, grown by a tenth."""
+    center = (box[:2] + box[2:]) / 2
+    side = 1.1 * max(box[2] - box[0], box[3] - box[1])
+    return center, np.array([side, side])
+
+
+def test_stages_by_hand(image, pose, random):
+    """Constant answers: stage 1 places the pose into b0; each joint i then moves by the
+    i-th answer of stage 2, times the side of its box, sigma diam(y)."""
+    moves = random.uniform(-0.3, 0.3, (K, 2))
+    stages = [stage(FIRST, Constant(pose)), stage(LATER, Constant(moves))]
+    box = np.float32([20, 10, 50, 70])
+    found = cascade.Cascade(stages).predict(image, box[None])
+    center, size = first_box(box)
+    first = center + pose * size
+    second = first + moves * 1.5 * diameter(first)
+    np.testing.assert_allclose(found["keypoints_by_stage"][0, 0], first, atol=1e-3)
+    np.testing.assert_allclose(found["keypoints_by_stage"][0, 1], second, atol=1e-3)
+    np.testing.assert_array_equal(
+        found["keypoints"], found["keypoints_by_stage"][:, -1]
+    )
+    # A joint's score falls with how far the last stage still moved it, in diameters.
+    moved = np.linalg.norm(second - first, axis=-1) / diameter(first)
+    np.testing.assert_allclose(found["scores"][0], np.exp(-moved), atol=1e-4)
+    assert found["valid"].all()
+
+
+def numpy_cascade(image, box):
+    """What `coloured` answers, crop by crop: [3, K, 2]."""
+
+    def look(center, size):
+        corners = np.concatenate([center - size / 2, center + size / 2])
+        source = sampling.pyramid(image[None])
+        crop = sampling.crop(source, np.float32(corners)[None], [0], 32)[0]
+        mean = np.asarray(crop).mean(axis=(0, 1))[:2]
+        return mean * (np.arange(1, K + 1)[:, None] / (4 * K))  # [K, 2]
+
+    center, size = first_box(box)
+    poses = [center + look(center, size) * size]
+    for sigma in (1.5, 0.8):
+        before = poses[-1]
+        side = np.array([sigma, sigma]) * diameter(before)
+        # Eq. (6): of what the network sees around joint i, its answer for i counts.
+        moved = [before[i] + look(before[i], side)[i] * side for i in range(K)]
+        poses.append(np.stack(moved))
+    return np.stack(poses)
+
+
+BOXES = np.float32([[20, 10, 50, 70], [60, 5, 118, 40], [-10, 20, 30, 90]])
+
+
+def test_every_stage_against_numpy(image, coloured):
+    found = coloured.predict(image, BOXES)["keypoints_by_stage"]
+    assert found.shape == (3, 3, K, 2)
+    for poses, box in zip(found, BOXES, strict=True):
+        np.testing.assert_allclose(poses, numpy_cascade(image, box), atol=2e-3)
+    # The stages do move joints, each of its own accord.
+    assert np.linalg.norm(found[:, 2] - found[:, 1], axis=-1).std() > 0.01
+
+
+def test_together_as_alone(image, coloured):
+    """More people than are in memory at a time, the last portion a smaller one."""
+    count = 2 * cascade.PEOPLE_AT_ONCE + 3
+    boxes = np.tile(BOXES, (count // 3 + 1, 1))[:count] + np.arange(count)[:, None]
+    together = coloured.predict(image, boxes)
+    for i in range(count):
+        alone = coloured.predict(image, boxes[i : i + 1])
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][i], value[0], atol=1e-3)
+
+
+def test_images_together_as_alone(image, coloured, random):
+    images = np.stack([image, image[::-1], random.permutation(image)])
+    together = coloured.predict_batch(images, BOXES)
+    for i in range(3):
+        alone = coloured.predict(images[i], BOXES[i : i + 1])
+        np.testing.assert_allclose(
+            together["keypoints_by_stage"][i], alone["keypoints_by_stage"][0], atol=1e-3
+        )
+
+
+BAD = {
+    "not a number": [np.nan, 10, 50, 70],
+    "infinite": [20, 10, np.inf, 70],
+    "minus infinite": [-np.inf, 10, 50, 70],
+    "without width": [20, 10, 20, 70],
+    "inverted": [50, 10, 20, 70],
+    "upside down": [20, 70, 50, 10],
+    "absurdly far": [2e6, 10, 2e6 + 30, 70],
+    "absurdly large": [-3e38, -3e38, 3e38, 3e38],
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_bad_box_harms_nobody_else(image, coloured, bad):
+    boxes = np.stack([BOXES[0], np.float32(bad), BOXES[1]])
+    found = coloured.predict(image, boxes)
+    np.testing.assert_array_equal(found["valid"], [True, False, True])
+    assert not found["keypoints_by_stage"][1].any()
+    assert all(np.isfinite(value).all() for value in found.values())
+    # The others to the bit as beside a good one.
+    good = coloured.predict(image, BOXES[[0, 2, 1]])
+    for name, value in good.items():
+        np.testing.assert_array_equal(found[name][[0, 2]], value[[0, 2]])
+
+
+def test_a_box_beyond_the_image_is_answered(image, coloured):
+    found = coloured.predict(image, np.float32([[500, 500, 550, 560]]))
+    assert found["valid"].all()
+    # All grey is all zeros, and so is the answer: the middle of the box.
+    np.testing.assert_allclose(found["keypoints"][0], [[525, 530]] * K, atol=1e-3)
+
+
+def test_zeros_are_the_whole_image(image, coloured):
+    whole = coloured.predict(image, np.float32([[0, 0, WIDTH, HEIGHT]]))
+    for boxes in (None, np.zeros((1, 4))):
+        found = coloured.predict(image, boxes)
+        for name, value in whole.items():
+            np.testing.assert_array_equal(found[name], value)
+
+
+def test_nobody(image, coloured):
+    found = coloured.predict(image, np.zeros((0, 4)))
+    assert found["keypoints"].shape == (0, K, 2)
+    assert found["keypoints_by_stage"].shape == (0, 3, K, 2)
+    assert found["scores"].shape == (0, K)
+    assert found["valid"].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("picture", "boxes", "said"),
+    [
+        (np.zeros((8, 9), np.uint8), None, "image is uint8 .8, 9."),
+        (np.zeros((8, 9, 4), np.uint8), None, "expected uint8 .H, W, 3."),
+        (np.zeros((8, 9, 3), np.float32), None, "image is float32"),
+        (np.zeros((8, 9, 3), np.uint8), np.zeros(4), "boxes are .4,., expected"),
+        (np.zeros((8, 9, 3), np.uint8), np.zeros((2, 3)), "expected .N, 4."),
+    ],
+)
+def test_what_is_no_image_or_box(coloured, picture, boxes, said):
+    with pytest.raises(ValueError, match=said):
+        coloured.predict(picture, boxes)
+
+
+def test_one_stage_scores_one(image, pose):
+    found = cascade.Cascade([stage(FIRST, Constant(pose))]).predict(image)
+    np.testing.assert_array_equal(found["scores"], np.ones((1, K)))
+
+
+def test_a_cascade_of_nothing_or_of_two_skeletons(pose):
+    with pytest.raises(ValueError, match="at least one stage"):
+        cascade.Cascade([])
+    one = stage(FIRST, Constant(pose))
+    other = dataclasses.replace(LSP, name="other")
+    with pytest.raises(ValueError, match="different skeletons"):
+        cascade.Cascade([one, dataclasses.replace(one, skeleton=other)])
+
+
+def test_a_run_is_loaded(tmp_path, image):
+    toy_run.save_run(tmp_path, LSP, stages=2)
+    loaded = cascade.Cascade.load(str(tmp_path))
+    assert loaded.count == 2 and loaded.skeleton == LSP
+    assert loaded.predict(image)["keypoints_by_stage"].shape == (1, 2, K, 2)
+
+
+def test_runs_that_cannot_be_loaded(tmp_path):
+    with pytest.raises(ValueError, match="no cascade.json: train one"):
+        cascade.Cascade.load(str(tmp_path))
+    index = tmp_path / "cascade.json"
+    for content in ("", "{", "[]", "{}", '"x"', '{"stages": 3}'):
+        index.write_text(content)
+        with pytest.raises(ValueError, match="cascade.json"):
+            cascade.Cascade.load(str(tmp_path))
+    index.write_text(json.dumps({"format": 1, "stages": ["stage_1"]}))
+    with pytest.raises(ValueError, match="stage_1 is no stage directory"):
+        cascade.Cascade.load(str(tmp_path))
