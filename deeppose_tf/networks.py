@@ -254,7 +254,7 @@ def _integral(x, config, joints, mean_target):
 def with_maps(model: keras.Model) -> keras.Model:
     """The same network, with the logits of its maps [M, K, P] as second output."""
     logits = model.get_layer(MAP_LOGITS).output
-    return keras.Model(model.inputs, [model.outputs[0], logits])
+    return keras.Model(model.input, [model.output, logits])
 
 
 def map_places(model: keras.Model) -> np.ndarray:

@@ -232,4 +232,8 @@ def _named_weights(model) -> Iterator[tuple[str, tf.Variable]]:
     for i, layer in enumerate(layers):
         for variable in layer.weights:
             short = variable.name.split("/")[-1].split(":")[0]
-            yield f"{i:03d}.{short}", variable
+            yield f"{i:03d}.{_COMMON_NAMES.get(short, short)}", variable
+
+
+# What Keras 2 and 3 name differently: the kernel of a depthwise convolution.
+_COMMON_NAMES = {"depthwise_kernel": "kernel"}
