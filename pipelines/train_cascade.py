@@ -65,9 +65,7 @@ def train_cascade(
         number = len(trained) + 1
         recipe = recipe_for(number)
         if options.verbose:
-            print(
-                f"stage {number}: {recipe.train.steps} steps of {recipe.inputs.batch}"
-            )
+            print(f"stage {number}: {recipe.train.steps} steps")
         stage = train_stage.train_stage(run, number, index, recipe, options)
         cascade = cascades.Cascade([*trained, stage])
         if stages is None:

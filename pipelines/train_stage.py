@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import shutil
 
@@ -17,7 +16,7 @@ import tensorflow as tf
 from absl import flags
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import files, geometry, metrics
+from deeppose_tf import geometry, metrics
 from deeppose_tf.pipelines import (
     augment,
     command,
@@ -25,6 +24,7 @@ from deeppose_tf.pipelines import (
     inputs,
     recipes,
     records,
+    settings,
     strategies,
     training,
     training_flags,
@@ -74,15 +74,18 @@ def train_stage(
         recipe = _by_heart(recipe, options.overfit)
     limit = options.overfit or None
     earlier = _load_earlier(run, number, index)
-    settings = _settings(recipe, options, index, earlier)
+    asked = settings.of(recipe, options, index, earlier)
     directory = pathlib.Path(run) / f"stage_{number}"
     if (directory / "stage.json").exists():
-        return _load_finished(directory, settings)
+        stage = load_stage(str(directory))
+        settings.check_finished(directory, stage.training, asked)
+        return stage
     work = pathlib.Path(run) / f"training_{number}"
     chief = strategies.is_chief(strategy)
-    # Before the settings are kept: who lowers --batch as told must not be refused.
     steps_per_epoch = count_steps(index, recipe.inputs, limit)
-    _check_begun(work / "settings.json", settings, chief)
+    settings.check_begun(work, asked)
+    if chief:
+        settings.keep(work, asked)
     target = mean_target(index, recipe, earlier)
     model = training.train(
         build=functools.partial(_build, index, recipe, earlier, options, target),
@@ -106,7 +109,7 @@ def train_stage(
         seed=options.seed,
         verbose=options.verbose,
     )
-    stage = _unmeasured(recipe, index, model, settings)
+    stage = _unmeasured(recipe, index, model, asked)
     mean, covariance = held_out.observed_displacements(
         cascades.Cascade([*earlier, stage]), index, recipe.inputs, limit
     )
@@ -191,50 +194,6 @@ def _load_earlier(run, number, index):
     return earlier
 
 
-def _settings(recipe, options, index, earlier):
-    """Everything that the result depends on, as a JSON value."""
-    settings = {
-        "recipe": dataclasses.asdict(recipe),
-        "seed": options.seed,
-        "overfit": options.overfit,
-        "weights": options.weights,
-        "tensorflow": tf.__version__,
-        "data": {"counts": index.counts, "provenance": index.provenance},
-    }
-    if earlier:
-        settings["displacements"] = [
-            earlier[-1].mean.tolist(),
-            earlier[-1].covariance.tolist(),
-        ]
-    return json.loads(json.dumps(settings))
-
-
-def _load_finished(directory, settings):
-    stage = load_stage(str(directory))
-    # What is finished may be used with any version.
-    version = {"tensorflow": stage.training.get("tensorflow")}
-    _check_same(directory, stage.training, settings | version)
-    return stage
-
-
-def _check_begun(path, settings, chief):
-    """Refuses to go on with a training that was begun with other settings."""
-    if path.exists():
-        _check_same(path.parent, json.loads(path.read_text()), settings)
-    if chief:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, json.dumps(settings, indent=2).encode() + b"\n")
-
-
-def _check_same(folder, begun, settings):
-    differ = sorted(key for key in settings if begun.get(key) != settings[key])
-    if differ:
-        raise ValueError(
-            f"{folder} was made with another {', '.join(differ)}: give the same flags "
-            "to go on, another --run, or remove that folder to start again"
-        )
-
-
 def count_steps(
     index: records.Index, config: inputs.InputConfig, limit: int | None
 ) -> int:
@@ -280,11 +239,11 @@ def mean_target(
     return metrics.mean_pose(normalized, people.labeled)
 
 
-def _unmeasured(recipe, index, model, settings):
+def _unmeasured(recipe, index, model, asked):
     """A stage whose displacements are not known yet."""
     joints = len(index.skeleton.joints)
     mean, covariance = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
-    return Stage(recipe.stage, index.skeleton, model, mean, covariance, settings)
+    return Stage(recipe.stage, index.skeleton, model, mean, covariance, asked)
 
 
 def main(argv: list[str]) -> None:

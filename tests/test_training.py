@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from deeppose_tf import cascade
 from deeppose_tf.pipelines import (
     checkpoints,
     inputs,
+    settings,
     steps,
     strategies,
     train_cascade,
@@ -294,7 +296,9 @@ def test_two_replicas_equal_one(index, tmp_path, mirrored):
 def test_replicas_resume_with_normalisation(index, tmp_path, mirrored):
     """Each replica keeps moments of its own; what is saved is their mean."""
     config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
-    arguments = dict(build=toy.forgetful, strategy=mirrored)
+    compact = StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3)
+    build = functools.partial(build_stage, compact, index.skeleton, None)
+    arguments = dict(build=build, strategy=mirrored)
     toy.train(index, tmp_path, dataclasses.replace(config, steps=2), **arguments)
     config = dataclasses.replace(config, steps=4)
     model = toy.train(index, tmp_path, config, **arguments)
@@ -387,9 +391,9 @@ def test_a_finished_run_is_not_trained_again(index, trained):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "another seed:"),
-        (dict(recipe=toy.RECIPE), "another recipe:"),
-        (dict(counts={"train": 12, "validation": 4}), "another data:"),
+        (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "seed was 0, is 1"),
+        (dict(recipe=toy.RECIPE), r"recipe\.\w+\.\w+ was"),
+        (dict(counts={"train": 12, "validation": 4}), r"counts\.train was .*, is 12"),
     ],
 )
 def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
@@ -401,12 +405,23 @@ def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
     begun = tmp_path / "training_1"
     begun.mkdir()
     shutil.copy(run / "training_1" / "settings.json", begun)
+    (begun / "checkpoints").mkdir()
+    (begun / "checkpoints" / "ckpt-3.index").touch()
     for folder in (run, tmp_path):
         with pytest.raises(ValueError, match=named):
             train_stage.train_stage(str(folder), 1, index, recipe, options)
-    assert contents(begun) == {
-        "settings.json": (run / "training_1" / "settings.json").read_bytes()
-    }
+    kept = (run / "training_1" / "settings.json").read_bytes()
+    assert (begun / "settings.json").read_bytes() == kept
+
+
+def test_what_never_came_to_a_checkpoint_may_be_put_right(tmp_path):
+    """A mistyped --optimizer used to lock the folder against the right one."""
+    settings.keep(tmp_path, {"recipe": {"train": {"optimizer": "adagrat"}}})
+    settings.check_begun(tmp_path, {"recipe": {"train": {"optimizer": "adagrad"}}})
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "ckpt-1.index").touch()
+    with pytest.raises(ValueError, match="optimizer was adagrat, is adagrad"):
+        settings.check_begun(tmp_path, {"recipe": {"train": {"optimizer": "adagrad"}}})
 
 
 def test_a_stage_needs_those_before_it(index, tmp_path):
