@@ -42,6 +42,7 @@ class Cascade:
                 tf.TensorSpec([None, 4], tf.float32),
                 tf.TensorSpec([None], tf.int32),
             ],
+            autograph=False,
         )
 
     @classmethod

@@ -182,6 +182,7 @@ def _per_replica(people, context):
     return people // replicas
 
 
+@tf.autograph.experimental.do_not_convert
 def _training_example(serialized, joints, config, seed):
     name, *example = _example(serialized, joints, config)
     number = tf.strings.to_hash_bucket_fast(name, 2**31 - 1)
@@ -192,6 +193,7 @@ def _training_example(serialized, joints, config, seed):
     return *example, draws
 
 
+@tf.autograph.experimental.do_not_convert
 def _example(serialized, joints, config):
     """(id, canvas, keypoints, labeled, box) of one record."""
     record = records.parse(serialized, joints)
