@@ -38,7 +38,10 @@ class Checkpoints:
         paths = list(found.all_model_checkpoint_paths) if found else []
         for path in reversed(paths):
             try:
-                self._checkpoint.restore(path).assert_consumed()
+                status = self._checkpoint.restore(path)
+                # Not all need be read at once: optimizers of tensorflow-addons make
+                # their state at the first step, and take it from here then.
+                status.assert_existing_objects_matched()
                 return
             except Exception as error:  # TensorFlow has many kinds for damaged files.
                 logging.warning("%s cannot be read: %s", path, _first_line(error))
