@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import cv2
 import numpy as np
 
+from deeppose_tf import files
 from deeppose_tf.datasets import Annotations
 from deeppose_tf.datasets.generated_body import hidden, paint_figure
 from deeppose_tf.datasets.generated_figure import sample_figure
@@ -116,7 +117,7 @@ def _draw(path: pathlib.Path, seed: int, split: str, index: int) -> dict:
     image, keypoints, _, occluded = render(seed, split, index)
     flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     _, data = cv2.imencode(".jpg", image[..., ::-1], flags)
-    _write(path, data.tobytes(), sync=False)
+    _write_image(path, data.tobytes())
     return {
         "sha256": hashlib.sha256(data.tobytes()).hexdigest(),
         "keypoints": keypoints.tolist(),
@@ -156,19 +157,12 @@ def _save_manifest(folder: pathlib.Path, seed: int, entries: dict) -> None:
         "made_with": {"numpy": np.__version__, "opencv": cv2.__version__},
         "images": entries,
     }
-    _write(folder / "manifest.json", json.dumps(manifest).encode(), sync=True)
+    files.write_bytes(folder / "manifest.json", json.dumps(manifest).encode())
 
 
-def _write(path: pathlib.Path, data: bytes, sync: bool) -> None:
-    """Writes beside and renames, so that a kill leaves the old file or the new one.
-
-    Images need no `sync`, which costs more than drawing them: one that a power cut
-    empties fails its SHA-256 and is drawn again.
-    """
+def _write_image(path: pathlib.Path, data: bytes) -> None:
+    """As `files.write_bytes`, but not synced, which costs more than drawing the image:
+    one that a power cut empties fails its SHA-256 and is drawn again."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(beside, "wb") as file:
-        file.write(data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
+    beside.write_bytes(data)
     os.replace(beside, path)
