@@ -157,7 +157,8 @@ class Cascade:
         outputs = tf.reshape(outputs, [-1, joints, joints, 2])
         own = tf.linalg.diag_part(tf.transpose(outputs, [0, 3, 1, 2]))  # [N, 2, K]
         own = tf.transpose(own, [0, 2, 1])
-        return geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
+        seen = geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
+        return keypoints + stage.config.correction * (seen - keypoints)
 
     def _scores(self, poses):
         if self.count == 1:

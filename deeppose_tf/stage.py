@@ -41,6 +41,8 @@ class StageConfig:
       square: stage 1: whether the first box becomes a square, which keeps the
         proportions of the picture. The paper's does not.
       sigma: later stages: side of the joint box in pose diameters.
+      correction: later stages: share of the displacement seen that is applied; the
+        paper applies all of it.
       farthest: displacements of this stage beyond so many pose diameters are left out
         of its statistics: left and right exchanged are no errors that a later stage
         could see in its crop. The paper leaves none out.
@@ -56,6 +58,7 @@ class StageConfig:
     margin: float = 0.0
     square: bool = False
     sigma: float = 2.0
+    correction: float = 1.0
     farthest: float = 1e6
 
     def __post_init__(self):
@@ -65,6 +68,8 @@ class StageConfig:
             raise ValueError(f"head {self.head!r} is none of {networks.HEADS}")
         if not self.sigma > 0:
             raise ValueError(f"sigma is {self.sigma}; it must be positive")
+        if not 0 < self.correction <= 1:
+            raise ValueError(f"correction is {self.correction}; it is a share in 0..1")
         # JSON knows lists alone.
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "blocks", tuple(self.blocks))

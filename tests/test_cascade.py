@@ -65,7 +65,7 @@ def coloured():
         [
             stage(FIRST, Colour()),
             stage(LATER, Colour()),
-            stage(dataclasses.replace(LATER, sigma=0.8), Colour()),
+            stage(dataclasses.replace(LATER, sigma=0.8, correction=0.5), Colour()),
         ]
     )
 
@@ -127,11 +127,12 @@ def numpy_cascade(image, box):
 
     center, size = first_box(box)
     poses = [center + look(center, size) * size]
-    for sigma in (1.5, 0.8):
+    for sigma, share in ((1.5, 1.0), (0.8, 0.5)):
         before = poses[-1]
         side = np.array([sigma, sigma]) * diameter(before)
         # Eq. (6): of what the network sees around joint i, its answer for i counts.
-        moved = [before[i] + look(before[i], side)[i] * side for i in range(K)]
+        seen = [look(before[i], side)[i] * side for i in range(K)]
+        moved = [before[i] + share * seen[i] for i in range(K)]
         poses.append(np.stack(moved))
     return np.stack(poses)
 

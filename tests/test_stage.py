@@ -151,6 +151,7 @@ def test_a_damaged_description(saved, content):
         ({"size": 8}, "size is 8"),
         ({"head": "hydra"}, "hydra"),
         ({"sigma": 0}, "sigma is 0"),
+        ({"correction": 1.5}, "correction is 1.5"),
         ({"widths": [4]}, "differ"),
         ({"depth": 50}, "depth"),
         ({"network": "Compact"}, "neither paper nor compact"),
