@@ -138,9 +138,9 @@ def _shortened(recipe: Recipe, steps: int, **stage) -> Recipe:
 
 
 _DEMO = (
-    _shortened(_COMPACT[0], 1_200, size=96),
-    _shortened(_COMPACT[1], 600),
-    _shortened(_COMPACT[2], 300),
+    _shortened(_COMPACT[0], 600, size=96),
+    _shortened(_COMPACT[1], 350),
+    _shortened(_COMPACT[2], 150),
 )
 
 RECIPES = {"paper": _PAPER, "compact": _COMPACT, "demo": _DEMO}
