@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import files, geometry, sampling
+from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage, load_stage
 
 # People whose joint crops are in memory at a time.
@@ -123,52 +124,72 @@ class Cascade:
         whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
         boxes = tf.where(valid[:, None], boxes, whole)
         source = sampling.pyramid(images)
-        poses = [self._first_pose(source, boxes, indices)]
+        poses = [first_pose(self.stages[0], source, boxes, indices)]
         for stage in self.stages[1:]:
-            poses.append(self._refined_pose(stage, source, poses[-1], indices))
+            poses.append(refined_pose(stage, source, poses[-1], indices))
         poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
         return {
             "keypoints": poses[:, -1],
             "keypoints_by_stage": poses,  # [N, S, K, 2]
-            "scores": self._scores(poses),
+            # The only stage moved nothing, and scores 1.
+            "scores": scores(
+                poses[:, max(self.count - 2, 0)], poses[:, -1], self.skeleton
+            ),
             "valid": valid,
         }
 
-    def _first_pose(self, source, boxes, indices):
-        """Eq. (5): [N, 4] -> [N, K, 2] pixels."""
-        stage = self.stages[0]
-        boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
-        crops = sampling.crop(source, boxes, indices, stage.config.size)
-        return geometry.denormalize(stage.model(crops, training=False), boxes)
 
-    def _refined_pose(self, stage, source, keypoints, indices):
-        """Eq. (6): the boxes around all joints, and the displacements seen in them."""
-        joints = len(self.skeleton.joints)
-        boxes = geometry.joint_boxes(
-            keypoints, self._diameters(keypoints), stage.config.sigma
-        )  # [N, K, 4]
-        crops = sampling.crop(
-            source,
-            tf.reshape(boxes, [-1, 4]),
-            tf.repeat(indices, joints),
-            stage.config.size,
-        )
-        outputs = stage.model(crops, training=False)  # [N K, K, 2]
-        outputs = tf.reshape(outputs, [-1, joints, joints, 2])
-        own = tf.linalg.diag_part(tf.transpose(outputs, [0, 3, 1, 2]))  # [N, 2, K]
-        own = tf.transpose(own, [0, 2, 1])
-        seen = geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
-        return keypoints + stage.config.correction * (seen - keypoints)
+def first_pose(
+    stage: Stage, source: sampling.Pyramid, boxes: tf.Tensor, indices: tf.Tensor
+) -> tf.Tensor:
+    """Eq. (5): [N, 4] boxes in the images [N] -> [N, K, 2], all in pixels."""
+    boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
+    crops = sampling.crop(source, boxes, indices, stage.config.size)
+    return geometry.denormalize(stage.model(crops, training=False), boxes)
 
-    def _scores(self, poses):
-        if self.count == 1:
-            return tf.ones_like(poses[:, 0, :, 0])
-        moved = tf.norm(poses[:, -1] - poses[:, -2], axis=-1)  # [N, K]
-        return tf.exp(-moved / tf.maximum(self._diameters(poses[:, -2]), 1e-6)[:, None])
 
-    def _diameters(self, keypoints):
-        labeled = tf.ones_like(keypoints[..., 0], tf.bool)
-        return geometry.pose_diameter(keypoints, labeled, self.skeleton)
+def refined_pose(
+    stage: Stage, source: sampling.Pyramid, keypoints: tf.Tensor, indices: tf.Tensor
+) -> tf.Tensor:
+    """Eq. (6): the boxes around all joints, and the displacements seen in them.
+
+    Args:
+      stage: the second or a later one.
+      source: of all images.
+      keypoints: [N, K, 2] finite pixels, of the stage before.
+      indices: [N] int32, the image of each person.
+
+    Returns:
+      [N, K, 2] pixels.
+    """
+    joints = len(stage.skeleton.joints)
+    boxes = geometry.joint_boxes(
+        keypoints, diameters(keypoints, stage.skeleton), stage.config.sigma
+    )  # [N, K, 4]
+    crops = sampling.crop(
+        source,
+        tf.reshape(boxes, [-1, 4]),
+        tf.repeat(indices, joints),
+        stage.config.size,
+    )
+    outputs = stage.model(crops, training=False)  # [N K, K, 2]
+    outputs = tf.reshape(outputs, [-1, joints, joints, 2])
+    own = tf.linalg.diag_part(tf.transpose(outputs, [0, 3, 1, 2]))  # [N, 2, K]
+    own = tf.transpose(own, [0, 2, 1])
+    seen = geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
+    return keypoints + stage.config.correction * (seen - keypoints)
+
+
+def scores(before: tf.Tensor, after: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
+    """[N, K, 2] pixels of the last two stages -> [N, K]; see `Cascade.predict`."""
+    moved = tf.norm(after - before, axis=-1)  # [N, K]
+    return tf.exp(-moved / tf.maximum(diameters(before, skeleton), 1e-6)[:, None])
+
+
+def diameters(keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
+    """diam(y) of predicted poses, in which every joint is known: [N, K, 2] -> [N]."""
+    labeled = tf.ones_like(keypoints[..., 0], tf.bool)
+    return geometry.pose_diameter(keypoints, labeled, skeleton)
 
 
 def _portions(array):
