@@ -34,6 +34,7 @@ class TrainConfig:
       warmup: of the cosine schedule: share of the steps in which the learning rate
         grows from zero.
       weight_decay: see `optimizers.build`.
+      initial_accumulator: of Adagrad, see `optimizers.build`.
       loss: see `losses.pose_loss`.
       maps: weight of `losses.map_loss`, for integral heads.
       clip: largest norm of the gradient of a step; 0 for no limit.
@@ -48,6 +49,7 @@ class TrainConfig:
     schedule: str = "constant"
     warmup: float = 0.0
     weight_decay: float = 0.0
+    initial_accumulator: float = 0.1
     loss: str = "l2"
     maps: float = 0.0
     clip: float = 0.0
@@ -66,6 +68,11 @@ class TrainConfig:
                 )
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; it must be positive")
+        if self.initial_accumulator < 0:
+            raise ValueError(
+                f"initial_accumulator is {self.initial_accumulator}; it is a sum of "
+                "squares"
+            )
 
 
 class State(NamedTuple):
@@ -96,7 +103,10 @@ def make_state(
         for copy, weight in zip(averaged.weights, model.weights, strict=True):
             copy.assign(weight)
         optimizer = optimizers.build(
-            config.optimizer, learning_rate(config), config.weight_decay
+            config.optimizer,
+            learning_rate(config),
+            config.weight_decay,
+            config.initial_accumulator,
         )
         optimizers.create_state(optimizer, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")

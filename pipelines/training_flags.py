@@ -68,6 +68,13 @@ def define_flags() -> None:
         "adagrad, sgd, adam, adamw, lamb, or addons.NAME of tensorflow-addons; "
         "default: the recipe's.",
     )
+    flags.DEFINE_float(
+        "initial_accumulator",
+        None,
+        "Where adagrad's sum of squared gradients starts: the larger, the slower its "
+        "first steps. Other optimizers have none. Default: the recipe's.",
+        lower_bound=0.0,
+    )
     flags.DEFINE_string(
         "network",
         None,
@@ -134,6 +141,7 @@ def recipe_from_flags(number: int) -> recipes.Recipe:
             "steps": values.steps,
             "learning_rate": values.learning_rate,
             "optimizer": values.optimizer,
+            "initial_accumulator": values.initial_accumulator,
             "precision": values.precision,
         },
     }

@@ -94,6 +94,16 @@ def test_a_step_of_gradient_descent_by_hand():
     assert not bias[3].any()
 
 
+def test_adagrad_starts_from_the_accumulator_of_the_recipe():
+    """From zero its first step is the rate itself: g / sqrt(0 + g^2)."""
+    config = dataclasses.replace(CONFIG, optimizer="adagrad", initial_accumulator=0.0)
+    state, step = state_and_step(config)
+    step(one_batch())
+    bias = state.model.trainable_variables[1].numpy().reshape(toy.JOINTS, 2)
+    expected = 0.05 * np.sign(one_batch()[1].numpy().mean(axis=0))
+    np.testing.assert_allclose(bias, expected, rtol=1e-3)
+
+
 def test_the_running_average_against_numpy():
     config = dataclasses.replace(CONFIG, ema=0.3)
     state, step = state_and_step(config, toy.forgetful)

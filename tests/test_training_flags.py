@@ -20,8 +20,8 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        # Stage 1 takes any batch; stage 2 makes 8 crops of an image.
-        ("--batch=12", "batch 12 must be a multiple of views 8"),
+        # Stage 1 takes any batch; stage 2 makes 16 crops of an image.
+        ("--batch=12", "batch 12 must be a multiple of views 16"),
         ("--size=16", "size is 16"),
         ("--steps=0", "steps is 0"),
         ("--stages=0", "--stages=0"),
@@ -55,6 +55,7 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         train_cascade,
         *(f"--data={data}", f"--run={tmp_path}", "--recipe=paper", "--stages=auto"),
         *("--batch=16", "--sigma=1.5", "--learning_rate=0.25", "--optimizer=sgd"),
+        "--initial_accumulator=0",
         *("--overfit=3", "--seed=7", "--nocollapse_guard"),
     )
     preset = recipes.recipe_for("paper", 2)
@@ -62,13 +63,21 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         preset,
         stage=dataclasses.replace(preset.stage, sigma=1.5),
         inputs=dataclasses.replace(preset.inputs, batch=16),
-        train=dataclasses.replace(preset.train, learning_rate=0.25, optimizer="sgd"),
+        train=dataclasses.replace(
+            preset.train,
+            learning_rate=0.25,
+            optimizer="sgd",
+            initial_accumulator=0.0,
+        ),
     )
     assert asked["stages"] is None
     assert asked["options"] == training_flags.Options(seed=7, overfit=3, guard=False)
 
 
-@pytest.mark.parametrize("wrong", ["--overfit=-1", "--learning_rate=-3", "--recipe=x"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["--overfit=-1", "--learning_rate=-3", "--initial_accumulator=-1", "--recipe=x"],
+)
 def test_values_that_mean_nothing_are_no_flags(data, tmp_path, wrong):
     with pytest.raises(flags.IllegalFlagValueError):
         toy_run.call(train_cascade, f"--data={data}", f"--run={tmp_path}", wrong)
