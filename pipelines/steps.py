@@ -37,7 +37,6 @@ class TrainConfig:
       initial_accumulator: of Adagrad, see `optimizers.build`.
       loss: see `losses.pose_loss`.
       maps: weight of `losses.map_loss`, for integral heads.
-      clip: largest norm of the gradient of a step; 0 for no limit.
       ema: decay of the running average of the weights, which is what is evaluated and
         saved; 0 for none.
       precision: see `resolve_precision`. Weights are float32 in any case.
@@ -52,7 +51,6 @@ class TrainConfig:
     initial_accumulator: float = 0.1
     loss: str = "l2"
     maps: float = 0.0
-    clip: float = 0.0
     ema: float = 0.0
     precision: str = "float32"
 
@@ -194,8 +192,6 @@ def make_update(
                 loss += config.maps * maps
             loss = tf.reduce_sum(loss) * share
         gradients = tape.gradient(loss, variables)
-        if config.clip:
-            gradients = _clipped(gradients, config.clip, strategy.num_replicas_in_sync)
         state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
@@ -214,11 +210,3 @@ def average(state: State, decay: float, done: tf.Tensor) -> None:
     for copy, weight in zip(state.averaged.weights, state.model.weights, strict=True):
         value = tf.convert_to_tensor(weight)
         copy.assign(decay * tf.convert_to_tensor(copy) + (1.0 - decay) * value)
-
-
-def _clipped(gradients, norm, replicas):
-    """Clips by the norm of the whole batch's gradient, not of a replica's share."""
-    gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-    gradients, _ = tf.clip_by_global_norm(gradients, norm)
-    # `apply_gradients` sums over the replicas once more.
-    return [gradient / replicas for gradient in gradients]
