@@ -261,13 +261,22 @@ def define_flags() -> None:
         "recipe", "compact", list(recipes.RECIPES), "Preset whose training is timed."
     )
     flags.DEFINE_integer(
-        "stage", 1, "Which stage is timed, from 1; those before it are simulated."
+        "stage",
+        1,
+        "Which stage is timed, from 1; those before it are simulated.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
-        "batch", None, "Crops per step in the timed part; default: the recipe's."
+        "batch",
+        None,
+        "Crops per step in the timed part; default: the recipe's.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
-        "rounds", 5, "How often each part has its turn. The medians are reported."
+        "rounds",
+        5,
+        "How often each part has its turn. The medians are reported.",
+        lower_bound=1,
     )
     flags.DEFINE_bool(
         "memory",

@@ -257,15 +257,17 @@ def main(argv: list[str]) -> None:
     )
 
 
-def define_stage_flags() -> None:
+def define_flags() -> None:
     """Flags of this script: those of training, and which stage."""
     training_flags.define_flags()
-    flags.DEFINE_integer("stage", None, "Number of the stage, from 1.", required=True)
+    flags.DEFINE_integer(
+        "stage", None, "Number of the stage, from 1.", lower_bound=1, required=True
+    )
 
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_stage_flags, main, __doc__)
+    command.run(define_flags, main, __doc__)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ import toy_run
 import toy_training
 from absl import flags
 
-from deeppose_tf.pipelines import recipes, train_cascade, training_flags
+from deeppose_tf.pipelines import (
+    benchmark,
+    recipes,
+    train_cascade,
+    train_stage,
+    training_flags,
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +87,14 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
 def test_values_that_mean_nothing_are_no_flags(data, tmp_path, wrong):
     with pytest.raises(flags.IllegalFlagValueError):
         toy_run.call(train_cascade, f"--data={data}", f"--run={tmp_path}", wrong)
+
+
+@pytest.mark.parametrize("script", [train_stage, benchmark])
+@pytest.mark.parametrize("number", [0, -1])
+def test_stages_count_from_one(data, tmp_path, script, number):
+    given = [f"--data={data}", f"--stage={number}"]
+    if script is train_stage:
+        given.append(f"--run={tmp_path / 'run'}")
+    with pytest.raises(flags.IllegalFlagValueError, match="--stage=.*positive"):
+        toy_run.call(script, *given)
+    assert not (tmp_path / "run").exists()
