@@ -173,9 +173,8 @@ def refined_pose(
         stage.config.size,
     )
     outputs = stage.model(crops, training=False)  # [N K, K, 2]
-    outputs = tf.reshape(outputs, [-1, joints, joints, 2])
-    own = tf.linalg.diag_part(tf.transpose(outputs, [0, 3, 1, 2]))  # [N, 2, K]
-    own = tf.transpose(own, [0, 2, 1])
+    # Pair i of crop i: a diagonal, which TFLite has no operation for, but strides do.
+    own = tf.reshape(outputs, [-1, joints * joints, 2])[:, :: joints + 1]  # [N, K, 2]
     seen = geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
     return keypoints + stage.config.correction * (seen - keypoints)
 
