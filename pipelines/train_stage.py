@@ -12,24 +12,21 @@ import pathlib
 import shutil
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import geometry, metrics
 from deeppose_tf.pipelines import (
     augment,
     command,
     held_out,
-    inputs,
     recipes,
     records,
     settings,
+    stage_data,
     strategies,
     training,
     training_flags,
 )
-from deeppose_tf.pipelines.people import read_people
 from deeppose_tf.pipelines.training_flags import Options
 from deeppose_tf.stage import (
     Stage,
@@ -82,15 +79,17 @@ def train_stage(
         return stage
     work = pathlib.Path(run) / f"training_{number}"
     chief = strategies.is_chief(strategy)
-    steps_per_epoch = count_steps(index, recipe.inputs, limit)
+    steps_per_epoch = stage_data.count_steps(index, recipe.inputs, limit)
     settings.check_begun(work, asked)
     if chief:
         settings.keep(work, asked)
-    target = mean_target(index, recipe, earlier)
+    target = stage_data.mean_target(index, recipe, earlier)
     model = training.train(
         build=functools.partial(_build, index, recipe, earlier, options, target),
-        examples=make_examples(index, recipe, earlier),
-        batches=functools.partial(batches, index, recipe.inputs, options.seed, limit),
+        examples=stage_data.make_examples(index, recipe, earlier),
+        batches=functools.partial(
+            stage_data.batches, index, recipe.inputs, options.seed, limit
+        ),
         steps_per_epoch=steps_per_epoch,
         config=recipe.train,
         directory=str(work),
@@ -121,38 +120,6 @@ def train_stage(
     if chief:
         shutil.rmtree(work / "checkpoints")
     return stage
-
-
-def make_examples(index: records.Index, recipe: recipes.Recipe, earlier: list[Stage]):
-    """The augmentation of a stage as a function of a batch of `training_dataset`."""
-
-    def pose(canvases, keypoints, labeled, boxes, draws):
-        return augment.pose_examples(
-            canvases,
-            keypoints,
-            labeled,
-            boxes,
-            draws,
-            index.skeleton,
-            recipe.stage,
-            recipe.augment,
-        )
-
-    def joint(canvases, keypoints, labeled, boxes, draws):
-        del boxes  # later stages look at joints only
-        return augment.joint_examples(
-            canvases,
-            keypoints,
-            labeled,
-            draws,
-            tf.constant(earlier[-1].mean, tf.float32),
-            tf.constant(earlier[-1].covariance, tf.float32),
-            index.skeleton,
-            recipe.stage,
-            recipe.augment,
-        )
-
-    return joint if earlier else pose
 
 
 def _build(index, recipe, earlier, options, target, precision):
@@ -192,51 +159,6 @@ def _load_earlier(run, number, index):
             )
         earlier.append(stage)
     return earlier
-
-
-def count_steps(
-    index: records.Index, config: inputs.InputConfig, limit: int | None
-) -> int:
-    """Steps that an epoch of the training split, or of its first people, takes.
-
-    Raises:
-      ValueError: there are fewer people than one step takes.
-    """
-    count = min(index.counts["train"], limit or index.counts["train"])
-    people = config.batch // config.views
-    if count < people:
-        raise ValueError(
-            f"{index.directory} has {count} people to train on, a step takes {people}: "
-            "lower --batch"
-        )
-    return count // people
-
-
-def batches(
-    index: records.Index,
-    config: inputs.InputConfig,
-    seed: int,
-    limit: int | None,
-    epoch: int,
-    skip: int,
-    context: tf.distribute.InputContext,
-) -> tf.data.Dataset:
-    """`inputs.training_dataset` with what changes from epoch to epoch last."""
-    return inputs.training_dataset(index, config, seed, epoch, skip, limit, context)
-
-
-def mean_target(
-    index: records.Index, recipe: recipes.Recipe, earlier: list[Stage]
-) -> np.ndarray:
-    """[K, 2] normalized: the mean of a stage's targets, which it answers untrained."""
-    if earlier:
-        return -earlier[-1].mean / recipe.stage.sigma
-    people = read_people(index, "train")
-    boxes = geometry.first_boxes(
-        people.first_boxes, recipe.stage.margin, recipe.stage.square
-    )
-    normalized = geometry.normalize(people.keypoints, boxes).numpy()
-    return metrics.mean_pose(normalized, people.labeled)
 
 
 def _unmeasured(recipe, index, model, asked):

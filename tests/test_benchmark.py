@@ -7,7 +7,7 @@ import pytest
 import toy_run
 import toy_training as toy
 
-from deeppose_tf.pipelines import benchmark, recipes
+from deeppose_tf.pipelines import benchmark, memory, recipes, timing
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,14 @@ def index(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    monkeypatch.setattr(benchmark, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_parts_are_measured_in_turns(index, number):
-    found = benchmark.measure(index, toy.recipe_for(number), number, rounds=2)
+    found = timing.measure(index, toy.recipe_for(number), number, rounds=2)
     assert found["seconds"].keys() == found["cpu_seconds"].keys()
-    assert list(found["seconds"]) == list(benchmark.ROWS)
+    assert list(found["seconds"]) == list(timing.ROWS)
     assert all(seconds > 0 for seconds in found["seconds"].values())
     # A full step does all that a bare one does.
     assert found["seconds"]["full"] > 0.5 * found["seconds"]["network"]
@@ -34,7 +34,7 @@ def test_parts_are_measured_in_turns(index, number):
 def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "recipe_for", lambda name, stage: toy.recipe_for(1))
     monkeypatch.setattr(
-        benchmark, "peak_memory", lambda directory, recipe, number, repeats: 7 * repeats
+        memory, "peak_memory", lambda directory, recipe, number, repeats: 7 * repeats
     )
     output = tmp_path / "result.json"
     arguments = f"--data={index.directory}", "--rounds=1", f"--output={output}"
@@ -48,7 +48,7 @@ def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
 
 
 def test_a_data_set_is_listed_several_times(index):
-    thrice = benchmark.repeated(index, 3)
+    thrice = memory.repeated(index, 3)
     assert thrice.counts["train"] == 3 * index.counts["train"]
     assert thrice.shards["train"] == 3 * index.shards["train"]
     np.testing.assert_equal(index.counts["train"], 16)
@@ -60,7 +60,7 @@ def test_memory_does_not_grow_with_the_data(index):
     would show there. An epoch of 320 people instead of 16."""
     ballast = np.ones(200 << 20, np.uint8)
     once, often = (
-        benchmark.peak_memory(index.directory, toy.recipe_for(1), 1, repeats)
+        memory.peak_memory(index.directory, toy.recipe_for(1), 1, repeats)
         for repeats in (1, 20)
     )
     assert ballast.any() and 200 < once < 2000

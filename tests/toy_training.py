@@ -27,6 +27,7 @@ from deeppose_tf.pipelines import (
     recipes,
     record_writer,
     records,
+    stage_data,
     steps,
     strategies,
     train_cascade,
@@ -103,9 +104,9 @@ def train(index, directory, config, build=dense, strategy=None, evaluate=None, *
     recipe = RECIPE
     return training.train(
         build=build,
-        examples=train_stage.make_examples(index, recipe, []),
-        batches=functools.partial(train_stage.batches, index, recipe.inputs, 0, None),
-        steps_per_epoch=train_stage.count_steps(index, recipe.inputs, None),
+        examples=stage_data.make_examples(index, recipe, []),
+        batches=functools.partial(stage_data.batches, index, recipe.inputs, 0, None),
+        steps_per_epoch=stage_data.count_steps(index, recipe.inputs, None),
         config=config,
         directory=str(directory),
         strategy=strategy or strategies.make_strategy("one"),
