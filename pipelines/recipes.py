@@ -33,8 +33,8 @@ class Recipe:
 # Sec. 3.1: Adagrad, learning rate 5e-4, batches of 128, dropout 0.6, translated crops
 # and flips. Sec. 4.1: sigma is 2 for LSP, and there are 40 displaced crops per joint
 # and flip: 16 of them are made each time an image is decoded.
-# Adagrad's sum begins at zero, as its authors have it: from Keras's 0.1, which the paper
-# does not know of, a network needs several times as many steps to learn anything.
+# Adagrad's sum begins at zero, as its authors have it: from Keras's 0.1, which the
+# paper does not know of, a network needs several times as many steps to learn anything.
 _PAPER_TRAIN = TrainConfig(steps=100_000, initial_accumulator=0.0)
 _PAPER = (
     Recipe(
@@ -61,12 +61,12 @@ _COMPACT_AUGMENT = AugmentConfig(
     colour=0.1,
 )
 _COMPACT_TRAIN = TrainConfig(
-    steps=6_000,
+    steps=5_500,
     optimizer="adamw",
     learning_rate=4e-3,
     schedule="cosine",
     warmup=0.05,
-    weight_decay=0.3,
+    weight_decay=0.1,
     loss="l1",
     maps=0.3,
     ema=0.998,
@@ -77,7 +77,7 @@ _COMPACT_FIRST = StageConfig(
     128,
     "integral",
     widths=(32, 64, 128, 256),
-    blocks=(0, 0, 1, 2),
+    blocks=(0, 0, 1, 1),
     subcells=2,
     margin=0.1,
     square=True,
@@ -98,11 +98,9 @@ _COMPACT_LATER = StageConfig(
 _COMPACT_LATER_AUGMENT = dataclasses.replace(
     _COMPACT_AUGMENT, scale=0.2, displacement=0.7
 )
-# Large enough that no LSP image is halved: the crops of training are then cut from the
-# same pixels as those of prediction.
-_COMPACT_LATER_INPUTS = InputConfig(canvas=448, context=0.25, batch=256, views=16)
+_COMPACT_LATER_INPUTS = InputConfig(canvas=256, context=0.25, batch=256, views=8)
 _COMPACT_LATER_TRAIN = dataclasses.replace(
-    _COMPACT_TRAIN, steps=3_500, learning_rate=3e-3, weight_decay=0.1, maps=0.1
+    _COMPACT_TRAIN, steps=3_500, learning_rate=3e-3, maps=0.1
 )
 _COMPACT = (
     Recipe(
