@@ -36,7 +36,7 @@ def train_cascade(
     stages: int | None,
     options: training_flags.Options,
 ) -> cascades.Cascade:
-    """Trains stages until there are enough, and writes `cascade.json` after each.
+    """Trains stages until there are enough; `cascade.json` names the finished ones.
 
     Args:
       run: directory of the cascade.
@@ -67,8 +67,8 @@ def train_cascade(
         if options.verbose:
             print(f"stage {number}: {recipe.train.steps} steps")
         stage = train_stage.train_stage(run, number, index, recipe, options)
-        cascade = cascades.Cascade([*trained, stage])
         if stages is None:
+            cascade = cascades.Cascade([*trained, stage])
             found = held_out_pdj(cascade, index, recipe.inputs)
             if options.verbose:
                 print(f"stage {number}: held-out PDJ@0.2 {found:.3f}")
@@ -76,9 +76,11 @@ def train_cascade(
                 break
             score = found
         trained.append(stage)
-        if chief:
-            cascade.save_index(run)
-    return cascades.Cascade(trained)
+    cascade = cascades.Cascade(trained)
+    if chief:
+        # Not the stage that did not help, nor those of an earlier call for more.
+        cascade.save_index(run)
+    return cascade
 
 
 def held_out_pdj(

@@ -1,7 +1,8 @@
 """`deeppose-train-stage`: trains one stage of a cascade.
 
 The stages before it have to be there: their displacements on the training data are what
-a later stage is trained to undo (Sec. 3.2).
+a later stage is trained to undo (Sec. 3.2). After each stage the run is a cascade that
+can be evaluated and predicted with.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def train_stage(
 
     Returns:
       The stage, saved as `run/stage_<number>` with the displacements that it leaves
-      on the training data.
+      on the training data. `run/cascade.json` names it and those before it.
 
     Raises:
       ValueError: an earlier stage is missing or has another skeleton, or the stage was
@@ -69,15 +70,33 @@ def train_stage(
     strategy = strategies.make_strategy(options.strategy)
     if options.overfit:
         recipe = _by_heart(recipe, options.overfit)
-    limit = options.overfit or None
     earlier = _load_earlier(run, number, index)
     asked = settings.of(recipe, options, index, earlier)
     directory = pathlib.Path(run) / f"stage_{number}"
-    if (directory / "stage.json").exists():
+    work = pathlib.Path(run) / f"training_{number}"
+    chief = strategies.is_chief(strategy)
+    finished = (directory / "stage.json").exists()
+    if finished:
         stage = load_stage(str(directory))
         settings.check_finished(directory, stage.training, asked)
-        return stage
-    work = pathlib.Path(run) / f"training_{number}"
+    else:
+        stage = _train(work, index, recipe, options, earlier, asked, strategy)
+        if chief:
+            save_stage(stage, str(directory))
+        if strategies.worker(strategy):
+            strategies.wait_for_all(strategy)
+    if chief:
+        # Of a stage that was there already, later ones may be too, and named.
+        if not (finished and _is_named(run, number)):
+            cascades.Cascade([*earlier, stage]).save_index(run)
+        # Also what a kill left behind after the stage was saved.
+        shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    return stage
+
+
+def _train(work, index, recipe, options, earlier, asked, strategy):
+    """A trained stage with its displacements, as `asked` of by its settings."""
+    limit = options.overfit or None
     chief = strategies.is_chief(strategy)
     steps_per_epoch = stage_data.count_steps(index, recipe.inputs, limit)
     settings.check_begun(work, asked)
@@ -112,14 +131,13 @@ def train_stage(
     mean, covariance = held_out.observed_displacements(
         cascades.Cascade([*earlier, stage]), index, recipe.inputs, limit
     )
-    stage = dataclasses.replace(stage, mean=mean, covariance=covariance)
-    if chief:
-        save_stage(stage, str(directory))
-    if strategies.worker(strategy):
-        strategies.wait_for_all(strategy)
-    if chief:
-        shutil.rmtree(work / "checkpoints")
-    return stage
+    return dataclasses.replace(stage, mean=mean, covariance=covariance)
+
+
+def _is_named(run, number):
+    """Whether `cascade.json` names this stage."""
+    path = pathlib.Path(run) / "cascade.json"
+    return path.exists() and f'"stage_{number}"' in path.read_text()
 
 
 def _build(index, recipe, earlier, options, target, precision):

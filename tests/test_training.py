@@ -407,6 +407,30 @@ def test_a_finished_run_is_not_trained_again(index, trained):
     assert contents(run / "stage_2") == before
 
 
+def named(run):
+    return json.loads((run / "cascade.json").read_text())["stages"]
+
+
+def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path):
+    """As if killed after a stage was saved, before the rest was done."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    (run / "cascade.json").unlink()
+    for number in (1, 2):
+        (run / f"training_{number}" / "checkpoints").mkdir()
+        (run / f"training_{number}" / "checkpoints" / "ckpt-6.index").touch()
+        recipe = toy.recipe_for(number)
+        train_stage.train_stage(str(run), number, index, recipe, toy.QUIET)
+        assert named(run) == ["stage_1", "stage_2"][:number]
+    assert not list(run.glob("training_*/checkpoints"))
+    # The same command for a stage that is done forgets no later one.
+    train_stage.train_stage(str(run), 1, index, toy.recipe_for(1), toy.QUIET)
+    assert named(run) == ["stage_1", "stage_2"]
+    # A cascade of fewer stages is asked for.
+    train_cascade.train_cascade(str(run), index, toy.recipe_for, 1, toy.QUIET)
+    assert named(run) == ["stage_1"]
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -488,10 +512,13 @@ class _Counted:
 
 
 def test_learning_by_heart(index, tmp_path):
-    """Four people, shown unvaried: each step takes all of them, in any order."""
+    """Four people, shown unvaried: each step takes all of them, in any order. The later
+    stages that the run had were trained on another first one."""
+    (tmp_path / "cascade.json").write_text('{"stages": ["stage_1", "stage_2"]}')
     recipe = toy.recipe_for(1)
     options = dataclasses.replace(toy.QUIET, overfit=4)
     stage = train_stage.train_stage(str(tmp_path), 1, index, recipe, options)
+    assert named(tmp_path) == ["stage_1"]
     used = stage.training["recipe"]
     assert used["inputs"]["batch"] == 4
     assert used["stage"]["dropout"] == 0
