@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, geometry, metrics
-from deeppose_tf.pipelines import inputs, records
+from deeppose_tf.pipelines import inputs, people, records
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage
 
@@ -83,11 +83,14 @@ def predict_split(
     return _predict(cascade, dataset)
 
 
-def _predict(cascade, dataset):
-    found = []
+def _predict(cascade, dataset, progress=None):
+    found, done = [], 0
     for canvases, keypoints, labeled, boxes in dataset:
         answer = cascade.predict_batch(canvases, boxes)
         found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
+        done += len(boxes)
+        if progress:
+            progress(done)
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
 
@@ -96,9 +99,22 @@ def observed_displacements(
     index: records.Index,
     config: inputs.InputConfig,
     limit: int | None = None,
+    verbose: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [K, 2] and covariance [K, 2, 2] of y^s - y over the training data."""
-    poses, truth, labeled, _ = predict_split(cascade, index, "train", config, limit)
+    """Mean [K, 2] and covariance [K, 2, 2] of y^s - y over the training data.
+
+    A person who is in the data several times is predicted once, and counts as often as
+    the next stage will see them: it draws from these statistics.
+    """
+    first, counts = people.copies(index, "train", limit)
+    dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit, first)
+    if verbose:
+        print(f"What stage {cascade.count} leaves on {len(counts)} people", flush=True)
+    bar = tf.keras.utils.Progbar(
+        len(counts), verbose=verbose, interval=5, unit_name="person"
+    )
+    predicted = _predict(cascade, dataset, bar.update)
+    poses, truth, labeled, _ = (np.repeat(part, counts, axis=0) for part in predicted)
     displaced, known = cascades.displacements(
         poses[:, -1], truth, labeled, index.skeleton
     )

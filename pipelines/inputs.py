@@ -114,8 +114,17 @@ def evaluation_dataset(
     config: InputConfig,
     batch: int,
     limit: int | None = None,
+    chosen: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """A split once, in order, nobody left out; canvases as in training.
+
+    Args:
+      index: of the prepared data set.
+      split: its name.
+      config: of the canvases.
+      batch: people in a batch.
+      limit: use the first people of the split only.
+      chosen: [N] bool, of these records; None for all.
 
     Returns:
       Batches as `training_dataset`, without draws; the last may be smaller.
@@ -123,6 +132,11 @@ def evaluation_dataset(
     dataset = tf.data.TFRecordDataset(list(index.shards[split]))
     if limit is not None:
         dataset = dataset.take(limit)
+    if chosen is not None:
+        marked = tf.data.Dataset.from_tensor_slices(chosen)
+        dataset = tf.data.Dataset.zip((dataset, marked))
+        dataset = dataset.filter(lambda serialized, mark: mark)
+        dataset = dataset.map(lambda serialized, mark: serialized)
     prepare = functools.partial(
         _example, joints=len(index.skeleton.joints), config=config
     )

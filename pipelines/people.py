@@ -1,4 +1,4 @@
-"""The labels of a split, without its images."""
+"""The people of a split: their labels, and who is in it more than once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from deeppose_tf.pipelines import records
 
 # Records parsed at a time.
 _BATCH = 1024
-_FIELDS = ("id", "keypoints", "labeled", "box", "size")
+_LABELS = ("keypoints", "labeled", "box")
+_FIELDS = ("id", *_LABELS, "size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +62,27 @@ def read_people(index: records.Index, split: str, limit: int | None = None) -> P
     batches = dataset.batch(_BATCH).as_numpy_iterator()
     ids, *arrays = map(np.concatenate, zip(*batches, strict=True))
     return People(tuple(name.decode() for name in ids), *arrays)
+
+
+def copies(
+    index: records.Index, split: str, limit: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Who is in a split more than once, as `--repeat` has it: image and labels tell.
+
+    Returns:
+      [N] bool, in the order of the records: the first of a person. And for each of
+      these, how many records are the same.
+    """
+    joints = len(index.skeleton.joints)
+
+    def key(serialized):
+        record = records.parse(serialized, joints)
+        labels = [tf.io.serialize_tensor(record[name]) for name in _LABELS]
+        content = tf.strings.join([record["image"], *labels])
+        return tf.strings.to_hash_bucket_fast(content, 2**63 - 1)
+
+    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
+    dataset = dataset.take(-1 if limit is None else limit).map(key, tf.data.AUTOTUNE)
+    keys = np.concatenate(list(dataset.batch(_BATCH).as_numpy_iterator()))
+    _, places, counts = np.unique(keys, return_index=True, return_counts=True)
+    return np.isin(np.arange(len(keys)), places), counts[np.argsort(places)]

@@ -129,7 +129,11 @@ def _train(work, index, recipe, options, earlier, asked, strategy):
     )
     stage = _unmeasured(recipe, index, model, asked)
     mean, covariance = held_out.observed_displacements(
-        cascades.Cascade([*earlier, stage]), index, recipe.inputs, limit
+        cascades.Cascade([*earlier, stage]),
+        index,
+        recipe.inputs,
+        limit,
+        options.verbose and chief,
     )
     return dataclasses.replace(stage, mean=mean, covariance=covariance)
 

@@ -1,12 +1,15 @@
 """What a stage leaves to the next one, and how training looks at held-out people."""
 
 import json
+import types
 
 import numpy as np
 import pytest
+import toy_training
 
 from deeppose_tf import cascade, skeleton
-from deeppose_tf.pipelines import held_out
+from deeppose_tf.datasets import generated
+from deeppose_tf.pipelines import held_out, inputs, people, record_writer, splits
 
 K = 3
 SKELETON = skeleton.Skeleton("three", ("a", "b", "c"), (), (), ())
@@ -51,6 +54,57 @@ def test_a_stage_that_is_far_off_everywhere_has_statistics_too(random):
         np.testing.assert_allclose(a, b)
     with pytest.raises(ValueError, match="no labeled joints"):
         cascade.displacement_statistics(displaced, ~known)
+
+
+class Guesser:
+    """Stands in for a cascade; what it answers depends on the picture."""
+
+    count = 1
+    stages = (types.SimpleNamespace(config=types.SimpleNamespace(farthest=np.inf)),)
+
+    def __init__(self):
+        self.asked = 0
+
+    def predict_batch(self, canvases, boxes):
+        self.asked += len(boxes)
+        colours = canvases.numpy().mean(axis=(1, 2))[:, None, None, :2]
+        joints = np.arange(toy_training.JOINTS)[:, None]
+        return {"keypoints_by_stage": (colours * (1 + joints / 20)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(("limit", "distinct"), [(None, 7), (8, None)])
+def test_copies_are_predicted_once_and_count_each_time(
+    tmp_path, capsys, limit, distinct
+):
+    """Three people four times over and four once: 16 records of 7 people. The shuffle
+    puts some of them among the first eight."""
+    counts = {"train": 7, "validation": 0, "test": 0}
+    found = generated.read(str(tmp_path / "figures"), "train", counts)
+    often, once = found.take(range(3)), found.take(range(3, 7))
+    everyone = splits.merge([splits.repeated(often, 4), once])
+    index = record_writer.write({"train": everyone}, str(tmp_path / "data"))
+    names = people.read_people(index, "train", limit).ids
+    persons = [name.partition("#")[0] for name in names]
+    first, copies = people.copies(index, "train", limit)
+    unique = list(dict.fromkeys(persons))
+    assert [person for person, one in zip(persons, first, strict=True) if one] == unique
+    assert list(copies) == [persons.count(person) for person in unique]
+    assert len(unique) == distinct or limit
+    config, guesser = inputs.InputConfig(canvas=48), Guesser()
+    statistics = held_out.observed_displacements(guesser, index, config, limit, 1)
+    assert guesser.asked == len(unique)
+    assert f"leaves on {len(unique)} people" in capsys.readouterr().out
+    # As if every record had been predicted.
+    poses, truth, labeled, _ = held_out.predict_split(
+        guesser, index, "train", config, limit
+    )
+    assert len(poses) == len(names)
+    displaced, known = cascade.displacements(
+        poses[:, -1], truth, labeled, index.skeleton
+    )
+    expected = cascade.displacement_statistics(displaced.numpy(), known.numpy())
+    for one, other in zip(statistics, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_joints_that_nobody_has_labeled_are_silent(random):
