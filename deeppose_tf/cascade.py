@@ -173,9 +173,10 @@ def refined_pose(
         stage.config.size,
     )
     outputs = stage.model(crops, training=False)  # [N K, K, 2]
-    # Pair i of crop i: a diagonal, which TFLite has no operation for, but strides do.
-    own = tf.reshape(outputs, [-1, joints * joints, 2])[:, :: joints + 1]  # [N, K, 2]
-    seen = geometry.denormalize(own[:, :, None], boxes)[:, :, 0]
+    outputs = tf.reshape(outputs, [-1, joints, joints, 2])
+    # Pair i of crop i. By a mask, because TFLite has no operation for a diagonal.
+    own = tf.reduce_sum(outputs * tf.eye(joints)[:, :, None], axis=2)  # [N, K, 2]
+    seen = tf.squeeze(geometry.denormalize(own[:, :, None], boxes), 2)
     return keypoints + stage.config.correction * (seen - keypoints)
 
 

@@ -41,12 +41,14 @@ def denormalize(normalized: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 
 def box_center(boxes: tf.Tensor) -> tf.Tensor:
     """[..., 4] pixels -> [..., 2] pixels."""
-    return (boxes[..., :2] + boxes[..., 2:]) / 2
+    first, last = tf.split(boxes, 2, axis=-1)
+    return (first + last) / 2
 
 
 def box_size(boxes: tf.Tensor) -> tf.Tensor:
     """[..., 4] pixels -> [..., 2] width and height in pixels."""
-    return boxes[..., 2:] - boxes[..., :2]
+    first, last = tf.split(boxes, 2, axis=-1)
+    return last - first
 
 
 def box_from_center(centers: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
@@ -113,8 +115,12 @@ def pose_diameter(
     diameter = TYPICAL_DIAMETER * extent
     for shoulder, hip in reversed(skeleton.diagonals):
         both = labeled[:, shoulder] & labeled[:, hip]
-        ends = tf.where(both[:, None], keypoints[:, shoulder] - keypoints[:, hip], 0.0)
-        length = tf.sqrt(tf.reduce_sum(ends**2, axis=-1))
+        # Slices that keep their axis: delegates of TFLite take no others.
+        across = (
+            keypoints[:, shoulder : shoulder + 1] - keypoints[:, hip : hip + 1]
+        )  # [B, 1, 2]
+        across = tf.where(both[:, None, None], across, 0.0)
+        length = tf.sqrt(tf.reduce_sum(across**2, axis=[1, 2]))
         diameter = tf.where(both, length, diameter)
     return tf.maximum(diameter, SMALLEST_DIAMETER * extent)
 

@@ -6,7 +6,8 @@ photo given at twice the resolution yields the same crop. What lies outside the 
 the middle grey that pre-processing maps to zero.
 
 `crop` (boxes, one gather and two matrix products) and `warp` (affine maps, with
-rotation, four gathers, for XLA) are one function evaluated in two ways.
+rotation, four gathers, for XLA) are one function evaluated in two ways. A third is
+`crop` from `Levels`, by matrix products alone, for the delegates of phones.
 `tf.image.crop_and_resize` is corner-aligned, is no TFLite builtin and has no XLA
 kernel.
 """
@@ -36,6 +37,16 @@ class Pyramid(NamedTuple):
     pixels: tf.Tensor
     sizes: tf.Tensor
     offsets: tf.Tensor
+
+
+class Levels(NamedTuple):
+    """One image halved again and again, its size known when a graph is made of it.
+
+    Attributes:
+      images: L of [H, W, 3] float32, pre-processed.
+    """
+
+    images: tuple[tf.Tensor, ...]
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -70,6 +81,16 @@ def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
     return Pyramid(tf.concat(flat, axis=1), sizes, tf.cumsum(counts, exclusive=True))
 
 
+def levels(image: tf.Tensor, count: int = LEVELS) -> Levels:
+    """As `pyramid`, of one image [H, W, 3] of known size, for `crop` alone."""
+    level = preprocess(image)[None]
+    images = [level[0]]
+    for _ in range(1, count):
+        level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
+        images.append(tf.squeeze(level, 0))
+    return Levels(tuple(images))
+
+
 def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
     """Crops through affine maps.
 
@@ -91,25 +112,32 @@ def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.
     return _blend(source, tf.sqrt(tf.abs(turned)), points, indices, _bilinear)
 
 
-def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
+def crop(
+    source: Pyramid | Levels, boxes: tf.Tensor, indices: tf.Tensor, side: int
+) -> tf.Tensor:
     """Crops of boxes: `warp` for maps without rotation, at a fraction of the cost.
 
-    How many pixels are in reach is known at run time only, so XLA cannot compile it.
+    How many pixels are in reach is known at run time only, so XLA cannot compile it,
+    except from `Levels`, of which every pixel is multiplied whether in reach or not.
 
     Args:
       source: of B images.
       boxes: [M, 4], finite, pixels of the image.
-      indices: [M] int32, the image of each box.
+      indices: [M] int32, the image of each box; of `Levels` there is but one.
       side: S, height and width of a crop in pixels.
 
     Returns:
       [M, S, S, 3] float32 in [-1, 1).
     """
     centers = (tf.range(side, dtype=tf.float32) + 0.5) / side  # [S]
-    size = boxes[:, 2:] - boxes[:, :2]  # [M, 2]
-    points = boxes[:, None, :2] + centers[None, :, None] * size[:, None]  # [M, S, 2]
-    scale = tf.sqrt(tf.abs(size[:, 0] * size[:, 1])) / side
-    return _blend(source, scale, points, indices, _separable)
+    first, last = tf.split(boxes, 2, axis=-1)
+    size = last - first  # [M, 2]
+    points = first[:, None] + centers[None, :, None] * size[:, None]  # [M, S, 2]
+    width, height = tf.split(size, 2, axis=-1)
+    scale = tf.sqrt(tf.abs(width * height)) / side  # [M, 1]
+    if isinstance(source, Levels):
+        return _dense(source, scale, points)
+    return _blend(source, scale[:, 0], points, indices, _separable)
 
 
 def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
@@ -118,11 +146,39 @@ def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
     return tf.concat([tf.linalg.diag(scale), boxes[:, :2, None]], axis=-1)
 
 
+def _dense(source, scale, points):
+    """Every pixel of every level, multiplied from both sides by what each place takes
+    of it: as `_blend` of `_separable`, from scale [M, 1] and points [M, S, 2]."""
+    level = _level_at(scale, len(source.images))[:, :, None]  # [M, 1, 1]
+    crops, side = points.shape[:2]
+    columns, rows = tf.split(points, 2, axis=-1)  # [M, S, 1]
+    total = 0.0
+    for i, image in enumerate(source.images):
+        height, width = image.shape[:2]
+        vertical = tf.nn.relu(1 - tf.abs(level - i)) * _tents(rows / 2**i, height)
+        patch = tf.reshape(vertical, [crops * side, height])
+        patch = tf.matmul(patch, tf.reshape(image, [height, width * 3]))
+        patch = tf.reshape(patch, [crops, side, width, 3])
+        patch = tf.reshape(tf.transpose(patch, [0, 2, 1, 3]), [crops, width, side * 3])
+        total += tf.matmul(_tents(columns / 2**i, width), patch)  # [M, S, S 3]
+    return tf.transpose(tf.reshape(total, [crops, side, side, 3]), [0, 2, 1, 3])
+
+
+def _tents(points, size):
+    """[M, S, 1] pixels -> [M, S, P], how much each point takes of each of P pixels."""
+    return tf.nn.relu(1 - tf.abs(points - 0.5 - tf.range(size, dtype=tf.float32)))
+
+
+def _level_at(scale, count):
+    """Scales -> which of so many levels, with fractions: 0 where nothing shrinks."""
+    level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
+    return tf.minimum(level, float(count - 1))
+
+
 def _blend(source, scale, points, indices, sample):
     """Samples the two levels nearest to the scale [M] and mixes them [M, S, S, 3]."""
     top = source.sizes.shape[0] - 1
-    level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
-    level = tf.minimum(level, float(top))  # [M], 0 where the crop does not shrink
+    level = _level_at(scale, top + 1)  # [M]
     below = tf.floor(level)
     share = (level - below)[:, None, None, None]
     below = tf.cast(below, tf.int32)

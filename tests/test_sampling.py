@@ -123,6 +123,27 @@ def test_crop_is_a_warp_without_rotation():
     np.testing.assert_allclose(crop(images, BOXES), warp(images, maps), atol=1e-4)
 
 
+@pytest.mark.parametrize("height, width", [(61, 90), (7, 1), (1, 1)])
+def test_matrix_products_alone_cut_the_same_crops(height, width):
+    """From `Levels`: boxes within, beyond, mirrored, tiny, and larger than all levels;
+    about one unit in the last place of values of 1."""
+    image = noise(height, width, 3)
+    boxes = [
+        [10.5, 3.25, 40.75, 50.0],
+        [-30, -20, 120, 100],
+        [50, 40, 20, 10],
+        [30, 30, 30.5, 30.25],
+        [-2000, -1000, 3000, 5000],
+        [500, 500, 600, 600],
+        [5, 5, 5 + SIDE, 5 + SIDE],
+    ]
+    dense = sampling.crop(
+        sampling.levels(tf.constant(image)), tf.constant(boxes), None, SIDE
+    )
+    np.testing.assert_allclose(dense, crop(image[None], boxes), rtol=0, atol=5e-7)
+    assert np.abs(dense[-1]).max() > 0.1
+
+
 def test_a_crop_of_its_own_size_is_the_pixels():
     image = noise(HEIGHT, WIDTH, 3)
     found = crop(image[None], [[30, 7, 30 + SIDE, 7 + SIDE]])[0]
