@@ -36,6 +36,7 @@ class Index:
       shards: absolute paths of the TFRecord files by split.
       provenance: how it was made.
       skipped: (what, reason) for everything that was left out.
+      checksums: by split, SHA-256 of those of its shards; hexadecimal.
     """
 
     directory: str
@@ -44,6 +45,7 @@ class Index:
     shards: dict[str, tuple[str, ...]]
     provenance: dict
     skipped: tuple[tuple[str, str], ...]
+    checksums: dict[str, str]
 
 
 def read_index(directory: str) -> Index:
@@ -81,6 +83,7 @@ def read_index(directory: str) -> Index:
         },
         provenance=content["provenance"],
         skipped=tuple((s["what"], s["reason"]) for s in content["skipped"]),
+        checksums={s: _checksum(shards) for s, shards in content["shards"].items()},
     )
 
 
@@ -192,6 +195,10 @@ def sha256(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
         return digest.hexdigest()
+
+
+def _checksum(shards: list[dict]) -> str:
+    return hashlib.sha256("".join(s["sha256"] for s in shards).encode()).hexdigest()
 
 
 def _shards(content: dict) -> list[dict]:

@@ -30,7 +30,11 @@ def of(
         "overfit": options.overfit,
         "weights": options.weights,
         "tensorflow": tf.__version__,
-        "data": {"counts": index.counts, "provenance": index.provenance},
+        "data": {
+            "counts": index.counts,
+            "provenance": index.provenance,
+            "checksum": index.checksums["train"],
+        },
     }
     if earlier:
         last = earlier[-1]
@@ -72,7 +76,8 @@ def _check_same(folder, kept, asked):
     if differ:
         raise ValueError(
             f"{folder} was made with other settings: {'; '.join(differ)}. Give the "
-            "same flags to go on, another --run, or remove that folder to start again"
+            "same flags and data to go on, another --run, or remove that folder to "
+            "start again"
         )
 
 
@@ -82,6 +87,8 @@ def _differences(kept, asked, name="") -> Iterator[str]:
             yield from _differences(
                 kept.get(key), asked.get(key), f"{name}.{key}" if name else key
             )
+    elif kept != asked and name == "data.checksum":
+        yield "the data set has other training images or labels"
     elif kept != asked:
         short = len(str(kept)) + len(str(asked)) < 80
         yield f"{name} was {kept}, is {asked}" if short else f"another {name}"

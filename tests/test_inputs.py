@@ -152,7 +152,7 @@ def index(tmp_path_factory):
                 writer.write(records.serialize(people, i, image, (HEIGHT, WIDTH)))
     counts = {"train": PEOPLE, "validation": 0, "test": 0}
     shards = {"train": shards, "validation": (), "test": ()}
-    return records.Index(str(folder), LSP, counts, shards, {"people": people}, ())
+    return records.Index(str(folder), LSP, counts, shards, {"people": people}, (), {})
 
 
 def epoch(index, config=CONFIG, seed=1, number=0, **options):
@@ -277,6 +277,6 @@ def test_shapes_are_known_to_the_compiler(index):
 
 def test_a_missing_shard_is_an_error_not_a_shorter_epoch(index, tmp_path):
     gone = {**index.shards, "train": (str(tmp_path / "gone"),)}
-    broken = records.Index(index.directory, LSP, index.counts, gone, {}, ())
+    broken = records.Index(index.directory, LSP, index.counts, gone, {}, (), {})
     with pytest.raises(tf.errors.NotFoundError):
         epoch(broken)

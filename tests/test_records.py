@@ -72,6 +72,17 @@ def test_round_trip(people, splits, tmp_path):
         assert record["size"].tolist() == [HEIGHT, WIDTH]
 
 
+def test_checksums_tell_a_changed_label(people, splits, tmp_path):
+    """By which a run that goes on notices it; the counts are the same."""
+    first = record_writer.write(splits, str(tmp_path / "first")).checksums
+    assert record_writer.write(splits, str(tmp_path / "again")).checksums == first
+    train = splits["train"]
+    moved = dataclasses.replace(train, keypoints=train.keypoints + 0.5)
+    changed = record_writer.write(splits | {"train": moved}, str(tmp_path / "changed"))
+    assert changed.checksums["train"] != first["train"]
+    assert changed.checksums["test"] == first["test"]
+
+
 def test_parse_has_static_shapes(splits, tmp_path):
     index = record_writer.write(splits, str(tmp_path / "out"))
     spec = (

@@ -436,6 +436,7 @@ def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path)
     [
         (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "seed was 0, is 1"),
         (dict(recipe=toy.RECIPE), r"recipe\.\w+\.\w+ was"),
+        (dict(checksums={"train": "another"}), "other training images or labels"),
         (dict(counts={"train": 12, "validation": 4}), r"counts\.train was .*, is 12"),
     ],
 )
@@ -443,7 +444,8 @@ def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
     """Of a finished stage and of one that was begun, before anything is changed."""
     options = changed.get("options", toy.QUIET)
     recipe = changed.get("recipe", toy.recipe_for(1))
-    index = dataclasses.replace(index, counts=changed.get("counts", index.counts))
+    data = {key: changed[key] for key in changed if key in ("counts", "checksums")}
+    index = dataclasses.replace(index, **data)
     run, _ = trained
     begun = tmp_path / "training_1"
     begun.mkdir()
