@@ -24,3 +24,13 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(folder: str | os.PathLike) -> None:
+    """Makes sure that a folder and all that is in it survive a power cut."""
+    for path in [pathlib.Path(folder), *pathlib.Path(folder).rglob("*")]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
