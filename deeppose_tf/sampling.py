@@ -83,10 +83,9 @@ def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
 
 def levels(image: tf.Tensor, count: int = LEVELS) -> Levels:
     """As `pyramid`, of one image [H, W, 3] of known size, for `crop` alone."""
-    level = preprocess(image)[None]
-    images = [level[0]]
+    images = [preprocess(image)]
     for _ in range(1, count):
-        level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
+        level = tf.nn.avg_pool2d(images[-1][None], 2, 2, "SAME")
         images.append(tf.squeeze(level, 0))
     return Levels(tuple(images))
 

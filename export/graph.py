@@ -70,9 +70,7 @@ def person(
     """
     if tolerance is not None and not loop:
         raise ValueError("only a loop can end early: tolerance needs loop=True")
-    box = geometry.whole_image_boxes(box[None], tf.shape(image)[None, :2])  # [1, 4]
-    valid = cascades.answerable(box)  # [1]
-    box = tf.where(valid[:, None], box, tf.constant([NOWHERE]))
+    box, valid = _sight(box, tf.shape(image)[None, :2])
     source = sampling.pyramid(image[None])
     first = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
     state = _first_state(first, valid[0], cascade.count)
@@ -83,7 +81,43 @@ def person(
     else:
         for _ in range(1, cascade.count):
             state = _refined_state(cascade, source, _by_number, *state)
-    return _answer(cascade, *state)
+    _, before, pose, poses, sound = state
+    return _answer(cascade, before, pose, poses, sound)
+
+
+def person_of_known_size(
+    cascade: Cascade, image: tf.Tensor, box: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """As `person`, unrolled, for images of one size, in what delegates of phones take.
+
+    Between the sight of the box and the finished answer there are arithmetic and
+    matrix products on float32 alone: nothing is looked up, chosen or branched on. What
+    is no number may pass from stage to stage, where it can index nothing, and is found
+    at the end.
+
+    Args:
+      cascade: as of `person`.
+      image: [H, W, 3] uint8, H and W known.
+      box: as of `person`.
+    """
+    box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
+    source = sampling.levels(image)
+    poses = [cascades.first_pose(cascade.stages[0], source, box, _image_of_one())]
+    for stage in cascade.stages[1:]:
+        poses.append(cascades.refined_pose(stage, source, poses[-1], _image_of_one()))
+    by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
+    sound = valid[0] & _is_finite(by_stage)
+    return _answer(
+        cascade, poses[max(cascade.count - 2, 0)], poses[-1], by_stage, sound
+    )
+
+
+def _sight(box, size):
+    """[4] and the size [1, 2] of the image -> the box to look at, and if it is asked
+    for: [1, 4], [1]."""
+    box = geometry.whole_image_boxes(box[None], size)
+    valid = cascades.answerable(box)
+    return tf.where(valid[:, None], box, tf.constant([NOWHERE])), valid
 
 
 # The state of the loop: the number of the stage to come, the last two poses [1, K, 2],
@@ -119,7 +153,7 @@ def _goes_on(cascade, tolerance, number, before, pose, poses, sound):
     return more & ((number < 2) | ~settled)
 
 
-def _answer(cascade, number, before, pose, poses, sound):
+def _answer(cascade, before, pose, poses, sound):
     scores = cascades.scores(before, pose, cascade.skeleton)
     return {
         "keypoints": tf.where(sound, pose, 0.0)[0],
