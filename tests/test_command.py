@@ -1,5 +1,10 @@
 """What a script says of errors: a line for a user's own, all of it for the others."""
 
+import dataclasses
+import os
+import signal
+import time
+
 import pytest
 import tensorflow as tf
 import toy_training
@@ -54,6 +59,28 @@ def test_our_own_errors_keep_their_stack_trace(error):
 
     with pytest.raises(type(error)):
         command._guarded(main, ["deeppose-train"])
+
+
+def test_ctrl_c_while_training_is_a_line(tmp_path, capsys):
+    """And leaves the checkpoint of step 4, from which the same command goes on."""
+    index = toy_training.make_index(tmp_path)
+    config = dataclasses.replace(toy_training.RECIPE.train, steps=8)
+
+    def look(step):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)  # until it comes
+        return {}
+
+    def main(argv):
+        toy_training.train(index, tmp_path / "run", config, evaluate=look)
+
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-train"])
+    assert left.value.code == 130
+    said = capsys.readouterr().err
+    assert said == "\ndeeppose-train: stopped; the same command goes on\n"
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-4.index").exists()
 
 
 def test_words_that_are_no_flags_are_refused(capsys):
