@@ -1,4 +1,4 @@
-"""Poses on images, contact sheets and PDJ curves, as RGB arrays.
+"""Poses on images and contact sheets, as RGB arrays.
 
 No TensorFlow and no windows. Coordinates are the project's: a joint at (0.5, 0.5)
 lies on the centre of the first pixel, which OpenCV calls (0, 0).
@@ -6,14 +6,11 @@ lies on the centre of the first pixel, which OpenCV calls (0, 0).
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
 import cv2
-import matplotlib.figure
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from deeppose_tf import files
 from deeppose_tf.skeleton import Skeleton
@@ -25,23 +22,6 @@ TRUTH, PREDICTION = (0, 210, 0), (235, 30, 30)  # as in Fig. 6
 _SHIFT = 4
 # Far outside any image, and far inside the 32-bit integers that OpenCV takes.
 _FAR = 1e5
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """One line of `plot_curves`: T values in 0..1 over the thresholds.
-
-    Attributes:
-      label: shown in the legend; curves without one are left out of it.
-      values: [T]
-      color: index into matplotlib's cycle, so that two curves can share one.
-      dashed: drawn dashed, as floors are.
-    """
-
-    label: str
-    values: np.ndarray
-    color: int
-    dashed: bool = False
 
 
 def draw_pose(
@@ -166,32 +146,6 @@ def resize_to(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(image, size, interpolation=smooth), factors
 
 
-def plot_curves(
-    thresholds: np.ndarray, panels: Sequence[tuple[str, Sequence[Curve]]], title: str
-) -> np.ndarray:
-    """PDJ curves as in Figs. 4 and 5: an RGB image, one panel beside the other.
-
-    Args:
-      thresholds: [T] fractions of the torso diameter, the horizontal axis.
-      panels: (title, curves), each with its own legend.
-      title: above all of it; the place to say what was measured and how.
-    """
-    columns = min(len(panels), 4)
-    rows = -(-len(panels) // columns)
-    # A panel alone is larger, and has its legend beside it.
-    size = (4.2 * columns, 3.4 * rows + 0.5) if len(panels) > 1 else (8.0, 5.0)
-    figure = matplotlib.figure.Figure(figsize=size, dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    for ax, (name, curves) in zip(axes, panels, strict=False):
-        _panel(ax, thresholds, name, curves, beside=len(panels) == 1)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes [H, W, 3] uint8 RGB as PNG, whole or not at all.
 
@@ -228,24 +182,3 @@ def _caption(sheet, text, x, y, width):
         scale, needed = scale * width / needed, width
     place = x + (width - needed) // 2, y
     cv2.putText(sheet, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
-
-
-def _panel(ax, thresholds, name, curves, beside):
-    for curve in curves:
-        ax.plot(
-            thresholds,
-            curve.values,
-            color=f"C{curve.color}",
-            linestyle="--" if curve.dashed else "-",
-            label=curve.label or "_",
-        )
-    ax.set_title(name, fontsize=10)
-    ax.set_xlabel("distance to the true joint / torso diameter")
-    ax.set_ylabel("detected joints (PDJ)")
-    ax.set_xlim(thresholds[0], thresholds[-1])
-    ax.set_ylim(0, 1)
-    ax.grid(alpha=0.3)
-    if beside:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    else:
-        ax.legend(fontsize=8, loc="best")

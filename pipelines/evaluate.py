@@ -11,7 +11,6 @@ import json
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from deeppose_tf import draw, files
@@ -19,18 +18,18 @@ from deeppose_tf.pipelines import (
     coco_results,
     command,
     figures,
-    inputs,
     outputs,
+    poses,
     records,
     scores,
 )
 from deeppose_tf.pipelines.people import read_people
 
-keras = tf.keras
-
 METRICS = "metrics.json"
 TABLE = "table.md"
 RESULTS = "coco_results.json"
+# People on `poses.png`.
+SHOWN = 6
 PICTURES = ("pdj_stages.png", "pdj_joints.png", "poses.png", "cases.png")
 
 
@@ -69,8 +68,10 @@ def evaluate(
     people = read_people(index, split, limit)
     if output is not None:  # A folder that cannot be made is no news for the end.
         pathlib.Path(output).mkdir(parents=True, exist_ok=True)
-    poses, weights = predict_people(cascade, index, split, len(people.ids), verbose)
-    named = [(f"stage {s + 1}", poses[:, s]) for s in range(poses.shape[1])]
+    found, weights = poses.predict_people(
+        cascade, index, split, len(people.ids), verbose
+    )
+    named = [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
     return _report(named, weights, people, index, split, output, settings)
 
 
@@ -84,30 +85,9 @@ def evaluate_results(
 ) -> dict:
     """As `evaluate`, for predictions in a COCO results file; see `coco_results`."""
     people = read_people(index, split, limit)
-    poses = coco_results.read(path, people.ids, len(index.skeleton.joints))
-    named = [("predictions", poses)]
+    found = coco_results.read(path, people.ids, len(index.skeleton.joints))
+    named = [("predictions", found)]
     return _report(named, None, people, index, split, output, settings)
-
-
-def predict_people(
-    cascade, index: records.Index, split: str, count: int, verbose: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """The poses of the first people of a split, from the whole images.
-
-    Returns:
-      [N, S, K, 2] pixels, NaN for those who cannot be answered; [N, K] scores.
-    """
-    poses, weights = [], []
-    bar = keras.utils.Progbar(count, verbose=verbose, unit_name="person")
-    dataset = _records(index, split).take(count)
-    dataset = dataset.map(lambda r: (inputs.decode(r["image"]), r["box"]))
-    for i, (image, box) in enumerate(dataset.prefetch(8)):
-        answer = cascade.predict(image.numpy(), box.numpy()[np.newaxis])
-        valid = answer["valid"][:, np.newaxis, np.newaxis, np.newaxis]
-        poses.append(np.where(valid, answer["keypoints_by_stage"], np.nan))
-        weights.append(answer["scores"])
-        bar.update(i + 1)
-    return np.concatenate(poses), np.concatenate(weights)
 
 
 def _report(named, weights, people, index, split, output, settings) -> dict:
@@ -124,8 +104,8 @@ def _report(named, weights, people, index, split, output, settings) -> dict:
         "settings": settings or {},
         "protocol": said,
         "rows": [
-            {"name": name, "scores": scores.scores(poses, people, index.skeleton)}
-            for name, poses in rows
+            {"name": name, "scores": scores.scores(found, people, index.skeleton)}
+            for name, found in rows
         ],
         "provenance": index.provenance,
     }
@@ -144,32 +124,21 @@ def _report(named, weights, people, index, split, output, settings) -> dict:
 
 def _write_pictures(folder, rows, people, index, said) -> None:
     skeleton, stages = index.skeleton, rows[1:]
-    title = (
-        f"PDJ, {said['people']} people of {said['split']} of "
-        f"{' + '.join(said['datasets']) or pathlib.Path(said['data']).name}, "
-        f"labels {said['labels'].split(':')[0]}\nfirst box: {said['first_box']}"
-    )
+    title = figures.title(said)
     last = stages[-1][1]
-    image = functools.lru_cache(64)(functools.partial(_image, index, said["split"]))
+    image = functools.lru_cache(64)(
+        functools.partial(poses.read_image, index, said["split"])
+    )
+    # Spread evenly over the split, not chosen.
+    some = figures.evenly(len(people.ids), SHOWN)
     pictures = (
         figures.stage_curves(rows, people, skeleton, title),
         figures.joint_curves(rows[0], stages[-1], people, skeleton, title),
-        figures.stage_sheet(stages, people, skeleton, image),
+        figures.stage_sheet(stages, people, skeleton, image, some),
         figures.case_sheet(last, people, skeleton, image),
     )
     for file, picture in zip(PICTURES, pictures, strict=True):
         draw.write_image(folder / file, picture)
-
-
-def _records(index, split):
-    parse = functools.partial(records.parse, joints=len(index.skeleton.joints))
-    return tf.data.TFRecordDataset(list(index.shards[split])).map(parse)
-
-
-def _image(index, split, person):
-    """One image again: keeping all of them would take memory by the size of the set."""
-    record = next(iter(_records(index, split).skip(person).take(1)))
-    return inputs.decode(record["image"]).numpy()
 
 
 def define_flags() -> None:

@@ -1,13 +1,15 @@
-"""Figures of an evaluation: PDJ curves as in Figs. 4 and 5, sheets of poses as in 6."""
+"""Figures of an evaluation: PDJ curves as in Figs. 3 to 5, sheets as in 6 and 8."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from deeppose_tf import draw, metrics
 from deeppose_tf.pipelines.people import People
+from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.skeleton import Skeleton
 
 FLOOR_COLOR = 7  # grey in matplotlib's cycle
@@ -18,29 +20,47 @@ MEAN = "mean over joints"
 Images = Callable[[int], np.ndarray]
 
 
+def title(said: dict, what: str = "PDJ") -> str:
+    """What a figure measures, from `scores.protocol`."""
+    data = " + ".join(said["datasets"]) or pathlib.Path(said["data"]).name
+    labels = said["labels"].split(":")[0]
+    return (
+        f"{what}, {said['people']} people of {said['split']} of {data}, labels "
+        f"{labels}\nfirst box: {said['first_box']}"
+    )
+
+
 def stage_curves(
     named: Sequence[tuple[str, np.ndarray]],
     people: People,
     skeleton: Skeleton,
     title: str,
+    groups: Sequence[str] = (),
+    thresholds: np.ndarray = metrics.CURVE_THRESHOLDS,
+    more: Mapping[str, Sequence[Curve]] | None = None,
 ) -> np.ndarray:
-    """One line per stage, a panel for the mean over joints and for each joint (Fig. 5).
+    """One line per stage, a panel for each of the groups of joints (Figs. 3, 5, 7).
 
     Args:
       named: (name, [N, K, 2] predictions in pixels) of the floor, then of each stage.
       people: the truth.
       skeleton: names the joints; left and right are pooled.
       title: says what is measured.
+      groups: of `group_pdj`; by default all.
+      thresholds: [T] the horizontal axis.
+      more: further curves by group.
     """
-    curves = [(name, _curves(poses, people, skeleton)) for name, poses in named]
+    curves = [
+        (name, group_pdj(poses, people, skeleton, thresholds)) for name, poses in named
+    ]
     panels = []
-    for panel in curves[0][1]:
+    for panel in groups or curves[0][1]:
         lines = []
-        for i, (name, values) in enumerate(curves):
+        for i, (name, found) in enumerate(curves):
             color = FLOOR_COLOR if i == 0 else (i - 1) % FLOOR_COLOR
-            lines.append(draw.Curve(name, values[panel], color, dashed=i == 0))
-        panels.append((panel, lines))
-    return draw.plot_curves(metrics.CURVE_THRESHOLDS, panels, title)
+            lines.append(Curve(name, found[panel][0], color, dashed=i == 0))
+        panels.append((panel, lines + list((more or {}).get(panel, ()))))
+    return plot_curves(thresholds, panels, title)
 
 
 def joint_curves(
@@ -49,19 +69,32 @@ def joint_curves(
     people: People,
     skeleton: Skeleton,
     title: str,
+    panels: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
     """One line per joint of one stage, dashed for the floor (Fig. 4).
 
     Args:
       floor, named: (name, [N, K, 2] predictions in pixels).
       people, skeleton, title: as `stage_curves`.
+      panels: the groups of joints of each panel by its name; by default all in one.
     """
-    lower, upper = (_curves(one[1], people, skeleton) for one in (floor, named))
-    groups = [name for name in upper if name != MEAN]
-    lines = [draw.Curve(name, upper[name], i) for i, name in enumerate(groups)]
-    lines += [draw.Curve("", lower[name], i, True) for i, name in enumerate(groups)]
-    panels = [(f"solid: {named[0]}, dashed: {floor[0]}", lines)]
-    return draw.plot_curves(metrics.CURVE_THRESHOLDS, panels, title)
+    lower, upper = (
+        group_pdj(one[1], people, skeleton, metrics.CURVE_THRESHOLDS)
+        for one in (floor, named)
+    )
+    panels = panels or {"": [name for name in upper if name != MEAN]}
+    meaning = f"solid: {named[0]}, dashed: {floor[0]}"
+    drawn = []
+    for panel, groups in panels.items():
+        lines = [Curve(name, upper[name][0], i) for i, name in enumerate(groups)]
+        lines += [Curve("", lower[name][0], i, True) for i, name in enumerate(groups)]
+        drawn.append((f"{panel}; {meaning}" if panel else meaning, lines))
+    return plot_curves(metrics.CURVE_THRESHOLDS, drawn, title)
+
+
+def evenly(total: int, count: int) -> np.ndarray:
+    """Indices of at most `count` of `total`, evenly from the first to the last."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
 
 
 def stage_sheet(
@@ -69,24 +102,41 @@ def stage_sheet(
     people: People,
     skeleton: Skeleton,
     images: Images,
-    count: int = 6,
+    chosen: Sequence[int],
 ) -> np.ndarray:
     """A row for each of some people, a column per stage: truth green, predictions red
-    (Fig. 6). The people are spread evenly over the split, not chosen.
+    (Fig. 6).
 
     Args:
       named: (name, [N, K, 2] predictions in pixels) of each stage.
+      chosen: indices of the people.
     """
-    total = len(people.ids)
-    rows = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
     cells, captions = [], []
-    for person in rows:
+    for person in chosen:
         image = images(person)
         for name, poses in named:
             cells.append(_pose_cell(image, poses[person], people, person, skeleton))
             captions.append(f"{_short(people, person)}, {name}")
     # A single column would be a tower.
     return draw.contact_sheet(cells, captions, max(len(named), 3), CELL)
+
+
+def pose_sheet(
+    poses: np.ndarray,
+    people: People,
+    skeleton: Skeleton,
+    images: Images,
+    chosen: Sequence[int],
+    columns: int = 6,
+) -> np.ndarray:
+    """[N, K, 2] predictions of some people without the truth, sides told apart by
+    colour (Fig. 8)."""
+    cells = []
+    for person in chosen:
+        cell, factors = draw.resize_to(images(person), CELL)
+        cells.append(draw.draw_pose(cell, poses[person] * factors, skeleton))
+    captions = [_short(people, person) for person in chosen]
+    return draw.contact_sheet(cells, captions, columns, CELL)
 
 
 def case_sheet(
@@ -124,18 +174,22 @@ def joint_groups(skeleton: Skeleton) -> dict[str, list[int]]:
     return groups
 
 
-def _curves(poses, people, skeleton):
-    """PDJ [T] over the curve's thresholds: mean over joints, then by joint group."""
+def group_pdj(
+    poses: np.ndarray, people: People, skeleton: Skeleton, thresholds: np.ndarray
+) -> dict[str, tuple[np.ndarray, int]]:
+    """PDJ of [N, K, 2] predictions: fractions [T] over the thresholds, and how many
+    joints were scored; `MEAN` over all joints first, then by `joint_groups`."""
     detected, scored = metrics.pdj_counts(
-        poses, people.keypoints, people.labeled, skeleton, metrics.CURVE_THRESHOLDS
+        poses, people.keypoints, people.labeled, skeleton, thresholds
     )
     known = np.flatnonzero(scored)
     mean = (detected[:, known] / scored[known]).mean(axis=1)
-    return {MEAN: mean} | {
-        name: detected[:, joints].sum(axis=1) / scored[joints].sum()
-        for name, joints in joint_groups(skeleton).items()
-        if scored[joints].sum()
-    }
+    found = {MEAN: (mean, int(scored.sum()))}
+    for name, joints in joint_groups(skeleton).items():
+        count = int(scored[joints].sum())
+        if count:
+            found[name] = detected[:, joints].sum(axis=1) / count, count
+    return found
 
 
 def _pose_cell(image, pose, people, person, skeleton):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from deeppose_tf import draw, files, skeleton
+from deeppose_tf import draw, files, plot, skeleton
 
 LSP = skeleton.LSP
 WHITE = (255, 255, 255)
@@ -177,11 +177,11 @@ def test_resizing_says_by_how_much_points_move():
 
 def test_curves_are_drawn_in_every_panel():
     thresholds = np.linspace(0, 0.5, 51)
-    flat = draw.Curve("stage 1", np.full(51, 0.5), 0)
-    floor = draw.Curve("floor", np.full(51, 0.2), 3, dashed=True)
+    flat = plot.Curve("stage 1", np.full(51, 0.5), 0)
+    floor = plot.Curve("floor", np.full(51, 0.2), 3, dashed=True)
     blue, red = (31, 119, 180), (214, 39, 40)  # matplotlib's first and fourth
     for panels in ([("all", [flat, floor])], [(n, [flat, floor]) for n in "abcde"]):
-        image = draw.plot_curves(thresholds, panels, "title")
+        image = plot.plot_curves(thresholds, panels, "title")
         assert image.dtype == np.uint8 and image.ndim == 3
         # As long as the axes are wide, which is most of the panel; gaps when dashed.
         solid, dashed = painted(image, blue).sum(), painted(image, red).sum()

@@ -138,7 +138,7 @@ def test_no_tensorflow_where_none_is_needed():
     program = """
 import importlib, pkgutil, sys
 import deeppose_tf.datasets as datasets
-for name in ["skeleton", "metrics", "draw"]:
+for name in ["skeleton", "metrics", "draw", "plot"]:
     importlib.import_module(f"deeppose_tf.{name}")
 for module in pkgutil.walk_packages(datasets.__path__, datasets.__name__ + "."):
     importlib.import_module(module.name)
