@@ -13,6 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import sampling
+from deeppose_tf.normalization import (
+    FusedBatchNormalization,
+    LocalResponseNormalization,
+)
 
 keras = tf.keras
 
@@ -62,20 +66,6 @@ def _paper(x):
     return x  # [M, 6, 6, 256] from crops of 220
 
 
-class LocalResponseNormalization(keras.layers.Layer):
-    """AlexNet's: radius 2, bias 2, alpha 1e-4, beta 0.75 (reference [14], Sec. 3.3)."""
-
-    def call(self, inputs):
-        outputs = tf.nn.local_response_normalization(
-            tf.cast(inputs, tf.float32),
-            depth_radius=2,
-            bias=2.0,
-            alpha=1e-4,
-            beta=0.75,
-        )
-        return tf.cast(outputs, inputs.dtype)
-
-
 def _compact(x, config):
     """Halve, then residual blocks of two 3 x 3 convolutions, at each resolution."""
     for width, blocks in zip(config.widths, config.blocks, strict=True):
@@ -105,42 +95,6 @@ def _normalized(x, gamma="ones"):
     return FusedBatchNormalization(
         momentum=0.98, gamma_initializer=gamma, dtype="float32", autocast=False
     )(x)
-
-
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's layer on TensorFlow's fused kernel.
-
-    Keras 3 spells the same sums out in a dozen operations: on two cores that made the
-    step of `compact` a third longer.
-    """
-
-    def call(self, inputs, training=False):
-        scale, offset, mean, variance = (
-            tf.convert_to_tensor(weight)
-            for weight in (
-                self.gamma,
-                self.beta,
-                self.moving_mean,
-                self.moving_variance,
-            )
-        )
-        nothing = tf.zeros([0])
-        outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=scale,
-            offset=offset,
-            mean=nothing if training else mean,
-            variance=nothing if training else variance,
-            epsilon=self.epsilon,
-            is_training=bool(training),
-        )
-        if training:
-            keep = self.momentum
-            self.moving_mean.assign(keep * mean + (1 - keep) * outputs.batch_mean)
-            self.moving_variance.assign(
-                keep * variance + (1 - keep) * outputs.batch_variance
-            )
-        return outputs.y
 
 
 def _application(x, name, weights):

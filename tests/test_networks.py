@@ -1,10 +1,12 @@
 """Fig. 2 to the number; heads, normalisation and dropout against NumPy."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import networks
+from deeppose_tf import networks, normalization
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import StageConfig, build_stage
 
@@ -80,11 +82,15 @@ def numpy_lrn(x):
     return out
 
 
+@pytest.mark.parametrize(
+    "context", [contextlib.nullcontext, normalization.delegable], ids=["", "delegable"]
+)
 @pytest.mark.parametrize(("kind", "close"), [("float32", 1e-6), ("bfloat16", 1e-2)])
-def test_local_response_normalization(random, kind, close):
+def test_local_response_normalization(random, kind, close, context):
     # Large, so that the sum matters beside the 2. bfloat16 has eight bits.
     x = tf.cast(random.uniform(-300, 300, (2, 3, 4, 9)), kind)
-    found = networks.LocalResponseNormalization(dtype=kind)(x)
+    with context():
+        found = networks.LocalResponseNormalization(dtype=kind)(x)
     assert found.dtype == kind
     expected = numpy_lrn(tf.cast(x, tf.float64).numpy())
     np.testing.assert_allclose(tf.cast(found, tf.float64), expected, rtol=close)
