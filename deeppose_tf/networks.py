@@ -225,12 +225,11 @@ class MapLogits(keras.layers.Layer):
         self.subcells = subcells
 
     def call(self, inputs):
-        n, (height, width) = self.subcells, inputs.shape[1:3]
-        maps = tf.reshape(
-            tf.cast(inputs, tf.float32), [-1, height, width, n, n, self.joints]
-        )
-        maps = tf.transpose(maps, [0, 5, 1, 3, 2, 4])  # [M, K, h, n, w, n]
-        return tf.reshape(maps, [-1, self.joints, height * n * width * n])
+        maps = tf.cast(inputs, tf.float32)
+        if self.subcells > 1:
+            maps = tf.nn.depth_to_space(maps, self.subcells)  # [M, h n, w n, K]
+        maps = tf.reshape(maps, [-1, maps.shape[1] * maps.shape[2], self.joints])
+        return tf.transpose(maps, [0, 2, 1])
 
 
 class Expectation(keras.layers.Layer):
