@@ -17,6 +17,7 @@ SCRIPTS = {
     "deeppose-evaluate": "pipelines.evaluate",
     "deeppose-predict": "pipelines.predict",
     "deeppose-benchmark": "pipelines.benchmark",
+    "deeppose-client": "export.client",
 }
 
 setup(
@@ -58,7 +59,7 @@ setup(
         "addons": ["tensorflow==2.15.1", "tensorflow-addons==0.23.0"],
         "tflite": ["ai-edge-litert>=2.0"],
         "serving": ["tensorflow-serving-api"],
-        "dev": ["pytest>=8", "ruff>=0.17,<0.18"],
+        "dev": ["pytest>=8", "ruff>=0.17,<0.18", "tensorflow-serving-api"],
     },
     entry_points={
         "console_scripts": [

@@ -6,7 +6,9 @@ Writes `predictions.json` (see `predictions`) and an overlay of each image or vi
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from absl import flags
@@ -26,6 +28,7 @@ def predict_files(
     settings: dict,
     overlays: bool = True,
     overwrite: bool = False,
+    ask: Callable[[str, np.ndarray, np.ndarray], dict] | None = None,
 ) -> dict:
     """Predicts on all files, and writes results and overlays.
 
@@ -38,6 +41,8 @@ def predict_files(
         it wrote before.
       overlays: whether to draw.
       overwrite: replace files that are already there, whoever wrote them.
+      ask: takes the path of an image file before what `predict` takes, and is asked
+        in its place: for a cascade that can do with the file as it is.
 
     Returns:
       What `predictions.json` holds: `images`, `annotations` and, of what could not be
@@ -65,7 +70,7 @@ def predict_files(
             if file.is_video:
                 _predict_video(cascade, file, finder, results, target)
             else:
-                _predict_image(cascade, file, finder, results, target)
+                _predict_image(cascade, file, finder, results, target, ask)
         except ValueError as error:
             results.unreadable.append({"file_name": file.name, "reason": str(error)})
         bar.update(i + 1)
@@ -73,9 +78,10 @@ def predict_files(
     return results.content()
 
 
-def _predict_image(cascade, file, finder, results, target) -> None:
+def _predict_image(cascade, file, finder, results, target, ask) -> None:
     image = images.read_image(file.path)
-    boxes, predicted = _poses(cascade, finder, image, file.name)
+    answer = functools.partial(ask, file.path, image) if ask else None
+    boxes, predicted = _poses(cascade, finder, image, file.name, answer)
     if target:
         draw.write_image(target, _overlay(image, boxes, predicted, cascade.skeleton))
     results.add(file.name, image.shape[:2], boxes, predicted)
@@ -105,12 +111,13 @@ def _progress(count, unit):
     return tf.keras.utils.Progbar(count, unit_name=unit)
 
 
-def _poses(cascade, finder, image, name):
+def _poses(cascade, finder, image, name, answer=None):
     """The boxes found, or None, and the poses in them or in the whole image."""
     boxes = finder(image, name)
     if boxes is not None and not len(boxes):
         return boxes, {"valid": np.zeros(0, bool)}
-    return boxes, cascade.predict(image, detect.WHOLE_IMAGE if boxes is None else boxes)
+    answer = answer or functools.partial(cascade.predict, image)
+    return boxes, answer(detect.WHOLE_IMAGE if boxes is None else boxes)
 
 
 def _overlay(image, boxes, predicted, skeleton):
@@ -121,8 +128,12 @@ def _overlay(image, boxes, predicted, skeleton):
     return image
 
 
-def _report(content: dict, how: str) -> int:
-    """Prints what came of it; the number of files that could not be read."""
+def report(content: dict, how: str) -> int:
+    """Prints what came of `predict_files` with `--boxes=how`.
+
+    Returns:
+      The number of files that were passed over.
+    """
     shots, people = content["images"], content["annotations"]
     print(f"{len(people)} people on {len(shots)} images")
     missed = sum(not image["found"] for image in shots)
@@ -206,7 +217,7 @@ def main(argv: list[str]) -> None:
         values.overlays,
         values.overwrite,
     )
-    failed = _report(content, values.boxes)
+    failed = report(content, values.boxes)
     print(f"results are in {values.output}")
     if failed:
         raise SystemExit(1)

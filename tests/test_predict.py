@@ -131,7 +131,7 @@ def test_the_whole_image_stands_in_where_nobody_is_found(
     content = run(photos, tmp_path / "out", boxes)
     assert [image["found"] for image in content["images"]] == [False, False]
     assert [p["box"] for p in content["annotations"]] == [[0, 0, 90, 60]] * 2
-    predict._report(content, "face")
+    predict.report(content, "face")
     assert "2 images with nobody found by --boxes=face" in capsys.readouterr().out
 
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_reported_and_passed_over(photos, tmp_path, capsy
     assert list(reasons) == ["0.jpg", "1.jpg", "2.mp4"]
     assert "empty" in reasons["0.jpg"] and str(photos / "0.jpg") in reasons["0.jpg"]
     assert "not a video" in reasons["2.mp4"]
-    assert predict._report(content, "full") == 3
+    assert predict.report(content, "full") == 3
     assert "passed over: " in capsys.readouterr().out
     assert not (tmp_path / "out" / "2.mp4.pose.mp4").exists()
 

@@ -1,0 +1,344 @@
+"""The client of TensorFlow Serving against a server of the same protocols, which is
+told to fail in every way that servers and proxies do."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import serving_peer
+import toy_cascade
+import toy_served
+from PIL import Image
+
+from deeppose_tf import skeleton
+from deeppose_tf.export import saved_model, serving, serving_answers
+
+BOX = [3.5, 4, 20, 30]
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy") / "1"
+    toy_served.save(folder)
+    with serving_peer.serving(folder, most_bytes=200_000) as running:
+        yield running
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def address(request, peer):
+    """Of the server, in turn by either protocol, with nothing left of other tests."""
+    peer.faults.clear()
+    peer.seen.clear()
+    peer.states = {1: "AVAILABLE"}
+    if not getattr(peer, request.param):
+        pytest.skip("tensorflow-serving-api is not installed")
+    return getattr(peer, request.param)
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    """The seconds that the client would have waited."""
+    waited = []
+    monkeypatch.setattr(serving.time, "sleep", waited.append)
+    return waited
+
+
+def png(height=20, width=30, red=51):
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = red
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return image, file.getvalue()
+
+
+def assert_same(answer, pairs):
+    expected = [toy_served.expected(image, box) for image, box in pairs]
+    assert set(answer) == set(expected[0])
+    for name, values in answer.items():
+        wanted = np.stack([one[name] for one in expected])
+        assert values.dtype == (bool if name == "valid" else np.float32)
+        np.testing.assert_allclose(values, wanted, rtol=1e-6)
+
+
+def test_images_of_different_sizes_in_one_request(address, peer):
+    (small, first), (large, second) = png(), png(50, 40, 255)
+    boxes = np.array([BOX, [0, 0, 0, 0]])
+    answer = serving.Client(address).predict([first, second], boxes)
+    assert_same(answer, [(small, BOX), (large, np.zeros(4))])
+    np.testing.assert_allclose(answer["keypoints"][1, 0], [20, 25])  # of 40 x 50
+    assert len(peer.seen) == 1 and list(peer.seen[0][0]) == [first, second]
+    whole = serving.Client(address).predict([second])
+    np.testing.assert_array_equal(whole["keypoints"], answer["keypoints"][1:])
+
+
+def test_many_people_are_sent_in_portions(address, peer):
+    image, content = png()
+    boxes = np.arange(19)[:, None] + np.array([[1, 2, 30, 40]])
+    answer = serving.Client(address).predict([content] * 19, boxes)
+    assert [len(seen[0]) for seen in peer.seen] == [8, 8, 3]
+    assert_same(answer, [(image, box) for box in boxes])
+    nobody = serving.Client(address).predict([])
+    assert len(peer.seen) == 3  # it was not asked
+    assert {name: value.shape for name, value in nobody.items()} == {
+        **{"keypoints": (0, 14, 2), "keypoints_by_stage": (0, 2, 14, 2)},
+        **{"scores": (0, 14), "valid": (0,)},
+    }
+
+
+def test_portions_hold_so_many_images_and_bytes():
+    whole = serving.BYTES_AT_ONCE
+    cuts = [(p.start, p.stop) for p in serving.portions([9, whole, 1, 2, whole + 1, 1])]
+    assert cuts == [(0, 1), (1, 2), (2, 4), (4, 5), (5, 6)]
+    assert list(serving.portions([])) == []
+
+
+@pytest.mark.parametrize("fault", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
+def test_a_busy_server_is_asked_again(address, peer, pauses, fault):
+    client = serving.Client(address)
+    _ = client.shapes
+    peer.faults.extend([fault, fault])
+    image, content = png()
+    assert_same(client.predict([content]), [(image, np.zeros(4))])
+    assert len(pauses) == 2
+    assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1
+    peer.faults.extend([fault] * 3)
+    impatient = serving.Client(address, retries=1)
+    with pytest.raises(serving.ServerError, match=f"{fault}.*Tried 2 times"):
+        impatient.predict([content])
+    assert len(pauses) == 3
+
+
+def test_pauses_grow_up_to_a_limit(address, peer, pauses, monkeypatch):
+    monkeypatch.setattr(serving.random, "uniform", lambda low, high: high)
+    peer.faults.extend(["UNAVAILABLE"] * 6)
+    assert serving.Client(address, retries=6).shapes["valid"] == (-1,)
+    assert pauses == [0.5, 1, 2, 4, 8, 8]
+
+
+@pytest.mark.parametrize(
+    "fault, error",
+    [
+        ("INVALID_ARGUMENT", serving.Refused),
+        ("INTERNAL", serving.ServerError),
+        ("PERMISSION_DENIED", serving.ServerError),
+    ],
+)
+def test_other_refusals_are_final(address, peer, pauses, fault, error):
+    client = serving.Client(address)
+    _ = client.shapes
+    peer.faults.append(fault)
+    with pytest.raises(error, match=f"{address}.*a fault of the test: {fault}"):
+        client.predict([png()[1]])
+    assert not pauses
+    client.predict([png()[1]])  # the next is answered
+
+
+def test_bytes_that_are_no_image_are_refused(address, pauses):
+    with pytest.raises(serving.Refused, match="Unknown image|decode|INVALID"):
+        serving.Client(address).predict([b"no image"])
+    assert not pauses
+
+
+def test_a_request_that_is_too_large_is_refused(address, pauses):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")  # 270 kB
+    with pytest.raises(serving.Refused, match=r"[Ll]arge.*a request of 0\.\d MB"):
+        serving.Client(address).predict([file.getvalue()])
+    assert not pauses
+
+
+def test_a_server_that_hangs_is_waited_for_so_long(address, peer, pauses):
+    client = serving.Client(address, timeout=0.3)
+    _ = client.shapes
+    peer.faults.append("hang")
+    with pytest.raises(serving.ServerError, match="no answer in 0.3 s"):
+        client.predict([png()[1]])
+    assert not pauses
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_no_server_is_there(peer, pauses, scheme):
+    if scheme == "grpc" and not peer.grpc:
+        pytest.skip("tensorflow-serving-api is not installed")
+    client = serving.Client(f"{scheme}://127.0.0.1:9", retries=2)  # port "discard"
+    with pytest.raises(serving.ServerError, match="127.0.0.1:9.*refused.*Tried 3.*850"):
+        client.predict([png()[1]])
+    assert len(pauses) == 2
+
+
+def test_the_model_is_not_there(address, peer, pauses):
+    other = serving.Client(address, "other")
+    with pytest.raises(serving.ServerError, match="'other' it has: no version"):
+        other.predict([png()[1]])
+    peer.states = {1: "END", 2: "LOADING"}
+    with pytest.raises(serving.ServerError, match="1 is END, version 2 is LOADING"):
+        serving.Client(address).predict([png()[1]])
+    assert not pauses
+
+
+def test_the_signature_is_not_there(tmp_path):
+    toy_served.save(tmp_path / "1", ["serving_default"])
+    with serving_peer.serving(tmp_path / "1") as running:
+        for address in filter(None, (running.rest, running.grpc)):
+            with pytest.raises(
+                serving.ServerError, match="'jpeg' but.*serving_default"
+            ):
+                serving.Client(address).predict([png()[1]])
+
+
+def without_scores(answer):
+    return {name: value for name, value in answer.items() if name != "scores"}
+
+
+SPOILED = [
+    (lambda a: a | {"keypoints": a["keypoints"][:, 1:]}, r"\(1, 13, 2\), expected"),
+    (lambda a: a | {"keypoints": a["keypoints"] * np.nan}, "not finite"),
+    (lambda a: a | {"scores": a["scores"] * np.inf}, "not finite"),
+    (lambda a: a | {"valid": np.array([1])}, r"valid is int64 \(1,\)"),
+    (without_scores, "scores is object"),
+]
+
+
+@pytest.mark.parametrize("spoil, words", SPOILED)
+def test_answers_are_checked(address, peer, pauses, spoil, words):
+    client = serving.Client(address)
+    _ = client.shapes
+    peer.faults.append(spoil)
+    with pytest.raises(serving.ServerError, match=f"not TensorFlow Serving's.*{words}"):
+        client.predict([png()[1]])
+    assert not pauses
+
+
+BODIES = [b"<html>It works!</html>", b"[" * 100_000, b"null", b'{"predictions": []}']
+BODIES += [b'{"predictions": [{"keypoints": [[1, 2], [3]]}]}', b'{"predictions": 3}']
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:20])
+def test_nonsense_over_rest_is_called_so(peer, pauses, body):
+    peer.faults.clear()
+    client = serving.Client(peer.rest)
+    _ = client.shapes
+    peer.faults.append(body)
+    with pytest.raises(serving.ServerError, match="not TensorFlow Serving's"):
+        client.predict([png()[1]])
+    peer.faults.append(body)
+    with pytest.raises(serving.ServerError, match="not TensorFlow Serving's"):
+        _ = serving.Client(peer.rest).shapes
+    assert not pauses
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(peer, pauses):
+    client = serving.Client(peer.rest)
+    _ = client.shapes
+    peer.faults.append("truncated")
+    image, content = png()
+    assert_same(client.predict([content]), [(image, np.zeros(4))])
+    assert len(pauses) == 1
+
+
+def test_an_answer_without_end_is_not_read(peer, monkeypatch):
+    client = serving.Client(peer.rest)
+    _ = client.shapes
+    monkeypatch.setattr("deeppose_tf.export.serving_rest.MOST_BYTES", 1000)
+    peer.faults.append(b"[" * 1001)
+    with pytest.raises(serving.ServerError, match="an answer of over 1000 bytes"):
+        client.predict([png()[1]])
+
+
+def test_a_redirection_is_not_followed(peer):
+    """Nothing but the server asked may get the images and headers."""
+    client = serving.Client(peer.rest)
+    _ = client.shapes
+    serving_peer.CODES["MOVED"] = 301
+    peer.faults.append("MOVED")
+    with pytest.raises(serving.ServerError, match="answered 301"):
+        client.predict([png()[1]])
+
+
+def test_headers_are_sent_along(address, peer):
+    headers = {"Authorization": "Bearer abc"}
+    serving.Client(address, headers=headers).predict([png()[1]])
+    sent = {name.lower(): value for name, value in peer.seen[0][2].items()}
+    assert sent["authorization"] == "Bearer abc"
+
+
+def test_servers_are_named_as_expected(address):
+    for server in ("localhost:8501", "ftp://host:1", "http://", ""):
+        with pytest.raises(ValueError, match="http://localhost:8501 or"):
+            serving.Client(server)
+    for server in ("grpc://host", "grpc://host:8500/path"):
+        with pytest.raises(ValueError, match="host and port, nothing else"):
+            serving.Client(server)
+    assert serving.Client(f"{address}/").predict([png()[1]])["valid"].all()
+
+
+def test_arguments_are_checked_before_anything_is_sent(address, peer):
+    client = serving.Client(address)
+    content = png()[1]
+    with pytest.raises(ValueError, match="not a list of files' contents"):
+        client.predict(content)
+    with pytest.raises(ValueError, match=r"boxes are \(4,\), expected \[1, 4\]"):
+        client.predict([content], BOX)
+    with pytest.raises(ValueError, match="not finite"):
+        client.predict([content], [[0, 0, np.nan, 1]])
+    assert not peer.seen
+
+
+def test_shapes_of_other_models_are_no_poses():
+    pose = {
+        "keypoints": (-1, 5, 2),
+        "keypoints_by_stage": (-1, 3, 5, 2),
+        "scores": (-1, 5),
+        "valid": (-1,),
+    }
+    found = serving_answers.output_shapes("server", {"jpeg": pose | {"more": ()}})
+    assert found == pose
+    for name, shape in [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", None)]:
+        with pytest.raises(serving.ServerError, match="no pose"):
+            serving_answers.output_shapes("server", {"jpeg": pose | {name: shape}})
+
+
+@pytest.mark.slow
+def test_an_exported_cascade_is_served(tmp_path):
+    """Both protocols give what the SavedModel's own check compares with the cascade."""
+    cascade = toy_cascade.make(skeleton.LSP)
+    limits = saved_model.rows.Limits()
+    saved_model.write(cascade, limits, {}, tmp_path / "1")
+    pictures, boxes = saved_model.checks.examples()
+    boxes = boxes[[0, 1, 0]]
+    files = []
+    for picture in pictures[:2]:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        files.append(file.getvalue())
+    expected = cascade.predict_batch(pictures[:2], boxes[:2])
+    with serving_peer.serving(tmp_path / "1") as running:
+        for address in filter(None, (running.rest, running.grpc)):
+            answer = serving.Client(address).predict([*files, b"no picture"], boxes)
+            assert answer["valid"].tolist() == [True, True, False]
+            for name in ("keypoints", "keypoints_by_stage"):
+                np.testing.assert_allclose(answer[name][:2], expected[name], atol=1e-3)
+                assert not answer[name][2].any()
+            np.testing.assert_allclose(answer["scores"][:2], expected["scores"], 1e-4)
+
+
+def test_rest_needs_nothing_and_grpc_says_what_it_needs():
+    program = """
+import sys
+from deeppose_tf.export import serving
+serving.Client("http://localhost:1")
+assert not {"tensorflow", "grpc"} & set(sys.modules)
+sys.modules["grpc"] = None
+serving.Client("grpc://localhost:1")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    last = ran.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: grpc://localhost:1 needs gRPC: pip install"), (
+        ran.stderr
+    )
+    assert "'deeppose-tf[serving]'" in last
