@@ -17,6 +17,7 @@ SCRIPTS = {
     "deeppose-evaluate": "pipelines.evaluate",
     "deeppose-predict": "pipelines.predict",
     "deeppose-benchmark": "pipelines.benchmark",
+    "deeppose-export": "export.saved_model",
     "deeppose-client": "export.client",
 }
 

@@ -92,7 +92,7 @@ def write(
         module.description = tf.saved_model.Asset(str(path))
         tf.saved_model.save(module, str(folder), signatures=signatures)
     files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())
-    warm_up.write(str(folder), _requests())
+    warm_up.write(str(folder), warm_up_requests())
 
 
 def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
@@ -122,6 +122,17 @@ def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
     }
 
 
+def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
+    """For each signature the inputs, by name, that a server runs before others may."""
+    pictures, _ = checks.examples()
+    whole = np.zeros([1, 4], np.float32)
+    encoded = tf.io.encode_jpeg(pictures[0]).numpy()
+    return {
+        "serving_default": {"images": pictures[:1], "boxes": whole},
+        "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
+    }
+
+
 def _stage(stage, folder):
     weights = folder / "weights.safetensors"
     training = {
@@ -138,16 +149,6 @@ def _stage(stage, folder):
         "correction": stage.config.correction,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "training": training,
-    }
-
-
-def _requests():
-    pictures, _ = checks.examples()
-    whole = np.zeros([1, 4], np.float32)
-    encoded = tf.io.encode_jpeg(pictures[0]).numpy()
-    return {
-        "serving_default": {"images": pictures[:1], "boxes": whole},
-        "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
     }
 
 

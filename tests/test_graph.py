@@ -1,0 +1,165 @@
+"""The exported graph against the Keras cascade; its loop, and what ends it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_cascade
+import toy_export
+
+from deeppose_tf import cascade as cascades
+from deeppose_tf.export import graph
+from deeppose_tf.skeleton import LSP
+
+keras = tf.keras
+
+IMAGE = toy_export.picture(120, 90)
+BOXES = np.float32([[0, 0, 0, 0], [10, 20, 60, 110], [-30, 40, 70, 160]])
+NAMES = ["keypoints", "keypoints_by_stage", "scores", "valid"]
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    return toy_cascade.make(LSP)
+
+
+def function(cascade, **settings):
+    return tf.function(
+        lambda image, box: graph.person(cascade, image, box, **settings),
+        input_signature=[
+            tf.TensorSpec([None, None, 3], tf.uint8),
+            tf.TensorSpec([4], tf.float32),
+        ],
+        autograph=False,
+    )
+
+
+def nodes(concrete):
+    """All nodes of a function and of those that it calls."""
+    content = concrete.graph.as_graph_def()
+    return [*content.node, *(n for f in content.library.function for n in f.node_def)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "settings"),
+    [
+        (1, {}),
+        (3, {}),
+        (3, {"choose": graph.by_conds}),
+        (3, {"loop": False}),
+    ],
+)
+def test_as_keras(cascade, stages, settings):
+    some = cascades.Cascade(cascade.stages[:stages])
+    person = function(some, **settings)
+    expected = some.predict(IMAGE, BOXES)
+    for i, box in enumerate(BOXES):
+        found = person(IMAGE, box)
+        assert list(found) == NAMES
+        for name, value in found.items():
+            # Crops of several people share a reach, which changes the last digits.
+            np.testing.assert_allclose(value, expected[name][i], atol=1e-3)
+
+
+def test_one_loop_and_one_network_per_stage_in_it(cascade):
+    """The weights are read where they are used: once each, never gathered."""
+    person = function(cascade).get_concrete_function()
+    content = person.graph.as_graph_def()
+    loops = [node for node in content.node if node.op.endswith("While")]
+    assert len(loops) == 1
+    library = {called.signature.name: called for called in content.library.function}
+    body = library[loops[0].attr["body"].func.name]
+    (choice,) = [node for node in body.node_def if node.op.endswith("Case")]
+    branches = [library[f.name] for f in choice.attr["branches"].list.func]
+    assert len(branches) == 2
+    weights = [stage.model.weights for stage in cascade.stages]
+    assert len(person.variables) == sum(len(some) for some in weights)
+    for branch, own in zip(branches, weights[1:], strict=True):
+        reads = [node for node in branch.node_def if node.op == "ReadVariableOp"]
+        assert len(reads) == len(own)
+        assert any(node.op == "Conv2D" for node in branch.node_def)
+    everywhere = [node for node in nodes(person) if node.op == "ReadVariableOp"]
+    assert len(everywhere) == len(person.variables)
+    assert not any(node.op == "ResourceGather" for node in nodes(person))
+
+
+def test_unrolled_has_no_loop(cascade):
+    person = function(cascade, loop=False).get_concrete_function()
+    found = {node.op for node in nodes(person)}
+    assert not found & {"While", "StatelessWhile", "Case", "StatelessCase"}
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+def test_a_loop_that_ends_early(cascade, share):
+    """Stage 2 moves the joint that it moves most by just more, or just less, than the
+    tolerance: stage 3 is run, or not."""
+    expected = cascade.predict(IMAGE, BOXES[1:2])["keypoints_by_stage"][0]
+    moved = np.linalg.norm(expected[1] - expected[0], axis=-1)
+    diameter = cascades.diameters(tf.constant(expected[:1]), LSP).numpy()[0]
+    tolerance = float(share * moved.max() / diameter)
+    found = function(cascade, tolerance=tolerance)(IMAGE, BOXES[1])
+    first, second, third = found["keypoints_by_stage"].numpy()
+    np.testing.assert_allclose([first, second], expected[:2], atol=1e-3)
+    np.testing.assert_array_equal(found["keypoints"], third)
+    if share < 1:
+        np.testing.assert_allclose(third, expected[2], atol=1e-3)
+        return
+    np.testing.assert_array_equal(third, second)
+    # Scores are of the last stage that was run.
+    np.testing.assert_allclose(found["scores"], np.exp(-moved / diameter), atol=1e-4)
+
+
+def test_only_a_loop_ends_early(cascade):
+    with pytest.raises(ValueError, match="tolerance needs loop=True"):
+        graph.person(cascade, IMAGE, BOXES[0], loop=False, tolerance=0.1)
+
+
+BAD = {
+    "not a number": [np.nan, 10, 50, 70],
+    "infinite": [20, 10, np.inf, 70],
+    "inverted": [50, 10, 20, 70],
+    "of no size": [20, 10, 20, 70],
+    "huge": [-1e30, -1e30, 1e30, 1e30],
+    "far": [2e6, 10, 2e6 + 30, 70],
+}
+
+
+@pytest.fixture(scope="module")
+def loop(cascade):
+    return function(cascade)
+
+
+@pytest.mark.parametrize("box", BAD.values(), ids=BAD)
+def test_boxes_that_cannot_be_answered(loop, box):
+    found = loop(IMAGE, np.float32(box))
+    assert not any(value.numpy().any() for value in found.values())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
+def test_smallest_images(cascade, loop, size):
+    image = toy_export.picture(*size)
+    found, expected = loop(image, BOXES[0]), cascade.predict(image)
+    np.testing.assert_allclose(found["keypoints"], expected["keypoints"][0], atol=1e-3)
+    assert found["valid"]
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "loop"),
+    [(0, np.nan, True), (1, np.inf, True), (2, 1e30, True), (0, np.nan, False)],
+)
+def test_networks_that_diverged(cascade, number, value, loop):
+    """Whichever stage it is, its answers reach no crop and nobody."""
+
+    class Diverged(keras.layers.Layer):
+        def call(self, crops):
+            return tf.fill([tf.shape(crops)[0], len(LSP.joints), 2], np.float32(value))
+
+    def diverged(stage):
+        size = stage.config.size
+        crops = keras.Input([size, size, 3])
+        return dataclasses.replace(stage, model=keras.Model(crops, Diverged()(crops)))
+
+    stages = [*cascade.stages[:number], *map(diverged, cascade.stages[number:])]
+    found = function(cascades.Cascade(stages), loop=loop)(IMAGE, BOXES[0])
+    assert not any(value.numpy().any() for value in found.values())

@@ -1,0 +1,299 @@
+"""`deeppose-export`: what is written, what it answers, and what is never written."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_cascade
+import toy_export
+import toy_run
+
+from deeppose_tf import cascade as cascades
+from deeppose_tf.export import checks, rows, saved_model, warm_up
+from deeppose_tf.skeleton import LSP
+
+HEIGHT, WIDTH = 96, 72
+IMAGES = np.stack([toy_export.picture(HEIGHT, WIDTH, seed) for seed in range(3)])
+BOXES = np.float32([[0, 0, 0, 0], [10, 20, 60, 90], [-30, 40, 50, 130]])
+NAMES = ["keypoints", "keypoints_by_stage", "scores", "valid"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    toy_export.save_run(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """The folder of version 1, written by the script."""
+    output = tmp_path_factory.mktemp("served") / "pose"
+    arguments = [f"--model={run}", f"--output={output}", "--max_pixels=450000"]
+    toy_run.call(saved_model, *arguments)
+    return output / "1"
+
+
+@pytest.fixture(scope="module")
+def cascade(run):
+    return cascades.Cascade.load(str(run))
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+@pytest.fixture(scope="module")
+def of_images(signatures):
+    return lambda images, boxes: {
+        name: value.numpy()
+        for name, value in signatures["serving_default"](
+            images=tf.constant(images), boxes=tf.constant(boxes, tf.float32)
+        ).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def of_bytes(signatures):
+    return lambda encoded, boxes: {
+        name: value.numpy()
+        for name, value in signatures["jpeg"](
+            image_bytes=tf.constant(encoded, tf.string),
+            boxes=tf.constant(boxes, tf.float32),
+        ).items()
+    }
+
+
+def test_what_is_written(exported, cascade):
+    names = {
+        str(path.relative_to(exported))
+        for path in exported.rglob("*")
+        if path.is_file()
+    }
+    assert names >= {
+        "saved_model.pb",
+        "assets/deeppose.json",
+        "assets.extra/tf_serving_warmup_requests",
+        "batching_params.pbtxt",
+    }
+    assert [path.name for path in exported.parent.iterdir()] == ["1"]
+    described = json.loads((exported / "assets/deeppose.json").read_text())
+    assert described["joints"] == list(LSP.joints)
+    sigmas = [stage.config.sigma for stage in cascade.stages]
+    assert [stage["sigma"] for stage in described["stages"]] == sigmas
+    assert described["max_pixels"] == 450_000
+    assert described["versions"]["tensorflow"] == tf.__version__
+
+
+def test_weights_are_stored_once(exported, cascade):
+    """Nothing but the networks' own variables, in the files as in the graph."""
+    reader = tf.train.load_checkpoint(str(exported / "variables" / "variables"))
+    shapes = reader.get_variable_to_shape_map()
+    stored = [tuple(s) for name, s in shapes.items() if "OBJECT_GRAPH" not in name]
+    own = [v for stage in cascade.stages for v in stage.model.weights]
+    own = [tuple(variable.shape) for variable in own]
+    assert sorted(stored) == sorted(own)
+    graph = tf.saved_model.load(str(exported)).signatures["jpeg"].graph
+    large = [
+        node
+        for called in graph.as_graph_def().library.function
+        for node in called.node_def
+        if node.op == "Const" and node.ByteSize() > 10_000
+    ]
+    assert not large
+
+
+def test_only_operations_that_every_server_has(signatures):
+    for function in signatures.values():
+        assert checks.operations(function) <= checks.OPERATIONS
+    # So it reads on every TensorFlow that runs this test, the oldest among them.
+    assert all(hasattr(tf.raw_ops, name) for name in checks.OPERATIONS)
+
+
+def test_images_as_the_cascade(of_images, cascade):
+    found, expected = of_images(IMAGES, BOXES), cascade.predict_batch(IMAGES, BOXES)
+    assert sorted(found) == NAMES
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-3)
+    assert found["keypoints_by_stage"].shape == (3, 3, len(LSP.joints), 2)
+
+
+def test_files_of_different_sizes_as_the_cascade(of_bytes, cascade):
+    pixels = [toy_export.picture(50, 90), toy_export.picture(120, 33, 1)]
+    encoded = [toy_export.encode(one, "PNG") for one in pixels]
+    found = of_bytes(encoded, BOXES[:2])
+    for i, one in enumerate(pixels):
+        expected = cascade.predict(one, BOXES[i : i + 1])
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name][i], value[0], atol=1e-3)
+
+
+def test_nobody(of_images, of_bytes):
+    nobody = np.zeros([0, 4])
+    for found in (of_images(IMAGES[:0], nobody), of_bytes([], nobody)):
+        assert found["keypoints"].shape == (0, len(LSP.joints), 2)
+        assert found["keypoints_by_stage"].shape == (0, 3, len(LSP.joints), 2)
+        assert found["scores"].shape == (0, len(LSP.joints))
+        assert found["valid"].shape == (0,)
+
+
+BAD = np.float32(
+    [
+        [np.nan, 0, 9, 9],
+        [0, 0, np.inf, 9],
+        [9, 0, 0, 9],
+        [3, 3, 3, 9],
+        [-1e30, -1e30, 1e30, 1e30],
+        [5e6, 0, 6e6, 9],
+    ]
+)
+
+
+def test_bad_rows_harm_nobody_else(of_images, of_bytes):
+    """Those beside them answer as without them, to the bit."""
+    boxes = np.concatenate([BOXES[:1], BAD, BOXES[1:2]])
+    images = np.stack([IMAGES[0], *[IMAGES[2]] * len(BAD), IMAGES[1]])
+    encoded = [toy_export.encode(image, "PNG") for image in IMAGES[:2]]
+    rubbish = [b"", b"\xff\xd8\xff", encoded[0][:300], *[encoded[0]] * 3]
+    rubbish_boxes = np.concatenate([BOXES[:1], BOXES[[1] * 3], BAD[:3], BOXES[1:2]])
+    for found, alone in (
+        (of_images(images, boxes), of_images(IMAGES[:2], BOXES[:2])),
+        (
+            of_bytes([encoded[0], *rubbish, encoded[1]], rubbish_boxes),
+            of_bytes(encoded, BOXES[:2]),
+        ),
+    ):
+        assert found["valid"].tolist() == [True, *[False] * 6, True]
+        for name, value in found.items():
+            np.testing.assert_array_equal(value[[0, -1]], alone[name])
+            assert not value[1:-1].any()
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (601, 750), (1, 450_001)])
+def test_images_that_are_none_or_too_large(of_images, size):
+    found = of_images(np.zeros([2, *size, 3], np.uint8), np.zeros([2, 4]))
+    assert not any(value.any() for value in found.values())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (600, 750)])
+def test_smallest_and_largest_images(of_images, cascade, size):
+    image = toy_export.picture(*size)
+    found, expected = of_images(image[None], np.zeros([1, 4])), cascade.predict(image)
+    np.testing.assert_allclose(found["keypoints"], expected["keypoints"], atol=2e-3)
+
+
+def test_requests_that_make_no_sense(signatures):
+    images, boxes = tf.constant(IMAGES), tf.constant(BOXES)
+    serve = signatures["serving_default"]
+    refusals = (tf.errors.InvalidArgumentError, TypeError, ValueError)
+    for wrong in (
+        {"images": images, "boxes": boxes[:2]},
+        {"images": images[0], "boxes": boxes},
+        {"images": images[..., :2], "boxes": boxes},
+        {"images": tf.cast(images, tf.float32), "boxes": boxes},
+        {"images": images, "boxes": boxes[:, :3]},
+        {"images": images},
+    ):
+        with pytest.raises(refusals):
+            serve(**wrong)
+
+
+def test_the_same_photo_at_several_resolutions(of_images):
+    """Four times the resolution is the same pose to one per cent of the person."""
+    large = toy_export.picture(768, 576).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 30, large.shape)
+    photo = np.clip(large + noise, 0, 255)
+    box = np.float32([[120, 96, 480, 680]])
+    poses = []
+    for times in (1, 2, 4):
+        shape = (768 // times, times, 576 // times, times, 3)
+        shrunk = np.round(photo.reshape(shape).mean(axis=(1, 3))).astype(np.uint8)
+        found = of_images(shrunk[None], box / times)
+        poses.append(found["keypoints"][0] * times)
+    person = 584  # pixels high
+    for pose in poses[1:]:
+        assert np.linalg.norm(pose - poses[0], axis=-1).max() < 0.01 * person
+
+
+ALONE = """
+import sys
+sys.modules["deeppose_tf"] = None  # any import of it fails
+import numpy as np
+import tensorflow as tf
+folder, inputs, outputs = sys.argv[1:]
+given = np.load(inputs)
+loaded = tf.saved_model.load(folder)
+found = loaded.signatures["serving_default"](
+    images=tf.constant(given["images"]), boxes=tf.constant(given["boxes"])
+)
+np.savez(outputs, **{name: value.numpy() for name, value in found.items()})
+"""
+
+
+def test_without_the_project(exported, of_images, tmp_path):
+    inputs, outputs = tmp_path / "inputs.npz", tmp_path / "outputs.npz"
+    np.savez(inputs, images=IMAGES, boxes=BOXES)
+    program = [sys.executable, "-c", ALONE]
+    subprocess.run([*program, exported, inputs, outputs], check=True, cwd=tmp_path)
+    for name, value in of_images(IMAGES, BOXES).items():
+        np.testing.assert_allclose(np.load(outputs)[name], value, atol=1e-3)
+
+
+def test_warm_up_requests(exported, signatures):
+    path = exported / warm_up.NAME
+    logs = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    assert len(logs) == 2
+    requests = saved_model.warm_up_requests()
+    assert logs == [warm_up.prediction_log(*request) for request in requests.items()]
+    for name, inputs in requests.items():
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        assert signatures[name](**tensors)["valid"].numpy().all()
+
+
+def test_versions(run, exported, tmp_path, monkeypatch):
+    output = tmp_path / "pose"
+    shutil.copytree(exported, output / "7")
+    (output / ".9.partial").mkdir()
+    (output / "notes").mkdir()
+    with pytest.raises(ValueError, match="pose/7 is there already"):
+        saved_model.export(str(run), str(output), version=7)
+    with pytest.raises(ValueError, match="version is 0; servers expect"):
+        saved_model.export(str(run), str(output), version=0)
+    monkeypatch.setattr(saved_model, "write", lambda *a: pathlib.Path(a[-1]).mkdir())
+    monkeypatch.setattr(saved_model.checks, "check", lambda *a: 0.0)
+    folder, _ = saved_model.export(str(run), str(output))
+    assert folder == output / "8"
+
+
+def test_a_model_that_differs_is_refused(exported):
+    """As if its variables were those of another run."""
+    other = toy_cascade.make(LSP, seed=1)
+    with pytest.raises(ValueError, match="pixels from the Keras cascade's"):
+        checks.check(str(exported), other, rows.Limits())
+
+
+def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
+    def refuse(folder, cascade, limits):
+        assert pathlib.Path(folder).is_dir()
+        raise ValueError("it differs")
+
+    monkeypatch.setattr(saved_model, "write", lambda *a: pathlib.Path(a[-1]).mkdir())
+    monkeypatch.setattr(saved_model.checks, "check", refuse)
+    with pytest.raises(ValueError, match="it differs"):
+        saved_model.export(str(run), str(tmp_path / "pose"))
+    assert not list((tmp_path / "pose").iterdir())
+
+
+def test_flags_that_make_no_sense(run, tmp_path):
+    with pytest.raises(ValueError, match="tolerance is -1.0"):
+        rows.Limits(tolerance=-1.0)
+    with pytest.raises(ValueError, match="max_pixels is 0"):
+        rows.Limits(max_pixels=0)
+    with pytest.raises(ValueError, match="no cascade.json"):
+        saved_model.export(str(tmp_path), str(tmp_path / "pose"))
