@@ -108,16 +108,17 @@ def pdj_area(
     predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
 ) -> Array:
     """[K] area under the curve of `pdj`: its mean over `CURVE_THRESHOLDS`, 0..1."""
-    curve = pdj(predicted, keypoints, labeled, skeleton, CURVE_THRESHOLDS)  # [T, K]
-    return curve.mean(axis=0)
+    return pdj(predicted, keypoints, labeled, skeleton, CURVE_THRESHOLDS).mean(axis=0)
 
 
 def person_errors(
-    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, joints=True
 ) -> Array:
     """[N] mean distance of a person's scored joints, in torso diameters; infinite where
-    a prediction is not finite, NaN where there is nothing to score."""
+    a prediction is not finite, NaN where there is nothing to score. Of the `joints`,
+    [K] bool or all of them; other arguments as for `pcp`."""
     errors, scored = _errors(predicted, keypoints, labeled, skeleton)
+    scored = scored & joints
     return _fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
 
 

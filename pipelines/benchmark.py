@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 
 import tensorflow as tf
 from absl import flags
@@ -15,6 +14,7 @@ from absl import flags
 from deeppose_tf import files
 from deeppose_tf.pipelines import (
     command,
+    machine,
     memory,
     recipes,
     records,
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
     result = {
         "recipe": values.recipe,
         "stage": values.stage,
-        "cores": _cores(),
+        "cores": machine.cores(),
         "tensorflow": tf.__version__,
     }
     if values.memory:
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
     recipe = _with_batch(recipe, values.batch or recipe.inputs.batch)
     result |= {
         "batch": recipe.inputs.batch,
-        "device": _device(),
+        "device": machine.device(),
         **timing.measure(index, recipe, values.stage, values.rounds),
     }
     print(table(result))
@@ -134,19 +134,6 @@ def _memory(index, recipe, number):
 def _with_batch(recipe, batch):
     changed = dataclasses.replace(recipe.inputs, batch=batch)
     return dataclasses.replace(recipe, inputs=changed)
-
-
-def _cores():
-    """Those that this process may use, where the system tells."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count()
-
-
-def _device():
-    found = tf.config.list_physical_devices("GPU")
-    if not found:
-        return "no GPU"
-    return tf.config.experimental.get_device_details(found[0])["device_name"]
 
 
 def run() -> None:

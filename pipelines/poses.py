@@ -101,7 +101,8 @@ def _stacked(found: list[Pose]) -> tuple[np.ndarray, np.ndarray]:
 def _read(path) -> list[Pose]:
     """Nobody where there is no file, or a damaged one."""
     try:
-        with np.load(path) as content:
+        # By way of bytes: of a damaged file NumPy would leave the handle open.
+        with np.load(io.BytesIO(path.read_bytes())) as content:
             return list(zip(content["poses"], content["scores"], strict=True))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return []

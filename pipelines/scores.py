@@ -28,6 +28,7 @@ MEANINGS = {
     "counts": "labeled joints only; a prediction that is missing or not finite is "
     "wrong",
 }
+UNKNOWN = "not said by the data"
 CONVENTIONS = {
     "person": "person-centric: left is the person's own left",
     "observer": "observer-centric: left is left in the image",
@@ -88,9 +89,14 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "skeleton": index.skeleton.name,
         "first_box": _first_box(people),
         "floor_from": floor_split(index, split),
-        "labels": CONVENTIONS.get(arguments.get("convention"), "not said by the data"),
+        "labels": convention(arguments),
         "meanings": MEANINGS | {"diameter": yardstick(index.skeleton)},
     }
+
+
+def convention(arguments: dict) -> str:
+    """Whose left is left, from the arguments that data was prepared with."""
+    return CONVENTIONS.get(arguments.get("convention"), UNKNOWN)
 
 
 def yardstick(skeleton: Skeleton) -> str:
@@ -120,25 +126,43 @@ def table(content: dict) -> str:
         for row in content["rows"]
     ]
     rows.append(["counted", *map(str, _columns(first, limbs, "scored"))])
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    floor = MEANINGS["floor"].replace("floor_from", said["floor_from"])
-    people = said["people"]
-    number = f"{people}" if people == said["of"] else f"The first {people}"
     return "\n".join(
         [
-            f"{number} people of the split {said['split']} of "
-            f"{' + '.join(said['datasets']) or said['data']}. First box: "
-            f"{said['first_box']}. Labels: {said['labels']}.",
+            heading(said),
             "",
-            *("| " + " | ".join(cells) + " |" for cells in lines),
+            markdown([header, *rows]),
             "",
             "Per cent. Limbs, mean4 and mean10: PCP strict at 0.5, "
             f"{MEANINGS['pcp_strict']}; loose: {MEANINGS['pcp_loose']}. mean4: "
             f"{MEANINGS['mean4']}. mean10: {MEANINGS['mean10']}. PDJ: "
             f"{MEANINGS['pdj']}, the diameter being {said['meanings']['diameter']}; "
-            f"mean over joints. Floor: {floor}. Counted: {MEANINGS['counts']}.",
+            f"mean over joints. Floor: {floor_meaning(said)}. Counted: "
+            f"{MEANINGS['counts']}.",
         ]
     )
+
+
+def heading(said: dict) -> str:
+    """Who was scored and from which first boxes, a line from `protocol`."""
+    people = said["people"]
+    number = f"{people}" if people == said["of"] else f"The first {people}"
+    return (
+        f"{number} people of the split {said['split']} of "
+        f"{' + '.join(said['datasets']) or said['data']}. First box: "
+        f"{said['first_box']}. Labels: {said['labels']}."
+    )
+
+
+def floor_meaning(said: dict) -> str:
+    """What the floor is, from `protocol`."""
+    return MEANINGS["floor"].replace("floor_from", said["floor_from"])
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """A table of cells, the first line its head."""
+    rule = ["---", *["---:"] * (len(lines[0]) - 1)]
+    rows = [lines[0], rule, *lines[1:]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def _columns(one: dict, limbs: list[str], key: str) -> list:

@@ -93,6 +93,15 @@ def held_out_pdj(
     return held_out.pdj(poses[:, -1], truth, labeled, index.skeleton)
 
 
+def parse_stages(text: str) -> int | None:
+    """`--stages` as a number; None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--stages={text} is neither a positive number nor auto")
+    return int(text)
+
+
 def define_flags() -> None:
     """Flags of this script: those of training, and how many stages."""
     training_flags.define_flags()
@@ -108,7 +117,7 @@ def main(argv: list[str]) -> None:
     """Trains the cascade that the flags describe."""
     del argv
     values = flags.FLAGS
-    stages = None if values.stages == "auto" else _count(values.stages)
+    stages = parse_stages(values.stages)
     for number in range(1, (stages or MOST_STAGES) + 1):
         training_flags.recipe_from_flags(number)  # better now than after a stage
     index = records.read_index(values.data)
@@ -122,12 +131,6 @@ def main(argv: list[str]) -> None:
     print(
         f"{values.run} is trained. Score it with deeppose-evaluate --model={values.run}"
     )
-
-
-def _count(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--stages={text} is neither a positive number nor auto")
-    return int(text)
 
 
 def run() -> None:

@@ -126,15 +126,21 @@ def define_flags() -> None:
     )
 
 
-def recipe_from_flags(number: int) -> recipes.Recipe:
-    """The preset of a stage with what the flags change."""
+def recipe_from_flags(number: int, sigma: float | None = None) -> recipes.Recipe:
+    """The preset of a stage with what the flags change.
+
+    Args:
+      number: of the stage, from 1, which has no use for a sigma.
+      sigma: in place of that of the flags.
+    """
     values = flags.FLAGS
     recipe = recipes.recipe_for(values.recipe, number)
+    sigma = values.sigma if sigma is None else sigma
     changed = {
         "stage": {
             "network": values.network,
             "size": values.size,
-            "sigma": values.sigma,
+            "sigma": sigma if number > 1 else None,
         },
         "inputs": {"batch": values.batch},
         "train": {

@@ -287,6 +287,10 @@ def test_person_errors_average_over_what_is_scored():
     np.testing.assert_allclose(
         metrics.person_errors(predicted, keypoints, labeled, LSP), [1 / 8, np.nan]
     )
+    # Of two joints, in diameters that have other ends.
+    chosen = np.isin(np.arange(14), [INDEX["neck"], INDEX["head_top"]])
+    found = metrics.person_errors(predicted, keypoints, labeled, LSP, chosen)
+    np.testing.assert_allclose(found, [1 / 2, np.nan])
 
 
 def test_the_mean_pose_skips_what_is_not_labeled():

@@ -55,6 +55,7 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
 
     def remember(run, index, recipe_for, stages, options):
         asked.update(recipe=recipe_for(2), stages=stages, options=options)
+        asked["first"] = recipe_for(1)
 
     monkeypatch.setattr(train_cascade, "train_cascade", remember)
     toy_run.call(
@@ -76,6 +77,8 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
             initial_accumulator=0.0,
         ),
     )
+    # The first stage looks at no joint, and is the same for every sigma.
+    assert asked["first"].stage == recipes.recipe_for("paper", 1).stage
     assert asked["stages"] is None
     assert asked["options"] == training_flags.Options(seed=7, overfit=3, guard=False)
 

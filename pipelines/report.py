@@ -1,0 +1,155 @@
+"""An experiment as JSON and Markdown, with all that is needed to read its numbers."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable
+
+from deeppose_tf.pipelines import experiment, published, scores
+
+FORMAT = "deeppose-tf experiment 1"
+
+
+def content(
+    name: str,
+    paper: published.Experiment,
+    result: experiment.Result,
+    said: dict,
+    run: str,
+    cascade,
+    settings: dict | None,
+) -> dict:
+    """What the JSON file of an experiment holds.
+
+    Args:
+      name: of the experiment.
+      paper: what was published.
+      result: what was made.
+      said: see `scores.protocol`.
+      run: directory of the model.
+      cascade: the model.
+      settings: JSON value: what was asked for.
+    """
+    return {
+        "format": FORMAT,
+        "settings": settings or {},
+        "experiment": name,
+        "title": paper.title,
+        "protocol": said,
+        "model": _model(run, cascade),
+        "paper": {"trained": paper.trained, "scored": paper.scored, "says": paper.says},
+        "unit": result.unit,
+        "columns": list(result.columns),
+        "rows": list(result.rows),
+        "meanings": list(result.meanings),
+    }
+
+
+def markdown(content: dict) -> str:
+    """`content` as Markdown: the table, and how to read it."""
+    said, model, paper = content["protocol"], content["model"], content["paper"]
+    lines = [
+        f"# {content['title']}",
+        "",
+        scores.heading(said),
+        f"Model: {model['run']}, {model['stages']} stages, network {model['network']}, "
+        f"trained on {model['trained']}, labels {model['labels']}.",
+        *_warnings(said, model),
+        "",
+        scores.markdown(_table(content)),
+        "",
+        f"In {content['unit']}.",
+        *(f"- {meaning}." for meaning in content["meanings"]),
+    ]
+    names = {row["name"] for row in content["rows"]} | set(content["columns"])
+    if "floor" in names:
+        lines += [
+            f"- floor: {scores.floor_meaning(said)}.",
+            f"- counted: {said['meanings']['counts']}.",
+        ]
+    lines += [f"- ({mark}) {source}." for source, mark in _marks(content).items()]
+    data = f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
+    return "\n".join([*lines, "", f"The paper: {data}. {paper['says']}"])
+
+
+def with_advice(read: Callable, folder: str, name: str, is_model: bool):
+    """`read(folder)`; where it is not there, the error says what to get and to run.
+
+    Args:
+      read: of a prepared data set, or of a trained run.
+      folder: its argument.
+      name: of the experiment.
+      is_model: whether it is a run.
+    """
+    try:
+        return read(folder)
+    except ValueError as error:
+        paper = published.EXPERIMENTS[name]
+        needed = paper.trained if is_model else paper.scored
+        what, prepare = published.DATA[needed]
+        steps = [f"get {what} from its authors", f"run {prepare}"]
+        if is_model:
+            steps.append(
+                "run deeppose-train --data=DATA --recipe=compact --stages=3 "
+                f"--run={folder}"
+            )
+        order = "; then ".join(steps)
+        raise ValueError(f"{error}\n{paper.title}, as in the paper: {order}") from error
+
+
+def _model(run, cascade):
+    training = cascade.stages[0].training
+    arguments = training.get("data", {}).get("provenance", {}).get("arguments", {})
+    config = cascade.stages[0].config
+    return {
+        "run": run,
+        "stages": cascade.count,
+        "network": config.network,
+        "trained": " + ".join(arguments.get("dataset", [])) or "data not said",
+        "labels": scores.convention(arguments),
+    }
+
+
+def _warnings(said, model):
+    both = {model["labels"], said["labels"]}
+    if scores.UNKNOWN in both:
+        return ["Whether left and right mean the same to both is not known."]
+    if len(both) > 1:
+        return [
+            "Left and right do not mean the same to both: where they differ, as for "
+            "people seen from behind, right predictions count as wrong."
+        ]
+    return []
+
+
+def _table(content):
+    marks = _marks(content)
+    rows = [["", *(name.replace("_", " ") for name in content["columns"])]]
+    for row in content["rows"]:
+        cells = [_cell(row, column, content["unit"]) for column in content["columns"]]
+        mark = marks.get(row["source"])
+        rows.append([row["name"] + (f" ({mark})" if mark else ""), *cells])
+    first = content["rows"][0]["values"]
+    counts = [first[column].get("scored") for column in content["columns"]]
+    if None not in counts:
+        place = sum(row["source"] == experiment.MEASURED for row in content["rows"])
+        rows.insert(1 + place, ["counted", *map(str, counts)])
+    return rows
+
+
+def _marks(content):
+    """A letter for each source of published rows, in order."""
+    sources = dict.fromkeys(row["source"] for row in content["rows"])
+    sources.pop(experiment.MEASURED, None)
+    return dict(zip(sources, string.ascii_lowercase, strict=False))
+
+
+def _cell(row, column, unit):
+    """Published values with as many digits as they have."""
+    value = row["values"].get(column, {}).get("value")
+    if value is None:
+        return "-"
+    scale = 100 if unit == experiment.PER_CENT else 1
+    if row["source"] != experiment.MEASURED:
+        return f"{scale * value:g}"
+    return f"{value * scale:.1f}" if scale > 1 else f"{value:.3f}"

@@ -1,0 +1,313 @@
+"""`deeppose-reproduce` on a small data set whose scores are known by construction."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+import toy_people
+import toy_run
+from toy_people import LSP, TEST, Oracle
+
+from deeppose_tf import skeleton
+from deeppose_tf.pipelines import (
+    experiment,
+    poses,
+    published,
+    record_writer,
+    records,
+    report,
+    reproduce,
+    transfer,
+)
+
+# As Buffy is: no legs, other order, and a joint that no model knows.
+UPPER = skeleton.from_json(
+    {
+        "name": "upper",
+        "joints": [
+            "torso_bottom", "right_wrist", "left_wrist", "right_elbow", "left_elbow",
+            "right_shoulder", "left_shoulder",
+        ],
+        "pairs": [
+            ["left_wrist", "right_wrist"], ["left_elbow", "right_elbow"],
+            ["left_shoulder", "right_shoulder"],
+        ],
+        "diagonals": [["left_shoulder", "torso_bottom"]],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return toy_people.make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A run directory, for what is asked of files and for the script."""
+    folder = tmp_path_factory.mktemp("model")
+    toy_run.save_run(folder, LSP)
+    return str(folder)
+
+
+def make(name, cascade, index, model, folder, **more):
+    arguments = name, cascade, model, index, "test", str(folder)
+    return reproduce.reproduce(*arguments, verbose=0, **more)
+
+
+def values(content, name):
+    (row,) = [row for row in content["rows"] if row["name"] == name]
+    return {column: entry["value"] for column, entry in row["values"].items()}
+
+
+def line(content, name):
+    """The cells of a row of the Markdown table by column."""
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in report.markdown(content).splitlines()
+        if line.startswith("|")
+    ]
+    (row,) = [row for row in lines if row[0] == name]
+    return dict(zip(lines[0], row, strict=True))
+
+
+def test_limbs_stand_beside_the_paper_and_the_floor(data, model, tmp_path):
+    splits, index = data
+    content = make("table1", Oracle(splits["test"]), index, model, tmp_path)
+    # Two of twelve lower arms are wrong after the first stage.
+    first = values(content, "stage 1")
+    assert first["lower_arm"] == pytest.approx(10 / 12)
+    assert first["mean4"] == pytest.approx((3 + 10 / 12) / 4)
+    assert set(values(content, "stage 2").values()) == {1.0}
+    assert set(values(content, "stage 2, loose").values()) == {1.0}
+    assert line(content, "stage 1")["lower arm"] == "83.3"
+    assert line(content, "counted")["lower arm"] == "12"
+    assert line(content, "DeepPose, stage 3 (a)")["mean4"] == "61"
+    assert line(content, "Wang et al. [25] (a)")["upper arm"] == "56.5"
+    assert max(values(content, "floor").values()) < 1
+    text = report.markdown(content)
+    assert "strict" in text and "(a) printed in the paper: legs" in text
+    assert "Labels: person-centric" in text and "not known" not in text
+    assert "First box: the box of the record (3 people)" in text
+    assert (tmp_path / "table1.md").read_text() == text + "\n"
+    assert json.loads((tmp_path / "table1.json").read_text()) == content
+    json.dumps(content, allow_nan=False)
+    assert cv2.imread(str(tmp_path / "table1.png")).shape[0] > 200
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig5", "fig7"])
+def test_joints_by_share_of_the_torso(data, model, tmp_path, name):
+    splits, index = data
+    content = make(name, Oracle(splits["test"]), index, model, tmp_path)
+    assert values(content, "stage 1")["wrist@0.2"] == pytest.approx(10 / 12)
+    assert values(content, "stage 1")["elbow@0.2"] == 1.0
+    assert set(values(content, "stage 2").values()) == {1.0}
+    assert line(content, "counted")["wrist@0.2"] == "12"
+    assert ("knee@0.2" in content["columns"]) == (name == "fig4")
+    quoted = [row for row in content["rows"] if row["source"] == published.QUOTED]
+    assert bool(quoted) == (name == "fig3")
+    if quoted:
+        cells = line(content, "DeepPose (a)")
+        assert (cells["wrist@0.2"], cells["wrist@0.1"]) == ("82", "-")
+    assert "from right shoulder to left hip" in report.markdown(content)
+
+
+def test_refinement_shows_who_was_helped_most_and_least(data, model, tmp_path):
+    splits, index = data
+    people = splits["test"]
+    content = make("fig6", Oracle(people), index, model, tmp_path)
+    shown = [row["name"] for row in content["rows"]]
+    # A wrist of test1 and of test2 moves by the same, in other diameters.
+    ends = [LSP.joints.index(j) for j in ("right_shoulder", "left_hip")]
+    diameters = np.linalg.norm(np.diff(people.keypoints[:, ends], axis=1)[:, 0], axis=1)
+    assert shown[0] == f"toy/test{1 + int(diameters[2] < diameters[1])}"
+    assert len(shown) == 5 and shown[-1] != shown[0]
+    helped = values(content, "toy/test1")
+    assert helped["stage 1"] == pytest.approx(1000 * 2**0.5 / diameters[1] / 14)
+    assert helped["stage 2"] == 0
+    assert "ranked by how much the later stages helped" in report.markdown(content)
+    sheet = cv2.imread(str(tmp_path / "fig6.png"))[..., ::-1].astype(int)
+    assert ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum() > 500  # red
+
+
+def test_a_sheet_of_poses(data, model, tmp_path):
+    splits, index = data
+    oracle = Oracle(splits["test"], unanswered=3)
+    content = make("fig8", oracle, index, model, tmp_path)
+    assert [row["name"] for row in content["rows"]] == list(splits["test"].ids)
+    assert line(content, "toy/test3")["stage 2"] == "-"
+    assert content["protocol"]["unanswered"] == 1
+    assert cv2.imread(str(tmp_path / "fig8.png")).shape[0] > 200
+
+
+def test_what_was_predicted_is_not_predicted_again(data, model, tmp_path):
+    """A stopped command loses nothing, whatever it was stopped by."""
+    splits, index = data
+    stopped = Oracle(splits["test"])
+    answer = stopped.predict
+
+    def stop(image, boxes):
+        if len(stopped.boxes) == 4:
+            raise KeyboardInterrupt
+        return answer(image, boxes)
+
+    stopped.predict = stop
+    with pytest.raises(KeyboardInterrupt):
+        make("table1", stopped, index, model, tmp_path)
+    oracle = Oracle(splits["test"])
+    content = make("table1", oracle, index, model, tmp_path)
+    np.testing.assert_array_equal(oracle.boxes, splits["test"].boxes[4:])
+    whole = make("table1", Oracle(splits["test"]), index, model, tmp_path / "whole")
+    assert content == whole
+    # Other figures of the same people, and of the first ones, cost nothing.
+    make("fig4", oracle, index, model, tmp_path)
+    make("fig8", oracle, index, model, tmp_path, limit=2)
+    assert len(oracle.boxes) == TEST - 4
+    # What cannot be read is predicted again.
+    (kept,) = tmp_path.glob("poses-*.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    make("table1", oracle, index, model, tmp_path)
+    assert len(oracle.boxes) == TEST - 4 + TEST
+
+
+def test_predictions_are_those_of_one_model_and_one_split(data, model, tmp_path):
+    _, index = data
+    toy_run.save_run(tmp_path, LSP)  # other weights
+    other = dataclasses.replace(index, checksums={"test": "other"})
+    arguments = (model, index), (str(tmp_path), index), (model, other)
+    found = {reproduce._fingerprint(*pair, "test") for pair in arguments}
+    assert len(found) == 3
+    assert reproduce._fingerprint(model, index, "test") in found
+
+
+def test_poses_are_saved_on_the_way(data, tmp_path, monkeypatch):
+    splits, index = data
+    monkeypatch.setattr(poses, "SAVE_SECONDS", 0.0)
+    written = []
+    monkeypatch.setattr(poses, "_write", lambda path, found: written.append(len(found)))
+    oracle = Oracle(splits["test"])
+    arguments = oracle, index, "test", TEST, tmp_path / "kept.npz", 0
+    found, weights = poses.kept_poses(*arguments)
+    assert written == [1, 2, 3, 4, 5, 6, 6]
+    np.testing.assert_array_equal(found[:, 1], splits["test"].keypoints)
+    assert weights.shape == (TEST, 14)
+
+
+@pytest.fixture(scope="module")
+def upper(data, tmp_path_factory):
+    """The same people with the joints of `UPPER`."""
+    splits, _ = data
+    hip = LSP.joints.index("right_hip")
+    places = [hip, *(LSP.joints.index(joint) for joint in UPPER.joints[1:])]
+    changed = {
+        split: dataclasses.replace(
+            people,
+            skeleton=UPPER,
+            keypoints=people.keypoints[:, places],
+            labeled=people.labeled[:, places],
+        )
+        for split, people in splits.items()
+    }
+    folder = tmp_path_factory.mktemp("upper")
+    provenance = {"arguments": {"dataset": ["buffy"], "convention": "observer"}}
+    record_writer.write(changed, str(folder / "records"), provenance)
+    return records.read_index(str(folder / "records"))
+
+
+def test_joints_of_other_data_are_matched_by_name(data, upper, model, tmp_path):
+    splits, _ = data
+    oracle = Oracle(splits["test"])
+    content = make("fig7", oracle, upper, model, tmp_path)
+    assert values(content, "stage 1")["wrist@0.2"] == pytest.approx(10 / 12)
+    assert set(values(content, "stage 2").values()) == {1.0}
+    text = report.markdown(content)
+    assert "from left shoulder to torso bottom" in text
+    assert "Left and right do not mean the same" in text
+    # What the model does not predict is not held against it.
+    content = make("fig8", oracle, upper, model, tmp_path)
+    assert values(content, "toy/test0")["stage 2"] == 0
+    with pytest.raises(ValueError, match="the data has no upper arm .*torso_bottom"):
+        make("table2", oracle, upper, model, tmp_path)
+    oracle.skeleton = skeleton.FLIC
+    assert transfer.shared(skeleton.FLIC, UPPER).sum() == 6
+
+
+def test_joints_that_a_model_lacks(data, model, tmp_path):
+    splits, index = data
+    oracle = Oracle(splits["test"])
+    answer = oracle.predict
+
+    def upper_body(image, boxes):
+        found = answer(image, boxes)
+        ten = [LSP.joints.index(j) for j in oracle.skeleton.joints[:8]] + [0, 0]
+        return found | {"keypoints_by_stage": found["keypoints_by_stage"][:, :, ten]}
+
+    oracle.skeleton, oracle.predict = skeleton.FLIC, upper_body
+    with pytest.raises(ValueError, match="not predict left_knee, .* upper leg .*flic"):
+        make("table1", oracle, index, model, tmp_path)
+    with pytest.raises(ValueError, match="not predict .*knee.* which knee needs"):
+        make("fig4", oracle, index, model, tmp_path)
+    content = make("fig5", oracle, index, model, tmp_path)
+    assert values(content, "stage 1")["wrist@0.2"] == pytest.approx(10 / 12)
+
+
+def test_moving_poses_between_skeletons():
+    chance = np.random.default_rng(0)
+    pose = chance.normal(size=(3, 2, 14, 2))
+    moved = transfer.onto(pose, LSP, UPPER)
+    assert moved.shape == (3, 2, 7, 2) and np.isnan(moved[:, :, 0]).all()
+    np.testing.assert_array_equal(moved[:, :, 2], pose[:, :, toy_people.WRIST])
+    np.testing.assert_array_equal(transfer.onto(pose, LSP, LSP), pose)
+
+
+def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
+    _, index = data
+    common = [f"--data={index.directory}", f"--model={model}", f"--output={tmp_path}"]
+    toy_run.call(reproduce, *common, "--experiment=fig5,runtime", "--limit=3")
+    printed = capsys.readouterr().out
+    assert "# Fig. 5: PDJ by stage" in printed and "| stage 2 |" in printed
+    assert "network compact, trained on data not said" in printed
+    assert "Whether left and right mean the same to both is not known." in printed
+    content = json.loads((tmp_path / "runtime.json").read_text())
+    assert content["unit"] == experiment.SECONDS
+    names = [row["name"] for row in content["rows"]]
+    assert names[:3] == ["decoding", "1 stage", "2 stages"]
+    for name in names[:3]:
+        found = values(content, name)
+        assert all(0 <= found[c] < 60 for c in ("median", "mean", "processor")), found
+    assert line(content, "DeepPose, approx., 12 core CPU (a)")["mean"] == "0.1"
+    assert line(content, "counted")["mean"] == "3"
+    with pytest.raises(ValueError, match="fig5.json and 2 more: there already"):
+        toy_run.call(reproduce, *common, "--experiment=fig5", "--limit=2")
+    toy_run.call(reproduce, *common, "--experiment=fig5,runtime", "--limit=3")
+    with pytest.raises(ValueError, match="--experiment=fig9: expected .*table1"):
+        toy_run.call(reproduce, *common, "--experiment=fig9")
+
+
+def test_what_is_missing_is_explained(data, model, tmp_path):
+    _, index = data
+    output = f"--output={tmp_path}"
+    missing = f"--data={tmp_path / 'no'}", f"--model={model}"
+    with pytest.raises(ValueError, match="no dataset.json.*\n.*Buffy.*dataset=buffy"):
+        toy_run.call(reproduce, *missing, output, "--experiment=fig7")
+    missing = f"--data={index.directory}", f"--model={tmp_path / 'no'}"
+    message = "no cascade.json.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
+    with pytest.raises(ValueError, match=message):
+        toy_run.call(reproduce, *missing, output, "--experiment=fig7")
+
+
+def test_what_is_published_adds_up():
+    """Printed means are those of the printed limbs, to the digits that they have."""
+    assert {*reproduce._MAKERS, "runtime"} == set(published.EXPERIMENTS)
+    uneven = []
+    for one in published.EXPERIMENTS.values():
+        assert {one.trained, one.scored} <= set(published.DATA)
+        for row in one.rows:
+            *limbs, mean = row.values.values()
+            if len(limbs) == 4 and abs(np.mean(limbs) - mean) > 0.0051:
+                uneven.append(row.method)
+    assert uneven == ["Tian et al. [24]"]
+    (tian,) = [r for r in published.EXPERIMENTS["table1"].rows if "Tian" in r.method]
+    assert tian.source == published.PRINTED_UNEVEN
