@@ -26,8 +26,8 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        # Stage 1 takes any batch; stage 2 makes 16 crops of an image.
-        ("--batch=12", "batch 12 must be a multiple of views 16"),
+        # Stage 1 takes any batch; stage 2 makes several crops of an image.
+        ("--batch=13", "batch 13 must be a multiple of views"),
         ("--size=16", "size is 16"),
         ("--steps=0", "steps is 0"),
         ("--stages=0", "--stages=0"),
