@@ -177,17 +177,14 @@ def test_resumed_equals_uninterrupted(index, tmp_path):
             raise KeyboardInterrupt
         return {}
 
-    whole = toy.train(index, tmp_path / "whole", config, toy.forgetful)
-    with pytest.raises(KeyboardInterrupt):
-        toy.train(index, tmp_path / "cut", config, toy.forgetful, evaluate=stopped)
-    seen = []
-    cut = toy.train(
-        index,
-        tmp_path / "cut",
-        config,
-        toy.forgetful,
-        evaluate=lambda step: seen.append(step) or {},
+    train = functools.partial(
+        toy.train, index, config=config, build=toy.forgetful, examples=None
     )
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", evaluate=stopped)
+    seen = []
+    cut = train(tmp_path / "cut", evaluate=lambda step: seen.append(step) or {})
     assert seen == [8, 9]  # It went on from the checkpoint of step 4.
     for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -305,8 +302,9 @@ def test_two_replicas_equal_one(index, tmp_path, mirrored):
     """Two virtual devices share each batch of six and add up their gradients. Sums in
     another order differ in the last digits, of which ten steps make 1e-6."""
     config = dataclasses.replace(CONFIG, ema=0.5)
-    one = toy.train(index, tmp_path / "one", config)
-    two = toy.train(index, tmp_path / "two", config, strategy=mirrored)
+    train = functools.partial(toy.train, index, config=config, examples=None)
+    one = train(tmp_path / "one")
+    two = train(tmp_path / "two", strategy=mirrored)
     for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
     assert np.abs(one.get_weights()[0]).max() > 1e-3
@@ -530,7 +528,8 @@ def test_learning_by_heart(index, tmp_path):
 
 
 def kill_and_resume(index, folder, length, kills):
-    """Trains in other processes; returns (step, half-written checkpoint) of kills."""
+    """Trains in other processes into `whole`, and into `killed` with kills, of which it
+    returns (step, half-written checkpoint)."""
     program = pathlib.Path(__file__).with_name("toy_training.py")
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(
@@ -549,8 +548,7 @@ def contents(folder):
 
 
 def check_kills(index, tmp_path, length, kills):
-    kill_and_resume(index, tmp_path / "whole", length, 0)
-    moments = kill_and_resume(index, tmp_path / "killed", length, kills)
+    moments = kill_and_resume(index, tmp_path, length, kills)
     assert len(moments) == kills
     assert any(half_written for _, half_written in moments), moments
     whole = contents(tmp_path / "whole" / "stage_1")

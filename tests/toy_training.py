@@ -19,7 +19,7 @@ import traceback
 
 import tensorflow as tf
 
-from deeppose_tf import networks
+from deeppose_tf import networks, sampling
 from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines import (
     augment,
@@ -95,16 +95,34 @@ def forgetful(precision: str = "float32") -> keras.Model:
     return keras.Model(crops, keras.layers.Reshape([JOINTS, 2])(x))
 
 
-def train(index, directory, config, build=dense, strategy=None, evaluate=None, **more):
+def plain(canvases, keypoints, labeled, boxes, draws):
+    """The middle of every canvas, unvaried. To compile the crops of a recipe takes
+    longer than all else in a training of a few steps."""
+    crops = sampling.preprocess(canvases[:, 8:-8, 8:-8])
+    weight = tf.cast(labeled, tf.float32)
+    return crops, (keypoints - 24) / 32 * weight[..., None], weight
+
+
+def train(
+    index,
+    directory,
+    config,
+    build=dense,
+    strategy=None,
+    evaluate=None,
+    examples=plain,
+    **more,
+):
     """`training.train` on the figures.
 
     Args:
       evaluate: step -> report, by default of nothing.
+      examples: by default `plain`; None for those of the recipe.
     """
     recipe = RECIPE
     return training.train(
         build=build,
-        examples=stage_data.make_examples(index, recipe, []),
+        examples=examples or stage_data.make_examples(index, recipe, []),
         batches=functools.partial(stage_data.batches, index, recipe.inputs, 0, None),
         steps_per_epoch=stage_data.count_steps(index, recipe.inputs, None),
         config=config,
@@ -122,18 +140,30 @@ def recipe_for(number: int) -> recipes.Recipe:
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=6))
 
 
-def main(data: str, run: str, length: str, kills: str) -> None:
-    """Trains stage 1 into `run`, killed so many times, and resumed each time.
+def main(data: str, folder: str, length: str, kills: str) -> None:
+    """Trains stage 1 into `folder/whole`, and beside it into `folder/killed`, killed so
+    many times, and resumed each time.
 
     Every step writes a checkpoint. Every other kill waits for one to be half-written,
     the rest come at random.
     The work is done in forks of this process, which spares them TensorFlow's import.
     """
-    chance = random.Random(int(kills))
-    folder = pathlib.Path(run) / "training_1" / "checkpoints"
+    train_stage.EVALUATIONS = 2  # They take longer than the steps.
+    whole = _fork(data, pathlib.Path(folder) / "whole", int(length))
+    run = pathlib.Path(folder) / "killed"
+    moments = _kill(data, run, int(length), int(kills))
+    os.waitpid(whole, 0)
+    os.waitpid(_fork(data, run, int(length)), 0)
+    print(json.dumps(moments))
+
+
+def _kill(data, run, length, kills):
+    """Steps at which trainings were killed, and whether in the midst of writing."""
+    chance = random.Random(kills)
+    folder = run / "training_1" / "checkpoints"
     moments = []
-    for number in range(int(kills)):
-        child = _fork(data, run, int(length))
+    for number in range(kills):
+        child = _fork(data, run, length)
         wanted = _newest(folder) + chance.randint(1, 2)
         halfway, before = number % 2 == 0, _half_written(folder)
         while _newest(folder) < wanted:
@@ -144,8 +174,7 @@ def main(data: str, run: str, length: str, kills: str) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         moments.append([_newest(folder), bool(_half_written(folder) - before)])
-    os.waitpid(_fork(data, run, int(length)), 0)
-    print(json.dumps(moments))
+    return moments
 
 
 def share(data: str, run: str) -> None:
@@ -174,7 +203,7 @@ def _fork(data, run, length):
         tf.config.experimental.enable_op_determinism()
         config = dataclasses.replace(RECIPE.train, steps=length)
         recipe = dataclasses.replace(RECIPE, train=config)
-        train_stage.train_stage(run, 1, records.read_index(data), recipe, QUIET)
+        train_stage.train_stage(str(run), 1, records.read_index(data), recipe, QUIET)
         status = 0
     except Exception:
         traceback.print_exc()
