@@ -141,6 +141,7 @@ def portions(sizes: Sequence[int]) -> Iterator[slice]:
 def _service(server):
     """The class that speaks the server's protocol."""
     address = urllib.parse.urlsplit(server)
+    port = address.port  # ValueError where it is no number
     if address.hostname and address.scheme in ("http", "https"):
         return serving_rest.Rest
     if not address.hostname or address.scheme not in ("grpc", "grpcs"):
@@ -148,7 +149,7 @@ def _service(server):
             f"server {server!r}: expected one such as http://localhost:8501 or "
             "grpc://localhost:8500"
         )
-    if not address.port or address.path:
+    if not port or address.path:
         raise ValueError(f"server {server!r}: gRPC needs host and port, nothing else")
     try:
         from deeppose_tf.export.serving_grpc import Grpc

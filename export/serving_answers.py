@@ -14,9 +14,7 @@ OUTPUTS = ("keypoints", "keypoints_by_stage", "scores", "valid")
 MOST_BYTES = 64 * 2**20
 
 # What taking nonsense apart raises.
-_NONSENSE = (
-    *(AttributeError, KeyError, IndexError, RecursionError, TypeError, ValueError),
-)
+_NONSENSE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 # The shapes of a signature's outputs by their names; -1 is any size.
 Shapes = dict[str, tuple[int, ...]]
@@ -50,7 +48,7 @@ def output_shapes(server: str, signatures: Mapping[str, Shapes]) -> Shapes:
             ". Serve one that deeppose-export wrote"
         )
     shapes = signatures[SIGNATURE]
-    stages, joints = shapes.get("keypoints_by_stage", ())[1:3] or (-1, -1)
+    stages, joints = (*shapes.get("keypoints_by_stage", ())[1:3], -1, -1)[:2]
     expected = {
         "keypoints": (-1, joints, 2),
         "keypoints_by_stage": (-1, stages, joints, 2),

@@ -269,6 +269,8 @@ def test_servers_are_named_as_expected(address):
     for server in ("localhost:8501", "ftp://host:1", "http://", ""):
         with pytest.raises(ValueError, match="http://localhost:8501 or"):
             serving.Client(server)
+    with pytest.raises(ValueError, match="Port"):
+        serving.Client("http://host:abc")
     for server in ("grpc://host", "grpc://host:8500/path"):
         with pytest.raises(ValueError, match="host and port, nothing else"):
             serving.Client(server)
@@ -296,7 +298,9 @@ def test_shapes_of_other_models_are_no_poses():
     }
     found = serving_answers.output_shapes("server", {"jpeg": pose | {"more": ()}})
     assert found == pose
-    for name, shape in [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", None)]:
+    wrong = [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", None)]
+    wrong += [("keypoints_by_stage", shape) for shape in ((), (-1, 3), (-1, -1, 5, 2))]
+    for name, shape in wrong:
         with pytest.raises(serving.ServerError, match="no pose"):
             serving_answers.output_shapes("server", {"jpeg": pose | {name: shape}})
 
