@@ -16,6 +16,7 @@ import tensorflow as tf
 from deeppose_tf import geometry, sampling
 from deeppose_tf.pipelines import augment, inputs
 from deeppose_tf.pipelines.augment import DRAWS, AugmentConfig
+from deeppose_tf.pipelines.views import View, view_maps, view_normalize
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import StageConfig
 
@@ -266,16 +267,16 @@ def test_views_map_there_and_back(random):
     views = 20
     corner = random.uniform(-50, 100, (views, 2))
     size = random.uniform(10, 200, (views, 2))
-    view = augment.View(
+    view = View(
         tf.constant(np.concatenate([corner, corner + size], 1), tf.float32),
         tf.constant(random.uniform(-4, 4, views), tf.float32),
         tf.constant(np.arange(views) % 2 == 0),
         tf.range(views),
     )
     pixels = random.uniform(-20, SIDE + 20, (views, 9, 2))
-    maps = augment.view_maps(view, SIDE).numpy()
+    maps = view_maps(view, SIDE).numpy()
     points = np.einsum("mij,mkj->mki", maps[..., :2], pixels) + maps[:, None, :, 2]
-    found = augment.view_normalize(view, tf.constant(points, tf.float32))
+    found = view_normalize(view, tf.constant(points, tf.float32))
     np.testing.assert_allclose((found.numpy() + 0.5) * SIDE, pixels, atol=1e-3)
     determinant = np.linalg.det(maps[..., :2])
     np.testing.assert_array_equal(determinant < 0, view.flips)
