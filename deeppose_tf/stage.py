@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from deeppose_tf import files, networks
+from deeppose_tf import files, heads, networks
 from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
@@ -64,8 +64,8 @@ class StageConfig:
     def __post_init__(self):
         if self.size < 32:
             raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
-        if self.head not in networks.HEADS:
-            raise ValueError(f"head {self.head!r} is none of {networks.HEADS}")
+        if self.head not in heads.HEADS:
+            raise ValueError(f"head {self.head!r} is none of {heads.HEADS}")
         if not self.sigma > 0:
             raise ValueError(f"sigma is {self.sigma}; it must be positive")
         if not 0 < self.correction <= 1:

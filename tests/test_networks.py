@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import networks, normalization
+from deeppose_tf import heads, networks, normalization
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import StageConfig, build_stage
 
@@ -121,8 +121,8 @@ def numpy_places(height, width):
 def test_the_integral_head_points_where_it_is_hot():
     """One place of one joint's map, hot alone, in a cell of two by two places."""
     height, width, n = 3, 5, 2
-    logits_of = networks.MapLogits(K, n)
-    expect = networks.Expectation(height * n, width * n)
+    logits_of = heads.MapLogits(K, n)
+    expect = heads.Expectation(height * n, width * n)
     np.testing.assert_allclose(expect.places, numpy_places(6, 10), atol=1e-7)
     for row, column, i, j, joint in [
         (0, 0, 0, 0, 0),
@@ -145,7 +145,7 @@ def test_the_integral_head_points_where_it_is_hot():
 def test_the_integral_head_against_numpy(random):
     logits = random.normal(0, 2, (2, K, 6 * 10)).astype(np.float32)
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    found = networks.Expectation(6, 10)(logits)
+    found = heads.Expectation(6, 10)(logits)
     np.testing.assert_allclose(found, share @ numpy_places(6, 10), atol=1e-6)
 
 
@@ -155,25 +155,25 @@ def test_an_untrained_integral_network_answers_about_the_middle(random):
     answer = model(crops, training=False).numpy()
     assert np.abs(answer).max() < 0.1
     # Crops of 32 are halved twice, and each cell of 8 x 8 is divided by two.
-    assert networks.map_places(model).shape == (16 * 16, 2)
+    assert heads.map_places(model).shape == (16 * 16, 2)
 
 
 def test_maps_come_with_the_answer(random):
     model = build_stage(COMPACT, LSP)
     crops = random.uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
-    answer, logits = networks.with_maps(model)(crops, training=False)
+    answer, logits = heads.with_maps(model)(crops, training=False)
     np.testing.assert_array_equal(answer, model(crops, training=False))
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.testing.assert_allclose(share @ networks.map_places(model), answer, atol=1e-5)
+    np.testing.assert_allclose(share @ heads.map_places(model), answer, atol=1e-5)
 
 
 def dropped(step, number=0, rate=0.6):
     """Which of a thousand units a step drops."""
-    layer = networks.Dropout(rate, number)
+    layer = heads.Dropout(rate, number)
 
     @tf.function
     def run(step):
-        with networks.dropout_step(step):
+        with heads.dropout_step(step):
             return layer(tf.ones([1000]), training=True)
 
     return run(tf.constant(step, tf.int64)).numpy()
@@ -193,19 +193,19 @@ def test_dropout_is_given_by_the_step():
 def test_dropout_rests_when_it_is_not_trained():
     x = tf.random.stateless_normal([50], [1, 2])
     for layer, training in (
-        (networks.Dropout(0.6, 0), False),
-        (networks.Dropout(0.0, 0), True),
+        (heads.Dropout(0.6, 0), False),
+        (heads.Dropout(0.0, 0), True),
     ):
         np.testing.assert_array_equal(layer(x, training=training), x)
 
 
 def test_replicas_drop_different_units(mirrored):
-    layer = networks.Dropout(0.5, 0)
+    layer = heads.Dropout(0.5, 0)
 
     @tf.function
     def run():
         def one():
-            with networks.dropout_step(tf.constant(1)):
+            with heads.dropout_step(tf.constant(1)):
                 return layer(tf.ones([100]), training=True)
 
         return strategy_results(mirrored.run(one))
