@@ -184,8 +184,13 @@ def cut_canvas(
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Encoded image, scalar string -> [H, W, 3] uint8."""
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    """Encoded image, scalar string -> [H, W, 3] uint8, the pixels of `read_image`."""
+    image = tf.cond(
+        tf.io.is_jpeg(encoded),
+        # The default trades accuracy for speed: other pixels than in prediction.
+        lambda: tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
     return tf.ensure_shape(image, [None, None, 3])
 
 

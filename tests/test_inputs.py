@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import sampling
-from deeppose_tf.datasets import Annotations
+from deeppose_tf.datasets import Annotations, images
 from deeppose_tf.pipelines import augment, inputs, records
 from deeppose_tf.skeleton import LSP
 
@@ -113,6 +113,16 @@ def test_crops_of_canvas_and_image_are_the_same():
     moved = (box - np.tile(origin, 2))[None]
     other = sampling.crop(sampling.pyramid(canvas[None]), moved, [0], 48)
     np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_jpegs_are_the_pixels_that_prediction_reads(tmp_path):
+    """TensorFlow's default decoder is off by up to a few levels."""
+    smooth = tf.image.resize(noise(9, 7), [90, 70], "bicubic")
+    path = tmp_path / "photo.jpg"
+    pixels = tf.cast(tf.clip_by_value(smooth, 0, 255), tf.uint8)
+    path.write_bytes(tf.io.encode_jpeg(pixels, quality=90).numpy())
+    decoded = inputs.decode(path.read_bytes())
+    np.testing.assert_array_equal(decoded, images.read_image(str(path)))
 
 
 def test_images_are_decoded_as_they_are(tmp_path):
