@@ -16,6 +16,8 @@ SCRIPTS = {
     "deeppose-train-stage": "pipelines.train_stage",
     "deeppose-evaluate": "pipelines.evaluate",
     "deeppose-predict": "pipelines.predict",
+    "deeppose-choose": "pipelines.choose",
+    "deeppose-reproduce": "pipelines.reproduce",
     "deeppose-benchmark": "pipelines.benchmark",
     "deeppose-export": "export.saved_model",
     "deeppose-client": "export.client",

@@ -10,15 +10,20 @@ from deeppose_tf.pipelines.experiment import Measured, Result
 
 # People on the sheets of Figs. 6 and 8.
 REFINED, SHOWN = 5, 24
+# Torso diameters below which errors make no difference.
+NEGLIGIBLE = 1e-3
 
 
 def refinement(measured: Measured, paper: published.Experiment) -> Result:
-    """Some people stage by stage (Fig. 6), ranked by how much later stages helped."""
+    """Some people stage by stage (Fig. 6), from those whom later stages helped most to
+    those whom they harmed."""
     del paper  # it shows examples and has no numbers
     errors = _errors(measured)
     first, last = (errors[measured.named[i][0]] for i in (1, -1))
-    helped = np.where(np.isfinite(first) & np.isfinite(last), first - last, -np.inf)
-    ranked = np.argsort(-helped, kind="stable")[: np.isfinite(helped).sum()]
+    known = np.flatnonzero(np.isfinite(first) & np.isfinite(last))
+    # Shares of the first error: a torso seen end-on makes all of them large.
+    left = (last[known] + NEGLIGIBLE) / (first[known] + NEGLIGIBLE)
+    ranked = known[np.argsort(left, kind="stable")]
     if not len(ranked):
         raise ValueError("nobody in the data has labels to rank the poses by")
     chosen = ranked[figures.evenly(len(ranked), REFINED)]
@@ -30,8 +35,9 @@ def refinement(measured: Measured, paper: published.Experiment) -> Result:
         chosen,
     )
     how = (
-        f"{len(chosen)} of {len(ranked)} people, ranked by how much the later stages "
-        "helped: the one helped most, then evenly down to the one harmed most"
+        f"{len(chosen)} of {len(ranked)} people, ranked by the share of the first "
+        "stage's error that is left after the last: the one helped most, then evenly "
+        "down to the one harmed most"
     )
     return _result(measured, errors, chosen, how, picture)
 
