@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from deeppose_tf.pipelines import figures, published
 from deeppose_tf.pipelines.people import People
 from deeppose_tf.skeleton import Skeleton
+
+Named = Sequence[tuple[str, np.ndarray]]
 
 PER_CENT, DIAMETERS, SECONDS = "per cent", "torso diameters", "seconds"
 MEASURED = "measured"
@@ -23,18 +26,23 @@ class Measured:
       model: the skeleton that the model predicts.
       skeleton: of the data, K joints.
       people: the truth.
-      named: (name, [N, K, 2] pixels) of the floor, then of each stage; of a stage, NaN
-        for joints that the model does not predict.
       images: index of a person -> image.
       said: see `scores.protocol`.
+      predict: makes `named`; takes its time.
     """
 
     model: Skeleton
     skeleton: Skeleton
     people: People
-    named: Sequence[tuple[str, np.ndarray]]
     images: figures.Images
     said: dict
+    predict: Callable[[], Named]
+
+    @functools.cached_property
+    def named(self) -> Named:
+        """(name, [N, K, 2] pixels) of the floor, then of each stage; of a stage, NaN
+        for joints that the model does not predict. Predicted when first asked for."""
+        return self.predict()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ def markdown(content: dict) -> str:
         f"# {content['title']}",
         "",
         scores.heading(said),
-        f"Model: {model['run']}, {model['stages']} stages, network {model['network']}, "
+        f"Model: {model['run']}, network {model['network']}, stages {model['stages']}, "
         f"trained on {model['trained']}, labels {model['labels']}.",
         *_warnings(said, model),
         "",
@@ -61,30 +61,29 @@ def markdown(content: dict) -> str:
         f"In {content['unit']}.",
         *(f"- {meaning}." for meaning in content["meanings"]),
     ]
-    names = {row["name"] for row in content["rows"]} | set(content["columns"])
-    if "floor" in names:
-        lines += [
-            f"- floor: {scores.floor_meaning(said)}.",
-            f"- counted: {said['meanings']['counts']}.",
-        ]
+    if "floor" in {row["name"] for row in content["rows"]} | set(content["columns"]):
+        lines.append(f"- floor: {scores.floor_meaning(said)}.")
+    if content["unit"] == experiment.PER_CENT:
+        lines.append(f"- counted: {said['meanings']['counts']}.")
     lines += [f"- ({mark}) {source}." for source, mark in _marks(content).items()]
     data = f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
     return "\n".join([*lines, "", f"The paper: {data}. {paper['says']}"])
 
 
-def with_advice(read: Callable, folder: str, name: str, is_model: bool):
+def with_advice(
+    read: Callable, folder: str, paper: published.Experiment, is_model: bool
+):
     """`read(folder)`; where it is not there, the error says what to get and to run.
 
     Args:
       read: of a prepared data set, or of a trained run.
       folder: its argument.
-      name: of the experiment.
+      paper: what the experiment is in the paper.
       is_model: whether it is a run.
     """
     try:
         return read(folder)
     except ValueError as error:
-        paper = published.EXPERIMENTS[name]
         needed = paper.trained if is_model else paper.scored
         what, prepare = published.DATA[needed]
         steps = [f"get {what} from its authors", f"run {prepare}"]
@@ -111,15 +110,18 @@ def _model(run, cascade):
 
 
 def _warnings(said, model):
-    both = {model["labels"], said["labels"]}
+    warnings, both = [], {model["labels"], said["labels"]}
     if scores.UNKNOWN in both:
-        return ["Whether left and right mean the same to both is not known."]
-    if len(both) > 1:
-        return [
+        warnings.append("Whether left and right mean the same to both is not known.")
+    elif len(both) > 1:
+        warnings.append(
             "Left and right do not mean the same to both: where they differ, as for "
-            "people seen from behind, right predictions count as wrong."
-        ]
-    return []
+            "people seen from behind, correct predictions count as wrong."
+        )
+    if said.get("unanswered"):
+        number = said["unanswered"]
+        warnings.append(f"{number} people have no answer, which counts as wrong.")
+    return warnings
 
 
 def _table(content):

@@ -101,7 +101,16 @@ def reproduce(
         result = running_time.result(cascade, index, split, count, paper, verbose)
     else:
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
-        measured = _measure(cascade, index, split, people, said, kept, verbose)
+        measured = experiment.Measured(
+            model=cascade.skeleton,
+            skeleton=index.skeleton,
+            people=people,
+            images=functools.partial(poses.read_image, index, split),
+            said=said,
+            predict=lambda: _predict(
+                cascade, index, split, people, said, kept, verbose
+            ),
+        )
         result = _MAKERS[name](measured, paper)
     content = report.content(name, paper, result, said, run, cascade, settings)
     draw.write_image(folder / f"{name}.png", result.picture)
@@ -112,8 +121,8 @@ def reproduce(
     return content
 
 
-def _measure(cascade, index, split, people, said, kept, verbose):
-    """The floor and the poses of all stages, in the joints of the data."""
+def _predict(cascade, index, split, people, said, kept, verbose):
+    """`Measured.named`; says in the protocol who was not answered."""
     found, _ = poses.kept_poses(
         cascade, index, split, len(people.ids), kept, verbose
     )  # [N, S, K of the model, 2]
@@ -122,10 +131,7 @@ def _measure(cascade, index, split, people, said, kept, verbose):
     source = read_people(index, scores.floor_split(index, split))
     named = [("floor", scores.floor(people, source))]
     named += [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
-    image = functools.partial(poses.read_image, index, split)
-    return experiment.Measured(
-        cascade.skeleton, index.skeleton, people, named, image, said
-    )
+    return named
 
 
 def _fingerprint(run, index, split):
@@ -192,8 +198,9 @@ def main(argv: list[str]) -> None:
     for name, settings in asked.items():
         if not values.overwrite:
             _require_free(values.output, name, settings)
-    index = report.with_advice(records.read_index, values.data, list(asked)[0], False)
-    cascade = report.with_advice(Cascade.load, values.model, list(asked)[0], True)
+    paper = published.EXPERIMENTS[values.experiment[0]]
+    index = report.with_advice(records.read_index, values.data, paper, False)
+    cascade = report.with_advice(Cascade.load, values.model, paper, True)
     for name, settings in asked.items():
         content = reproduce(
             name,
