@@ -223,6 +223,17 @@ FLIC = _skeleton(
     _DIAGONALS,
 )
 
+# What the sticks of Buffy give: no hips and no eyes, and the torso's own two ends, from
+# one to the other of which its diameter is measured.
+BUFFY = _skeleton(
+    "buffy",
+    "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist "
+    "neck pelvis head_top".split(),
+    (("torso", "torso", "neck", "pelvis"), ("head", "head", "neck", "head_top"))
+    + _ARMS,
+    (("neck", "pelvis"),),
+)
+
 MPII = _skeleton(
     "mpii",
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax "
@@ -241,4 +252,4 @@ COCO = _skeleton(
     _DIAGONALS,
 )
 
-SKELETONS = {s.name: s for s in (LSP, FLIC, MPII, COCO)}
+SKELETONS = {s.name: s for s in (LSP, FLIC, BUFFY, MPII, COCO)}

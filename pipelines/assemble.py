@@ -17,6 +17,8 @@ from deeppose_tf.pipelines import check_data, record_writer, records, splits
 from deeppose_tf.pipelines.check_data import Problem
 from deeppose_tf.pipelines.splits import Splits
 
+LATER = ("flic_plus",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -30,6 +32,7 @@ class Options:
     repeat: tuple[int, ...] = ()
     seed: int = 0
     convention: str = "person"
+    flic_plus: str = ""
     skeleton: str = ""
     skip_bad: bool = False
     convert: bool = False
@@ -51,8 +54,7 @@ def prepare(options: Options) -> records.Index:
       ValueError: everything that is wrong, a line each. Nothing was written.
     """
     options = _absolute(options)
-    arguments = dataclasses.asdict(options)
-    del arguments["output"]
+    arguments = _arguments(options)
     sources, fatal = read_sources(options)
     fingerprint = record_writer.identity(
         {f"{i} {s}": p for i, one in enumerate(sources) for s, p in one.parts.items()},
@@ -63,7 +65,7 @@ def prepare(options: Options) -> records.Index:
         return records.verify(options.output)
     good, problems, converted, unusual = check(sources, options)
     if fatal or problems and not options.skip_bad:
-        raise ValueError(report(fatal, problems, unusual))
+        raise ValueError(check_data.report(fatal, problems, unusual))
     result = splits.arrange(
         good, options.validation, options.test, options.seed, options.repeat
     )
@@ -110,6 +112,7 @@ def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
                 options.skeleton,
                 options.seed,
                 _drawing_progress(),
+                options.flic_plus,
             )
         except ValueError as error:
             fatal.append((name, str(error)))
@@ -153,29 +156,12 @@ def check(sources: list[Source], options: Options):
     return good, problems, checked.converted, checked.unusual
 
 
-def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
-    """Everything that is wrong, a line each, and what to do about it."""
-    lines = [f"  {what}: {reason}" for what, reason in fatal + problems]
-    lines.insert(0, f"nothing was written, {len(lines)} problem(s):")
-    if problems:
-        lines.append(
-            "Mend them, or pass --skip_bad to leave those out and list them in "
-            "dataset.json."
-        )
-    if unusual:
-        lines.append(
-            f"--convert takes the {unusual} image(s) that are sound but unusual: "
-            "grayscale, CMYK, palette, 16-bit, turned by EXIF, another format."
-        )
-    missing = sum(check_data.MISSING in reason for _, reason in problems)
-    if missing:
-        lines.append(
-            f"{missing} image(s) are missing: was everything unpacked, and are labels "
-            "and images of the same release?"
-        )
-    if fatal and problems:
-        lines.append(f"--skip_bad does not help with the first {len(fatal)}.")
-    return "\n".join(lines)
+def _arguments(options: Options) -> dict:
+    """Those that make a data set what it is. The ones in LATER are left out where they
+    are empty, so that data sets made before there were any are known again."""
+    arguments = dataclasses.asdict(options)
+    del arguments["output"]
+    return {name: x for name, x in arguments.items() if x or name not in LATER}
 
 
 def _absolute(options: Options) -> Options:
@@ -190,6 +176,7 @@ def _absolute(options: Options) -> Options:
         source=tuple(full(path) for path in options.source),
         output=full(options.output),
         skeleton=full(skeleton) if skeleton.endswith(".json") else skeleton,
+        flic_plus=options.flic_plus and full(options.flic_plus),
     )
 
 

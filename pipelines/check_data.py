@@ -112,6 +112,31 @@ def outside_share(people: Annotations, sizes: Sizes) -> float:
     return float(np.sum(outside & people.labeled) / max(1, people.labeled.sum()))
 
 
+def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
+    """Everything that is wrong, a line each, and what to do about it."""
+    lines = [f"  {what}: {reason}" for what, reason in fatal + problems]
+    lines.insert(0, f"nothing was written, {len(lines)} problem(s):")
+    if problems:
+        lines.append(
+            "Mend them, or pass --skip_bad to leave those out and list them in "
+            "dataset.json."
+        )
+    if unusual:
+        lines.append(
+            f"--convert takes the {unusual} image(s) that are sound but unusual: "
+            "grayscale, CMYK, palette, 16-bit, turned by EXIF, another format."
+        )
+    missing = sum(MISSING in reason for _, reason in problems)
+    if missing:
+        lines.append(
+            f"{missing} image(s) are missing: was everything unpacked, and are labels "
+            "and images of the same release?"
+        )
+    if fatal and problems:
+        lines.append(f"--skip_bad does not help with the first {len(fatal)}.")
+    return "\n".join(lines)
+
+
 def _check_image(path, max_pixels, convert):
     """(size, None), or (None, error); a converted image has both."""
     try:

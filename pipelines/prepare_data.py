@@ -21,15 +21,20 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "dataset",
         None,
-        "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), coco (any COCO "
-        "keypoint JSON, one's own joints too), generated (drawn figures). Several, "
-        "joined by commas, become one data set if they have the same joints.",
+        "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), flic (Frames "
+        "Labeled In Cinema), parse (Image Parse), buffy (Buffy Stickmen), mpii (MPII "
+        "Human Pose), coco (any COCO keypoint JSON, one's own joints too), generated "
+        "(drawn figures). Several, joined by commas, become one data set if they have "
+        "the same joints.",
     )
     flags.DEFINE_list(
         "source",
         None,
-        "Where each --dataset is, in the same order, joined by commas. lsp and lspet: "
-        "the official folder, with joints.mat and images. coco: a folder with "
+        "Where each --dataset is, in the same order, joined by commas. The official "
+        "folders: lsp and lspet with joints.mat and images, flic with examples.mat and "
+        "images, parse with labels.mat and images beside it, buffy with data and "
+        "images, mpii with mpii_human_pose_v1_u12_1.mat or else train.json (and, for "
+        "testing, valid.json), and images; or one such JSON. coco: a folder with "
         "train.json, if there are any validation.json and test.json, and images; or "
         "the official layout (annotations/person_keypoints_train2017.json, train2017); "
         "or one JSON file. generated: a folder to draw the pictures into.",
@@ -62,8 +67,17 @@ def define_flags() -> None:
         "convention",
         "person",
         ["person", "observer"],
-        "Of lsp: whose left is left, the person's own, or as seen in the image. The "
-        "latter needs the file joints-OC.mat, which is not in the LSP download.",
+        "Whose left is left: person: the person's own; observer: as of someone who "
+        "faces the camera, whose left is at the image's right. lsp has the latter in a "
+        "file joints-OC.mat, which is not in its download; flic is converted, as for "
+        "published scores; parse and buffy have no other; lspet, mpii, coco and "
+        "generated have person only.",
+    )
+    flags.DEFINE_string(
+        "flic_plus",
+        "",
+        "Of flic: the file tr_plus_indices.mat of FLIC-plus, which says what of "
+        "FLIC-full is for training; --source is then the folder of FLIC-full.",
     )
     flags.DEFINE_string(
         "skeleton",

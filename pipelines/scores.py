@@ -31,7 +31,7 @@ MEANINGS = {
 UNKNOWN = "not said by the data"
 CONVENTIONS = {
     "person": "person-centric: left is the person's own left",
-    "observer": "observer-centric: left is left in the image",
+    "observer": "observer-centric: left is that of someone who faces the camera",
 }
 
 

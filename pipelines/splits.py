@@ -8,10 +8,32 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deeppose_tf.datasets import Annotations, coco, generated, lsp, lspet
+from deeppose_tf.datasets import (
+    Annotations,
+    buffy,
+    coco,
+    flic,
+    generated,
+    lsp,
+    lspet,
+    mpii,
+    parse,
+)
 from deeppose_tf.pipelines import records
 
-DATASETS = ("lsp", "lspet", "coco", "generated")
+# The data sets, and whose left is left in the labels that each can give: the person's
+# own, or as of someone who faces the camera. No rule makes one of the other but that of
+# FLIC; the observer-centric labels of LSP are a file of their own.
+DATASETS = {
+    "lsp": ("person", "observer"),
+    "lspet": ("person",),
+    "flic": ("person", "observer"),
+    "parse": ("observer",),
+    "buffy": ("observer",),
+    "mpii": ("person",),
+    "coco": ("person",),
+    "generated": ("person",),
+}
 TEST_SHARE = 0.1  # Held out for testing where no data set has a test part.
 
 Splits = dict[str, Annotations]
@@ -24,16 +46,19 @@ def read(
     skeleton: str = "",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    flic_plus: str = "",
 ) -> Splits:
     """All parts that a data set has; a part it lacks has nobody.
 
     Args:
       name: one of DATASETS.
-      source: its folder; for `coco` also a single JSON file, all of it for training.
-      convention: of LSP, `person` or `observer`.
+      source: its folder; for `coco` and `mpii` also a single JSON file, all of it for
+        training.
+      convention: `person` or `observer`, see DATASETS.
       skeleton: of COCO, a skeleton JSON file or the name of a built-in one.
       seed: of the generated pictures.
       progress: called with (pictures done, pictures in all) while they are drawn.
+      flic_plus: of FLIC, the index file of FLIC-plus.
 
     Raises:
       ValueError: whatever is wrong with the files; names them.
@@ -41,6 +66,11 @@ def read(
     root = pathlib.Path(source).expanduser()
     if name not in DATASETS:
         raise ValueError(f"--dataset={name}: unknown, expected {', '.join(DATASETS)}")
+    if convention not in DATASETS[name]:
+        raise ValueError(
+            f"--convention={convention}: {name} has {DATASETS[name][0]}-centric labels "
+            f"only, and no rule makes others; give --convention={DATASETS[name][0]}"
+        )
     if name == "generated":
         return {
             split: generated.read(str(root), split, seed=seed, progress=progress)
@@ -48,17 +78,29 @@ def read(
         }
     if not root.exists():
         raise ValueError(f"--source={source}: no such folder")
-    if name == "coco":
-        return coco.read_splits(str(root), skeleton or None)
-    if root.is_file():
+    if root.is_file() and name not in ("coco", "mpii"):
         raise ValueError(
             f"--source={source}: a file; give the folder it was unpacked to"
         )
+    parts = _read_official(name, str(root), convention, skeleton, flic_plus)
+    nobody = parts["train"].take([])
+    return {"validation": dataclasses.replace(nobody, skipped=(), damaged=()), **parts}
+
+
+def _read_official(name, root, convention, skeleton, flic_plus) -> Splits:
     if name == "lsp":
-        parts = {s: lsp.read(str(root), s, convention) for s in ("train", "test")}
-    else:
-        parts = {s: lspet.read(str(root), s) for s in ("train", "test")}
-    return {"validation": parts["train"].take([]), **parts}
+        return {s: lsp.read(root, s, convention) for s in ("train", "test")}
+    if name == "lspet":
+        return {s: lspet.read(root, s) for s in ("train", "test")}
+    if name == "flic":
+        return flic.read_splits(root, convention, flic_plus or None)
+    if name == "parse":
+        return parse.read_splits(root, convention)
+    if name == "buffy":
+        return buffy.read_splits(root, convention)
+    if name == "mpii":
+        return mpii.read_splits(root)
+    return coco.read_splits(root, skeleton or None)
 
 
 def merge(parts: list[Annotations]) -> Annotations:
@@ -85,6 +127,7 @@ def merge(parts: list[Annotations]) -> Annotations:
         ids=sum((part.ids for part in parts), ()),
         skipped=sum((part.skipped for part in parts), ()),
         damaged=sum((part.damaged for part in parts), ()),
+        torsos=_merged_torsos(parts),
     )
 
 
@@ -108,15 +151,17 @@ def arrange(
       repeat: by data set, how often its training part is in the result.
 
     Raises:
-      ValueError: nobody to train on, too few images to hold that many out, or not one
-        positive repeat for each data set.
+      ValueError: nobody to train on nor to test on, too few images to hold that many
+        out, or not one positive repeat for each data set.
     """
     repeat = repeat or [1] * len(parts)
     if len(repeat) != len(parts) or min(repeat) < 1:
         given = ",".join(map(str, repeat))
         raise ValueError(f"--repeat={given}: give a positive number for each --dataset")
     if not any(len(part["train"]) for part in parts):
-        raise ValueError("the training part is empty: nobody to train on")
+        if not any(len(part["test"]) for part in parts):
+            raise ValueError("the training part is empty: nobody to train on")
+        validation = 0  # Data to test on alone.
     first, out = parts[0]["train"], {}
     images = len(set(first.images))
     wanted = {"test": round(TEST_SHARE * images) if test is None else test}
@@ -165,6 +210,18 @@ def renamed(splits: Splits, prefix: str) -> Splits:
         )
         for split, people in splits.items()
     }
+
+
+def _merged_torsos(parts: list[Annotations]) -> np.ndarray | None:
+    if all(part.torsos is None for part in parts):
+        return None
+    nothing = [np.zeros((len(part), 4), np.float32) for part in parts]
+    return np.concatenate(
+        [
+            zeros if part.torsos is None else part.torsos
+            for part, zeros in zip(parts, nothing, strict=True)
+        ]
+    )
 
 
 def _require_enough(images: int, count: int, split: str) -> None:

@@ -10,11 +10,13 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from toy_film import STICKS, flic_example, flic_plus, make_flic, write_sticks
 from toy_lsp import make_lsp, save, spoilt_images
 
 from deeppose_tf.datasets import generated, lsp, lspet
 from deeppose_tf.pipelines import check_data, prepare_data, records, splits
 from deeppose_tf.pipelines.assemble import Options, prepare
+from deeppose_tf.pipelines.people import read_people
 
 KINDS = spoilt_images()
 
@@ -108,7 +110,7 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
     "changes, says",
     [
         ({"dataset": ("lsp", "lspet")}, r"2 --dataset \(lsp, lspet\) but 1 --source"),
-        ({"dataset": ("lsd",)}, "--dataset=lsd: unknown, expected lsp, lspet, coco"),
+        ({"dataset": ("lsd",)}, "--dataset=lsd: unknown, expected lsp, lspet, flic"),
         ({"source": ("nowhere",)}, "nowhere: no such folder"),
         ({"dataset": ("lsp",) * 2, "source": ("a",) * 2}, "is given twice"),
         (
@@ -117,6 +119,11 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
         ),
         ({"test": 4}, "cannot hold out 4 of .* smaller --test"),
         ({"convention": "observer"}, "joints-OC.mat: no such file"),
+        (
+            {"convention": "observer", "dataset": ("lspet",)},
+            "--convention=observer: lspet has person-centric labels only",
+        ),
+        ({"dataset": ("parse",)}, "parse .* only, .*; give --convention=observer"),
     ],
 )
 def test_wrong_flags_say_which(tmp_path, changes, says):
@@ -138,6 +145,43 @@ def test_an_empty_set(tmp_path):
     save(tmp_path / "lsp", np.ones((3, 14, 0)))
     with pytest.raises(ValueError, match="training part is empty"):
         prepare(options(tmp_path))
+
+
+def test_data_to_test_on_alone(tmp_path):
+    """Nobody is held out for validation where there is nobody to train on."""
+    write_sticks(tmp_path / "buffy", 5, {7: STICKS})
+    picture = tmp_path / "buffy" / "images" / "buffy_s5e5_original" / "000007.jpg"
+    Image.new("RGB", (200, 200)).save(picture)
+    buffy = {"dataset": ("buffy",), "source": (str(tmp_path / "buffy"),)}
+    index = prepare(
+        options(tmp_path, **buffy, convention="observer", validation=50, test=None)
+    )
+    assert index.counts == {"train": 0, "validation": 0, "test": 1}
+
+
+def test_people_of_one_frame_are_held_out_together(tmp_path):
+    """Six people, two on each of three frames; FLIC-plus has the others for testing."""
+    people = [
+        flic_example(i, filepath=f"{i // 2}.jpg", istest=int(i > 5)) for i in range(8)
+    ]
+    make_flic(tmp_path, people)
+    for i in range(4):
+        Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"{i}.jpg")
+    index = prepare(
+        options(
+            tmp_path,
+            dataset=("flic",),
+            source=(str(tmp_path),),
+            validation=1,
+            flic_plus=flic_plus(tmp_path, [1, 2, 3, 4, 5, 6]),
+        )
+    )
+    assert index.counts == {"train": 4, "validation": 2, "test": 2}
+    frames = {
+        split: {name.split("-")[0] for name in read_people(index, split).ids}
+        for split in index.counts
+    }
+    assert not frames["train"] & frames["validation"] and len(frames["train"]) == 2
 
 
 def test_fewer_images_than_joints(tmp_path):

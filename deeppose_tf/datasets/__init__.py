@@ -28,6 +28,8 @@ class Annotations:
       ids: [N] unique names of the people.
       skipped: (what, reason) for everything that was rightly left out.
       damaged: (what, reason) for everything left out because it is broken.
+      torsos: [N, 4] float32 boxes of torsos by an automatic detector, pixels, for data
+        sets that come with them; all zeros for a person without.
     """
 
     skeleton: Skeleton
@@ -38,6 +40,7 @@ class Annotations:
     ids: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     damaged: tuple[tuple[str, str], ...] = ()
+    torsos: np.ndarray | None = None
 
     def __post_init__(self):
         n, k = len(self.images), len(self.skeleton.joints)
@@ -45,9 +48,10 @@ class Annotations:
             ("keypoints", self.keypoints, (n, k, 2)),
             ("labeled", self.labeled, (n, k)),
             ("boxes", self.boxes, (n, 4)),
+            ("torsos", self.torsos, (n, 4)),
         )
         for name, array, shape in shapes:
-            if array.shape != shape:
+            if array is not None and array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
         if len(self.ids) != n or len(set(self.ids)) != n:
             raise ValueError(f"ids must be {n} different names")
@@ -65,4 +69,5 @@ class Annotations:
             labeled=self.labeled[indices],
             boxes=self.boxes[indices],
             ids=tuple(self.ids[i] for i in indices),
+            torsos=None if self.torsos is None else self.torsos[indices],
         )

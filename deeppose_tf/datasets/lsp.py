@@ -16,8 +16,8 @@ from deeppose_tf.datasets import Annotations, matlab
 
 TRAIN_IMAGES = 1000
 
-# Left and right are the person's own in the official file. The other convention, left
-# and right as seen in the image, is a later relabeling that comes as its own file.
+# Left and right are the person's own in the official file. The other convention, by
+# sides of the image, is a later relabeling that comes as its own file.
 OBSERVER_FILES = ("joints-OC.mat", "lsp-joints-OC.mat", "LSP-joints-OC.mat")
 
 
@@ -31,8 +31,9 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
       root: the folder that holds `joints.mat` and `images`.
       split: `train` (images 1-1000) or `test` (those from 1001 on that are there).
       convention: `person`: left is the person's own left, as in `joints.mat`;
-        `observer`: left is left in the image, from `joints-OC.mat` (also found under
-        its other name, `lsp-joints-OC.mat`) beside it, in pixels of these images.
+        `observer`: sides as of someone who faces the camera, whose right is at the
+        image's left, from `joints-OC.mat` (also found under its other name,
+        `lsp-joints-OC.mat`) beside it, in pixels of these images.
 
     Raises:
       ValueError: a file is missing, damaged or of a wrong shape; names it.
@@ -48,22 +49,23 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
         )
     keypoints = joints[:2].transpose(2, 1, 0) - 0.5  # [N, 14, 2]
     labeled = np.isfinite(keypoints).all(axis=2)
-    people = build(pathlib.Path(root), "lsp/im{:04d}", keypoints, labeled)
+    folder = pathlib.Path(root) / "images"
+    people = build(folder, "lsp/im{:04d}", keypoints, labeled)
     return people.take(_indices(split, len(people)))
 
 
 def build(
-    root: pathlib.Path, pattern: str, keypoints: np.ndarray, labeled: np.ndarray
+    folder: pathlib.Path, pattern: str, keypoints: np.ndarray, labeled: np.ndarray
 ) -> Annotations:
-    """Annotations of the image folder of LSP or LSPET, numbered from one.
+    """Annotations [N, 14, 2], [N, 14] of a folder of images numbered from one.
 
     Args:
+      folder: of the images.
       pattern: of the ids; the image is named as their last part.
 
     Raises:
       ValueError: there is no such folder.
     """
-    folder = root / "images"
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; the images belong there")
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))

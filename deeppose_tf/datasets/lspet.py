@@ -37,5 +37,6 @@ def read(root: str, split: str) -> Annotations:
     labeled = joints[:, :, 2] == 1
     keypoints = np.where(labeled[:, :, None], joints[:, :, :2] - 0.5, 0.0)
     labeled = labeled & np.isfinite(keypoints).all(2)
-    people = lsp.build(pathlib.Path(root), "lspet/im{:05d}", keypoints, labeled)
+    folder = pathlib.Path(root) / "images"
+    people = lsp.build(folder, "lspet/im{:05d}", keypoints, labeled)
     return people if split == "train" else people.take([])

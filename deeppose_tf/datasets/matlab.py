@@ -1,8 +1,9 @@
-"""Reads one numeric array of a MATLAB file; the border where those files can be bad."""
+"""Reads one variable of a MATLAB file; the border where those files can be bad."""
 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.io
@@ -15,10 +16,46 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
       ValueError: the file is missing, empty, damaged, or has no such array of
         numbers; names the file and what to do.
     """
+    array = np.asarray(_variable(path, name))
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: {name!r} holds {array.dtype}, expected numbers")
+    array = array.astype(np.float64)
+    return np.where(np.abs(array) > np.finfo(np.float32).max, np.inf, array)
+
+
+def load_structs(path: pathlib.Path, name: str, fields: Sequence[str]) -> list[dict]:
+    """The struct array `name` of a MAT-file: a dict for each of its elements.
+
+    Inside, structs are dicts, struct arrays lists of them, and axes of length one are
+    gone: an array of one struct is that struct, see `listed`.
+
+    Args:
+      fields: that every element must have.
+
+    Raises:
+      ValueError: as `load`, or it is no struct or lacks a field.
+    """
+    structs = listed(_variable(path, name, simplify_cells=True))
+    if not structs:
+        raise ValueError(f"{path}: {name!r} holds no structs. Is it the official file?")
+    for field in fields:
+        if field not in structs[0]:
+            found = ", ".join(structs[0])
+            raise ValueError(f"{path}: {name!r} has no field {field!r}, only: {found}")
+    return structs
+
+
+def listed(value) -> list[dict]:
+    """A simplified struct array as a list, also where it has one element, or none."""
+    values = value if isinstance(value, list) else [value]
+    return [value for value in values if isinstance(value, dict)]
+
+
+def _variable(path: pathlib.Path, name: str, **how):
     if not path.is_file():
         raise ValueError(f"{path}: no such file. {_advice(path)}")
     try:
-        content = scipy.io.loadmat(path)
+        content = scipy.io.loadmat(path, **how)
     except NotImplementedError as error:
         raise ValueError(
             f"{path}: saved by MATLAB as version 7.3, which is not read here. In "
@@ -34,11 +71,7 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
             f"{path}: has no variable {name!r}, only: {found or 'none'}. Is it the "
             "official file?"
         )
-    array = np.asarray(content[name])
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: {name!r} holds {array.dtype}, expected numbers")
-    array = array.astype(np.float64)
-    return np.where(np.abs(array) > np.finfo(np.float32).max, np.inf, array)
+    return content[name]
 
 
 def _advice(path: pathlib.Path) -> str:
