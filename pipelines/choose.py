@@ -20,6 +20,7 @@ from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, files
 from deeppose_tf.pipelines import (
     command,
+    figures,
     held_out,
     inputs,
     recipes,
@@ -70,9 +71,7 @@ def choose(
     floor = scores.floor(people, read_people(index, scores.floor_split(index, SPLIT)))
     content = {
         "format": FORMAT,
-        "data": index.directory,
-        "people": len(people.ids),
-        "diameter": scores.yardstick(index.skeleton),
+        "protocol": scores.protocol(index, SPLIT, people),
         "floor": held_out.pdj(floor, people.keypoints, people.labeled, index.skeleton),
         "asked": list(sigmas),
         "candidates": [],
@@ -106,17 +105,20 @@ def table(content: dict) -> str:
         rows.append([f"{one['sigma']:g}", *cells, str(one["stages"]), chosen])
     winner, left = content["winner"], len(content["asked"]) - len(candidates)
     so_far = f" so far, {left} to come" if left else ""
+    said = content["protocol"]
     return "\n".join(
         [
+            scores.heading(said),
+            "",
             scores.markdown(rows),
             "",
             f"Best{so_far}: sigma {winner['sigma']:g} with {winner['stages']} stages, "
             f"{winner['run']}.",
             "",
-            f"PDJ@0.2 of the {content['people']} held-out people of {content['data']}, "
-            "mean over joints, per cent; in brackets, stages that were trained and did "
-            f"not help. The floor, the mean pose: {100 * content['floor']:.1f}. The "
-            f"diameter: {content['diameter']}. {PAPER}",
+            "PDJ@0.2, mean over joints, per cent; in brackets, stages that were "
+            f"trained and did not help. Floor: {100 * content['floor']:.1f}, "
+            f"{scores.floor_meaning(said)}. PDJ: {said['meanings']['pdj']}, the "
+            f"diameter being {said['meanings']['diameter']}. {PAPER}",
         ]
     )
 
@@ -168,7 +170,7 @@ def _picture(content):
         label = f"sigma {one['sigma']:g}{best}"
         at = places[: len(one["pdj"])]
         curves.append(Curve(label, np.array(one["pdj"]), i % 7, at=at))
-    title = f"PDJ@0.2 of {content['people']} held-out people, mean over joints"
+    title = figures.title(content["protocol"], "PDJ@0.2, mean over joints")
     return plot_curves(places, [("", curves)], title, "stages", "PDJ@0.2", None)
 
 

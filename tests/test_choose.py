@@ -88,13 +88,13 @@ def test_the_best_sigma_with_the_stages_that_helped(index, tmp_path, monkeypatch
     found = [value * 14 for one in content["candidates"] for value in one["pdj"]]
     np.testing.assert_allclose(found, [3, 6, 5, 3, 7, 9, 9, 3, 2])
     assert content["winner"]["sigma"] == 2.0
-    assert content["people"] == toy.COUNTS["validation"]
+    assert content["protocol"]["people"] == toy.COUNTS["validation"]
     assert 0 <= content["floor"] <= 1
     assert json.loads((tmp_path / "choice.json").read_text()) == content
     text = (tmp_path / "choice.md").read_text()
     assert "| 1 | 21.4 | 42.9 | (35.7) |  | 2 | 42.9 |" in text
     assert "| 2 | 21.4 | 50.0 | 64.3 | (64.3) | 3 | 64.3 |" in text
-    assert "Best: sigma 2 with 3 stages" in text and "held-out people" in text
+    assert "Best: sigma 2 with 3 stages" in text and "First box: the whole" in text
     assert cv2.imread(str(tmp_path / "choice.png")).shape[0] > 200
     # What is finished is not trained again.
     again = train(monkeypatch)
