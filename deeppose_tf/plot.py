@@ -61,7 +61,8 @@ def plot_curves(
     """PDJ curves as in Figs. 4 and 5: an RGB image, one panel beside the other.
 
     Args:
-      thresholds: [T] fractions of the torso diameter, the horizontal axis.
+      thresholds: [T] the horizontal axis: fractions of the torso diameter, or
+        integers, such as numbers of stages.
       panels: (title, curves), each with its own legend.
       title: above all of it; the place to say what was measured and how.
       across, up: what the axes are.
@@ -80,7 +81,11 @@ def plot_curves(
             _draw_curve(ax, thresholds, curve)
         ax.set_title(name, fontsize=10)
         ax.set_xlabel(across)
-        ax.set_xlim(thresholds[0], thresholds[-1])
+        if np.issubdtype(np.asarray(thresholds).dtype, np.integer):
+            ax.set_xticks(thresholds)
+            ax.margins(x=0.1)
+        else:
+            ax.set_xlim(thresholds[0], thresholds[-1])
         _finish(ax, up, highest, beside=len(panels) == 1)
     return _rendered(figure)
 

@@ -189,6 +189,29 @@ def test_curves_are_drawn_in_every_panel():
         assert 0.3 * solid < dashed < 0.9 * solid
 
 
+def test_single_places_are_dots_and_counts_an_axis_of_their_own():
+    blue, orange = (31, 119, 180), (255, 127, 14)
+    dot = plot.Curve("published", np.array([0.5]), 0, at=np.array([0.2]))
+    image = plot.plot_curves(np.linspace(0, 0.5, 51), [("", [dot])], "title")
+    # One in the panel and one in the legend, of 6 points at 100 dots an inch: 8 px.
+    assert 2 * 30 < painted(image, blue).sum() < 2 * 120
+    curves = [plot.Curve("one", np.array([0.7]), 1, at=np.array([1]))]
+    image = plot.plot_curves(np.arange(1, 2), [("", curves)], "", "stages", "", None)
+    assert painted(image, orange).any()
+
+
+def test_bars_are_as_high_as_their_values():
+    bars = [plot.Bars("a", [0.5, np.nan], 0), plot.Bars("b", [0.25, 0.5], 3, True)]
+    image = plot.plot_bars(["one", "two"], bars, "title", "PCP")
+    left = painted(image, (31, 119, 180))
+    tall = left.sum(axis=0).max()  # half of the axis, which is most of 500 pixels
+    assert 150 < tall < 250
+    pale = np.round(0.45 * np.array([214, 39, 40]) + 0.55 * 255).astype(int)
+    others = (np.abs(image.astype(int) - pale) <= 2).all(axis=-1).sum(axis=0)
+    assert others.max() == pytest.approx(tall, abs=4)
+    assert np.median(others[others > 50]) < tall
+
+
 def test_an_image_is_written_whole_as_it_is(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     draw.write_image(tmp_path / "a.png", image)
