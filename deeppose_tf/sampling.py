@@ -48,6 +48,10 @@ class Levels(NamedTuple):
 
     images: tuple[tf.Tensor, ...]
 
+    def sample(self, scale: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+        """Crops [M, S, S, 3] from scale [M, 1] and points [M, S, 2], all in pixels."""
+        return _dense(self, scale, points)
+
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
     """Pixels 0..255 of any type -> float32 in [-1, 1); the only pre-processing.
@@ -120,7 +124,7 @@ def crop(
     except from `Levels`, of which every pixel is multiplied whether in reach or not.
 
     Args:
-      source: of B images.
+      source: of B images; or what else has a method `sample` as that of `Levels`.
       boxes: [M, 4], finite, pixels of the image.
       indices: [M] int32, the image of each box; of `Levels` there is but one.
       side: S, height and width of a crop in pixels.
@@ -134,9 +138,9 @@ def crop(
     points = first[:, None] + centers[None, :, None] * size[:, None]  # [M, S, 2]
     width, height = tf.split(size, 2, axis=-1)
     scale = tf.sqrt(tf.abs(width * height)) / side  # [M, 1]
-    if isinstance(source, Levels):
-        return _dense(source, scale, points)
-    return _blend(source, scale[:, 0], points, indices, _separable)
+    if isinstance(source, Pyramid):
+        return _blend(source, scale[:, 0], points, indices, _separable)
+    return source.sample(scale, points)
 
 
 def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
@@ -145,10 +149,17 @@ def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
     return tf.concat([tf.linalg.diag(scale), boxes[:, :2, None]], axis=-1)
 
 
+def level_at(scale: tf.Tensor, count: int) -> tf.Tensor:
+    """Pixels of the image per pixel of a crop -> which of so many levels it is read
+    from, with fractions: 0 where nothing shrinks."""
+    level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
+    return tf.minimum(level, float(count - 1))
+
+
 def _dense(source, scale, points):
     """Every pixel of every level, multiplied from both sides by what each place takes
     of it: as `_blend` of `_separable`, from scale [M, 1] and points [M, S, 2]."""
-    level = _level_at(scale, len(source.images))[:, :, None]  # [M, 1, 1]
+    level = level_at(scale, len(source.images))[:, :, None]  # [M, 1, 1]
     crops, side = points.shape[:2]
     columns, rows = tf.split(points, 2, axis=-1)  # [M, S, 1]
     total = 0.0
@@ -168,16 +179,10 @@ def _tents(points, size):
     return tf.nn.relu(1 - tf.abs(points - 0.5 - tf.range(size, dtype=tf.float32)))
 
 
-def _level_at(scale, count):
-    """Scales -> which of so many levels, with fractions: 0 where nothing shrinks."""
-    level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
-    return tf.minimum(level, float(count - 1))
-
-
 def _blend(source, scale, points, indices, sample):
     """Samples the two levels nearest to the scale [M] and mixes them [M, S, S, 3]."""
     top = source.sizes.shape[0] - 1
-    level = _level_at(scale, top + 1)  # [M]
+    level = level_at(scale, top + 1)  # [M]
     below = tf.floor(level)
     share = (level - below)[:, None, None, None]
     below = tf.cast(below, tf.int32)

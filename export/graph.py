@@ -14,6 +14,7 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
+from deeppose_tf.export.native import Framed
 
 # What is looked at in place of a box that cannot be answered.
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
@@ -45,6 +46,7 @@ def person(
     loop: bool = True,
     tolerance: float | None = None,
     choose: Callable[[tf.Tensor, Sequence[Callable]], tf.Tensor] = by_case,
+    view: Callable[[tf.Tensor], sampling.Pyramid | Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
     """Eqs. (5) to (7) for one person; S stages, K joints.
 
@@ -57,6 +59,8 @@ def person(
       tolerance: the loop ends once a stage moved every joint by less than this share
         of the pose's diameter. None runs every stage.
       choose: calls the branch of a number: `by_case` or `by_conds`.
+      view: makes of images [1, H, W, 3] what crops are read from: `sampling.pyramid`,
+        or `native.framed`, which is faster and for TensorFlow alone.
 
     Returns:
       keypoints: [K, 2] pixels; zeros where not valid, as all that follows.
@@ -71,7 +75,7 @@ def person(
     if tolerance is not None and not loop:
         raise ValueError("only a loop can end early: tolerance needs loop=True")
     box, valid = _sight(box, tf.shape(image)[None, :2])
-    source = sampling.pyramid(image[None])
+    source = view(image[None])
     first = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
     state = _first_state(first, valid[0], cascade.count)
     if loop and cascade.count > 1:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export import graph, pictures
+from deeppose_tf.export import graph, native, pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,9 @@ def functions(cascade: Cascade, limits: Limits) -> dict[str, Callable]:
       boxes. Both answer as `graph.person`, with B in front.
     """
     person = tf.function(
-        functools.partial(graph.person, cascade, tolerance=limits.tolerance),
+        functools.partial(
+            graph.person, cascade, tolerance=limits.tolerance, view=native.framed
+        ),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8, "image"),
             tf.TensorSpec([4], tf.float32, "box"),

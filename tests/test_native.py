@@ -1,0 +1,81 @@
+"""TensorFlow's own kernel against the one resampler."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeppose_tf import sampling
+from deeppose_tf.export import native
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def both():
+    """Crops of boxes [M, 4] of one size, in both ways."""
+
+    def crops(images, boxes):
+        indices = tf.zeros([tf.shape(boxes)[0]], tf.int32)
+        found = sampling.crop(native.framed(images), boxes, indices, SIDE)
+        expected = sampling.crop(sampling.pyramid(images), boxes, indices, SIDE)
+        return found, expected
+
+    return tf.function(
+        crops,
+        input_signature=[
+            tf.TensorSpec([1, None, None, 3], tf.uint8),
+            tf.TensorSpec([None, 4], tf.float32),
+        ],
+        autograph=False,
+    )
+
+
+def noise(height, width):
+    chance = np.random.default_rng(height + width)
+    return chance.integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def near(found, expected, places=1e-4):
+    """As near as crops whose places differ by so many pixels of noise, from 0 to 255.
+
+    Places are float32 of several hundred pixels, whose last digit is 3e-5.
+    """
+    assert np.abs(found - expected).max() < 255 / sampling.PADDING * 2 * places
+
+
+# From no shrinking over every level, and between two, to more than there are levels.
+SCALES = [0.3, 1, 1.5, 2, 2.9, 4, 6, 8, 23, 64, 200]
+
+
+@pytest.mark.parametrize("size", [(97, 61), (96, 64)])
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_level(both, size, scale):
+    """Boxes within the image, across its edges, and around all of it."""
+    low = np.random.default_rng(0).uniform(-0.8, 0.8, (4, 2)) * size[::-1]
+    boxes = np.concatenate([low, low + SIDE * scale], axis=1)
+    near(*both(noise(*size), boxes.astype(np.float32)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3)])
+def test_smallest_images(both, size):
+    height, width = size
+    near(*both(noise(*size), np.float32([[0, 0, width, height]])))
+    near(*both(noise(*size), np.float32([[-3, -2, 5, 6]])))
+
+
+def test_a_box_of_unequal_sides(both):
+    near(*both(noise(300, 200), np.float32([[10, 150, 190, 170], [5, 20, 185, 40]])))
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_outside_is_grey(both, scale):
+    """Zero after pre-processing, as in training."""
+    box = np.float32([[900, 900, 940, 950]]) * scale
+    found, expected = both(noise(50, 50), box)
+    np.testing.assert_array_equal(found, np.zeros([1, SIDE, SIDE, 3]))
+    np.testing.assert_array_equal(expected, np.zeros([1, SIDE, SIDE, 3]))
+
+
+def test_a_box_of_no_size(both):
+    """What a pose of which all joints fell together asks for."""
+    near(*both(noise(50, 50), np.float32([[20, 30, 20, 30]] * 2)))
