@@ -175,14 +175,17 @@ DATA = {
     ),
     "parse": (
         "Image Parse (labels.mat and its pictures)",
-        "deeppose-prepare --dataset=parse --source=PARSE --output=DATA",
+        "deeppose-prepare --dataset=parse --source=PARSE --convention=observer "
+        "--validation=0 --output=DATA",
     ),
     "flic": (
         "FLIC (examples.mat and its pictures)",
-        "deeppose-prepare --dataset=flic --source=FLIC --boxes=face --output=DATA",
+        "deeppose-prepare --dataset=flic --source=FLIC --convention=observer "
+        "--boxes=face --output=DATA",
     ),
     "buffy": (
         "Buffy Stickmen (its folders data and images)",
-        "deeppose-prepare --dataset=buffy --source=BUFFY --boxes=face --output=DATA",
+        "deeppose-prepare --dataset=buffy --source=BUFFY --convention=observer "
+        "--boxes=face --validation=0 --output=DATA",
     ),
 }

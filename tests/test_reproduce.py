@@ -21,6 +21,7 @@ from deeppose_tf.pipelines import (
     reproduce,
     transfer,
 )
+from deeppose_tf.pipelines.splits import DATASETS
 
 # As Buffy is: no legs, other order, and a joint that no model knows.
 UPPER = skeleton.from_json(
@@ -298,6 +299,14 @@ def test_what_is_missing_is_explained(data, model, tmp_path):
     message = "no cascade.json.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
     with pytest.raises(ValueError, match=message):
         toy_run.call(reproduce, *missing, output, "--experiment=fig7")
+
+
+@pytest.mark.parametrize("name", published.DATA)
+def test_advice_names_data_sets_and_labels_that_there_are(name):
+    _, command = published.DATA[name]
+    given = dict(word[2:].split("=") for word in command.split()[1:])
+    for dataset in given["dataset"].split(","):
+        assert given.get("convention", "person") in DATASETS[dataset]
 
 
 def test_what_is_published_adds_up():
