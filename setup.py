@@ -20,6 +20,7 @@ SCRIPTS = {
     "deeppose-reproduce": "pipelines.reproduce",
     "deeppose-benchmark": "pipelines.benchmark",
     "deeppose-export": "export.saved_model",
+    "deeppose-benchmark-export": "export.benchmark",
     "deeppose-client": "export.client",
 }
 

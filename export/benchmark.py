@@ -1,0 +1,241 @@
+"""`deeppose-benchmark-export`: what a person's pose costs, exported in every way.
+
+All ways have their turn in every round, in one process, so that whatever else the
+machine does slows them alike: ratios hold where times do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from deeppose_tf import files
+from deeppose_tf.cascade import Cascade
+from deeppose_tf.export import graph, lite, native, rows, saved_model
+from deeppose_tf.pipelines import command, machine, recipes
+from deeppose_tf.skeleton import LSP
+from deeppose_tf.stage import Stage, build_stage
+
+BARE = "bare networks"
+
+
+def untrained(stages: int = 3) -> Cascade:
+    """The paper's networks, answering a pose that fills the box, and moving it."""
+    chance = np.random.default_rng(0)
+    joints = len(LSP.joints)
+    built = []
+    for number in range(1, stages + 1):
+        config = recipes.recipe_for("paper", number).stage
+        spread = 0.4 if number == 1 else 0.05
+        mean = chance.uniform(-spread, spread, (joints, 2)).astype(np.float32)
+        model = build_stage(config, LSP, mean)
+        zeros = np.zeros([joints, 2, 2], np.float32)
+        built.append(Stage(config, LSP, model, zeros[..., 0], zeros, {}))
+    return Cascade(built)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """[H, W, 3] uint8: patches of smooth colour."""
+    patches = np.random.default_rng(0).uniform(0, 255, (6, 5, 3))
+    large = tf.image.resize(patches, [height, width], "bicubic")
+    return np.clip(large, 0, 255).astype(np.uint8)
+
+
+def measure(
+    cascade: Cascade, image: np.ndarray, files_: list[str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Times one person, who fills the image, in every way.
+
+    Args:
+      cascade: any.
+      image: [H, W, 3] uint8.
+      files_: TFLite files of the cascade, written by `deeppose-tflite`.
+      rounds: turns of each way.
+
+    Returns:
+      For each way, medians over the rounds: `milliseconds` that pass, `work` in
+      milliseconds of all cores together, and `ratio` and `work_ratio` of both to the
+      bare networks; and `megabytes` of what is deployed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model = pathlib.Path(folder) / "1"
+        saved_model.write(cascade, rows.Limits(), {}, model)
+        loaded = tf.saved_model.load(str(model)).signatures
+        megabytes = {"SavedModel": _megabytes(*model.rglob("*"))}
+        ways = _networks(cascade) | _graphs(cascade, image) | _served(loaded, image)
+        for path in files_:
+            ways[pathlib.Path(path).name] = _lite(path, image)
+            megabytes[pathlib.Path(path).name] = _megabytes(pathlib.Path(path))
+        taken = _in_turns(ways, rounds)  # [rounds, ways, 2]
+    medians = np.median(taken, axis=0)
+    ratios = np.median(taken / taken[:, list(ways).index(BARE)][:, None], axis=0)
+    return {
+        name: {
+            "milliseconds": 1000 * float(medians[i, 0]),
+            "work": 1000 * float(medians[i, 1]),
+            "ratio": float(ratios[i, 0]),
+            "work_ratio": float(ratios[i, 1]),
+        }
+        | ({"megabytes": megabytes[name]} if name in megabytes else {})
+        for i, name in enumerate(ways)
+    }
+
+
+def table(found: dict[str, dict[str, float]]) -> str:
+    """What was measured, as a table in Markdown."""
+    lines = [
+        "| one person | ms | / bare | work, ms | / bare | MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in found.items():
+        size = f"{one['megabytes']:.1f}" if "megabytes" in one else ""
+        lines.append(
+            f"| {name} | {one['milliseconds']:.1f} | {one['ratio']:.2f} "
+            f"| {one['work']:.1f} | {one['work_ratio']:.2f} | {size} |"
+        )
+    return "\n".join(lines)
+
+
+def _networks(cascade) -> dict[str, Callable[[], object]]:
+    """1 + K + K forward passes on crops that are there: at once, and one by one."""
+    joints = len(cascade.skeleton.joints)
+    chance = np.random.default_rng(0)
+    batches = [
+        tf.constant(
+            chance.uniform(-1, 1, (joints if i else 1, size, size, 3)), tf.float32
+        )
+        for i, size in enumerate(stage.config.size for stage in cascade.stages)
+    ]
+    networks = [
+        tf.function(
+            functools.partial(stage.model, training=False),
+            input_signature=[tf.TensorSpec([None, *batch.shape[1:]])],
+            autograph=False,
+        )
+        for stage, batch in zip(cascade.stages, batches, strict=True)
+    ]
+    calls = list(zip(networks, batches, strict=True))
+    single = [(network, crop[None]) for network, batch in calls for crop in batch]
+
+    def run(calls):
+        return [network(crops).numpy() for network, crops in calls]
+
+    return {
+        BARE: functools.partial(run, calls),
+        f"bare networks, {len(single)} single crops": functools.partial(run, single),
+    }
+
+
+def _graphs(cascade, image):
+    """The same graph with and without a loop over the stages."""
+
+    def way(loop):
+        function = tf.function(
+            functools.partial(graph.person, cascade, loop=loop, view=native.framed),
+            input_signature=[
+                tf.TensorSpec([None, None, 3], tf.uint8),
+                tf.TensorSpec([4]),
+            ],
+            autograph=False,
+        )
+        arguments = tf.constant(image), tf.zeros([4])
+        return lambda: function(*arguments)["keypoints"].numpy()
+
+    return {"unrolled graph": way(False), "loop": way(True)}
+
+
+def _served(signatures, image):
+    boxes = tf.zeros([1, 4])
+    images = tf.constant(image[None])
+    encoded = tf.io.encode_jpeg(image, quality=90)[None]
+
+    def images_():
+        answer = signatures["serving_default"](images=images, boxes=boxes)
+        return answer["keypoints"].numpy()
+
+    def jpeg():
+        return signatures["jpeg"](image_bytes=encoded, boxes=boxes)["keypoints"].numpy()
+
+    return {"SavedModel": images_, "SavedModel, from a JPEG": jpeg}
+
+
+def _lite(path, image):
+    model = lite.Lite.load(path, machine.cores() or 1)
+    box = np.zeros(4, np.float32)
+    if model.size is not None:
+        image, box, _ = lite.fit(image, box, model.size)
+    return lambda: model.predict(image, box[None])
+
+
+def _in_turns(ways, rounds):
+    """Seconds passed and worked [rounds, ways, 2]; each way runs once before."""
+    for way in ways.values():
+        way()
+    taken = np.zeros([rounds, len(ways), 2])
+    bar = tf.keras.utils.Progbar(rounds, unit_name="round")
+    for turn in taken:
+        for result, way in zip(turn, ways.values(), strict=True):
+            passed, worked = time.perf_counter(), time.process_time()
+            way()
+            result[:] = time.perf_counter() - passed, time.process_time() - worked
+        bar.add(1)
+    return taken
+
+
+def _megabytes(*paths):
+    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+
+def define_flags() -> None:
+    """Defines the flags of `deeppose-benchmark-export`."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "The run directory to time. Default: three stages of the paper, untrained.",
+    )
+    flags.DEFINE_list(
+        "tflite", [], "TFLite files of the --model, separated by commas, timed as well."
+    )
+    flags.DEFINE_integer("height", 480, "Of the image, in pixels.", lower_bound=1)
+    flags.DEFINE_integer("width", 640, "Of the image, in pixels.", lower_bound=1)
+    flags.DEFINE_integer(
+        "rounds", 30, "How often each way has its turn.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "output", None, "File to write the result to as JSON. Default: none."
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Times what the flags name."""
+    del argv
+    values = flags.FLAGS
+    if values.tflite and not values.model:
+        raise ValueError("--tflite needs --model: whose networks are they?")
+    cascade = Cascade.load(values.model) if values.model else untrained()
+    image = picture(values.height, values.width)
+    found = measure(cascade, image, values.tflite, values.rounds)
+    print(
+        f"{values.model or 'paper, untrained'}, image {values.width} x {values.height}, "
+        f"{machine.cores()} cores, TensorFlow {tf.__version__}"
+    )
+    print(table(found))
+    if values.output:
+        files.write_bytes(values.output, json.dumps(found, indent=2).encode() + b"\n")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    command.run(define_flags, main, __doc__)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,54 @@
+"""The benchmark of exported cascades times every way, and reports what it measured."""
+
+import json
+
+import numpy as np
+import pytest
+import toy_export
+import toy_run
+
+from deeppose_tf.export import benchmark
+
+WAYS = [
+    "bare networks",
+    "bare networks, 29 single crops",
+    "unrolled graph",
+    "loop",
+    "SavedModel",
+    "SavedModel, from a JPEG",
+]
+
+
+def test_the_whole_report(tmp_path, capsys):
+    toy_export.save_run(tmp_path / "run")
+    output = tmp_path / "found.json"
+    size = "--height=60", "--width=40"
+    toy_run.call(
+        benchmark,
+        f"--model={tmp_path / 'run'}",
+        *size,
+        "--rounds=3",
+        f"--output={output}",
+    )
+    found = json.loads(output.read_text())
+    assert list(found) == WAYS
+    bare = found["bare networks"]
+    assert bare["ratio"] == bare["work_ratio"] == 1.0
+    # 29 calls of one crop are more work than 3 calls of 29 crops in all.
+    assert found["bare networks, 29 single crops"]["work_ratio"] > 1.2
+    assert 0.05 < found["SavedModel"]["megabytes"] < 5
+    printed = capsys.readouterr().out
+    assert "image 40 x 60" in printed
+    assert f"| loop | {found['loop']['milliseconds']:.1f} |" in printed
+
+
+def test_an_untrained_pose_has_an_extent():
+    """Joints in one place would be crops of nothing, which cost nothing."""
+    cascade = benchmark.untrained(stages=1)
+    poses = cascade.predict(benchmark.picture(60, 40))["keypoints_by_stage"][0]
+    assert (np.ptp(poses, axis=1) > 20).all()
+
+
+def test_files_of_no_model():
+    with pytest.raises(ValueError, match="--tflite needs --model"):
+        toy_run.call(benchmark, "--tflite=pose.tflite")
