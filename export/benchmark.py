@@ -224,8 +224,8 @@ def main(argv: list[str]) -> None:
     image = picture(values.height, values.width)
     found = measure(cascade, image, values.tflite, values.rounds)
     print(
-        f"{values.model or 'paper, untrained'}, image {values.width} x {values.height}, "
-        f"{machine.cores()} cores, TensorFlow {tf.__version__}"
+        f"{values.model or 'paper, untrained'}, image {values.width} x "
+        f"{values.height}, {machine.cores()} cores, TensorFlow {tf.__version__}"
     )
     print(table(found))
     if values.output:
