@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import images
 from deeppose_tf.export import serving
 from deeppose_tf.pipelines import command, media, predict
+
+# What HTTP allows as the name of a header (RFC 9110, Sec. 5.1).
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +106,12 @@ def read_headers(path: str) -> dict[str, str]:
     for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
         name, colon, value = (part.strip() for part in line.partition(":"))
         if line.strip():
-            if not name or not colon or not (name + value).isprintable():
-                raise ValueError(f"{path}, line {number}: expected 'Name: value'")
+            plain = value.isascii() and value.isprintable()
+            if not HEADER_NAME.fullmatch(name) or not colon or not plain:
+                raise ValueError(
+                    f"{path}, line {number}: expected 'Name: value', in plain ASCII "
+                    "and without spaces in the name"
+                )
             headers[name] = value
     return headers
 

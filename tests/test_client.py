@@ -188,6 +188,10 @@ def test_headers_are_read_from_a_file(peer, photos, tmp_path):
     with pytest.raises(ValueError, match="headers, line 2: expected") as refused:
         client.read_headers(str(path))
     assert "secret" not in str(refused.value)
+    for wrong in ("My Client: me", "X-Client: mé", ": me", "X-Client: €"):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(ValueError, match="line 1: expected 'Name: value', in"):
+            client.read_headers(str(path))
 
 
 def test_faces_need_to_know_whether_the_model_has_legs(peer, photos, tmp_path):
