@@ -6,8 +6,11 @@ place once it has been read back, run, and found to answer as the run itself.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import pathlib
 import platform
 import shutil
@@ -55,22 +58,24 @@ def export(
       in pixels.
 
     Raises:
-      ValueError: there is no such run, the version is there already, or what was
-        written does not answer as the cascade. Then nothing is left behind.
+      ValueError: there is no such run, the version is there already, another export
+        to the same folder is under way, or what was written does not answer as the
+        cascade. Then nothing is left behind.
     """
     limits = limits or rows.Limits()
     cascade = Cascade.load(run)
     folder = _version_folder(pathlib.Path(output), version)
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write(cascade, limits, describe(cascade, run, limits), partial)
-        apart = checks.check(str(partial), cascade, limits)
-        files.sync(partial)
-        partial.rename(folder)
-    finally:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(folder.parent):
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            write(cascade, limits, describe(cascade, run, limits), partial)
+            apart = checks.check(str(partial), cascade, limits)
+            files.sync(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     files.sync(folder.parent)
     return folder, apart
 
@@ -131,6 +136,24 @@ def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
         "serving_default": {"images": pictures[:1], "boxes": whole},
         "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
     }
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Two exports at once would take the same number; a kill unlocks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{folder}: another export is writing there right now"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _stage(stage, folder):

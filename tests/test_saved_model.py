@@ -323,6 +323,21 @@ def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
     assert not list((tmp_path / "pose").iterdir())
 
 
+def test_two_exports_at_once(run, tmp_path, monkeypatch):
+    """Both took the next free number, and each removed what the other wrote."""
+    output = tmp_path / "pose"
+
+    def write(*arguments):
+        pathlib.Path(arguments[-1]).mkdir()
+        with pytest.raises(ValueError, match="pose: another export is writing there"):
+            saved_model.export(str(run), str(output))
+        assert pathlib.Path(arguments[-1]).is_dir()
+
+    monkeypatch.setattr(saved_model, "write", write)
+    monkeypatch.setattr(saved_model.checks, "check", lambda *a: 0.0)
+    assert saved_model.export(str(run), str(output))[0] == output / "1"
+
+
 def test_flags_that_make_no_sense(run, tmp_path):
     with pytest.raises(ValueError, match="tolerance is -1.0"):
         rows.Limits(tolerance=-1.0)
