@@ -1,4 +1,4 @@
-"""The flags of both training scripts, and what they make of a recipe."""
+"""The flags of all scripts that train, and what they make of a recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Options:
       seed: of weights, order and augmentation.
       overfit: learn this many people by heart, unvaried; 0 for all of them.
       weights: of a `keras.applications` backbone: None, `imagenet` or a file.
-      strategy: see `training.make_strategy`.
+      strategy: see `strategies.make_strategy`.
       guard: stop a collapsed run.
       checkpoint_seconds: between checkpoints.
       verbose: 0 hides progress.
@@ -34,7 +34,7 @@ class Options:
 
 
 def define_flags() -> None:
-    """Flags of both training scripts."""
+    """Flags of all scripts that train."""
     flags.DEFINE_string(
         "data", None, "Directory that deeppose-prepare wrote.", required=True
     )
