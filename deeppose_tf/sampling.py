@@ -167,11 +167,16 @@ def _dense(source, scale, points):
         height, width = image.shape[:2]
         vertical = tf.nn.relu(1 - tf.abs(level - i)) * _tents(rows / 2**i, height)
         patch = tf.reshape(vertical, [crops * side, height])
-        patch = tf.matmul(patch, tf.reshape(image, [height, width * 3]))
+        patch = _product(patch, tf.reshape(image, [height, width * 3]))
         patch = tf.reshape(patch, [crops, side, width, 3])
         patch = tf.reshape(tf.transpose(patch, [0, 2, 1, 3]), [crops, width, side * 3])
-        total += tf.matmul(_tents(columns / 2**i, width), patch)  # [M, S, S 3]
+        total += _product(_tents(columns / 2**i, width), patch)  # [M, S, S 3]
     return tf.transpose(tf.reshape(total, [crops, side, side, 3]), [0, 2, 1, 3])
+
+
+def _product(left, right):
+    """Of matrices; of those with a single pixel between them as delegates take it."""
+    return left * right if left.shape[-1] == 1 else tf.matmul(left, right)
 
 
 def _tents(points, size):

@@ -39,7 +39,7 @@ def person(cascade):
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    return toy_cascade.picture(HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A cascade of small networks whose answers depend strongly on what they see."""
 
 import numpy as np
+import tensorflow as tf
 
 from deeppose_tf import cascade, stage
 
@@ -26,9 +27,6 @@ def make(skeleton, configs=CONFIGS, seed=0):
                 variable.assign(random.normal(0, spread, shape))
             else:
                 variable.assign(random.uniform(0.5, 1.5, shape))
-        # Maps with distinct peaks: the expected place is then not the middle.
-        head = model.layers[-3].weights[0]
-        head.assign(6 * head)
         stages.append(
             stage.Stage(
                 config,
@@ -40,3 +38,11 @@ def make(skeleton, configs=CONFIGS, seed=0):
             )
         )
     return cascade.Cascade(stages)
+
+
+def picture(height, width, seed=1):
+    """[H, W, 3] uint8, patches of smooth colour: a crop that moves a little sees about
+    the same."""
+    patches = np.random.default_rng(seed).uniform(0, 255, (1, 7, 9, 3))
+    resized = tf.image.resize(patches, [height, width], "bicubic")[0].numpy()
+    return np.clip(resized, 0, 255).astype(np.uint8)
