@@ -87,7 +87,8 @@ def rounded_tensors(network: Network) -> list[str]:
             results.add(node.name)
         after = readers[node.name]
         goes_on = len(after) == 1 and merged(after[0])
-        if any(map(weighted, after)) or (node.name in results and not goes_on):
+        read = any(weighted(n) and n.name in before_weights for n in after)
+        if read or (node.name in results and not goes_on):
             found.add(node.name)
     return [node.name for node in network.graph.node if node.name in found]
 
