@@ -6,18 +6,23 @@ import dataclasses
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable
 
 from tensorflow import keras
 
 import deeppose_tf
 from deeppose_tf.datasets import images
-from deeppose_tf.pipelines import check_data, record_writer, records, splits
+from deeppose_tf.pipelines import (
+    check_data,
+    first_boxes,
+    record_writer,
+    records,
+    splits,
+)
 from deeppose_tf.pipelines.check_data import Problem
 from deeppose_tf.pipelines.splits import Splits
 
-LATER = ("flic_plus",)
+LATER = ("flic_plus", "boxes", "boxes_from", "coverage")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Options:
     seed: int = 0
     convention: str = "person"
     flic_plus: str = ""
+    boxes: tuple[str, ...] = ()
+    boxes_from: str = ""
+    coverage: float | None = None
     skeleton: str = ""
     skip_bad: bool = False
     convert: bool = False
@@ -54,6 +62,8 @@ def prepare(options: Options) -> records.Index:
       ValueError: everything that is wrong, a line each. Nothing was written.
     """
     options = _absolute(options)
+    first_boxes.require_known(options.boxes)
+    given = first_boxes.read_enlargements(options.boxes_from)
     arguments = _arguments(options)
     sources, fatal = read_sources(options)
     fingerprint = record_writer.identity(
@@ -69,6 +79,7 @@ def prepare(options: Options) -> records.Index:
     result = splits.arrange(
         good, options.validation, options.test, options.seed, options.repeat
     )
+    result, provenance = _with_boxes(result, options, given)
     harmless = [s for one in sources for p in one.parts.values() for s in p.skipped]
     _require_space(result, options.output)
     total = sum(map(len, result.values()))
@@ -79,6 +90,7 @@ def prepare(options: Options) -> records.Index:
             "arguments": arguments,
             "version": deeppose_tf.__version__,
             "converted": converted,
+            **provenance,
         },
         skipped=tuple(harmless + problems),
         fingerprint=fingerprint,
@@ -86,6 +98,19 @@ def prepare(options: Options) -> records.Index:
         convert=options.convert,
         progress=_progress(f"Writing {total} people", total),
     )
+
+
+def _with_boxes(result: Splits, options: Options, given) -> tuple[Splits, dict]:
+    """The first boxes that were asked for, and what provenance says of them."""
+    if not options.boxes:
+        return result, {}
+    total = sum(map(len, result.values()))
+    progress = None
+    if "face" in options.boxes:
+        progress = _progress(f"Looking for the faces of {total} people", total)
+    coverage = 1.0 if options.coverage is None else options.coverage
+    result, how = first_boxes.choose(result, options.boxes, coverage, given, progress)
+    return result, {"first_boxes": how}
 
 
 def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
@@ -152,7 +177,7 @@ def check(sources: list[Source], options: Options):
             parts[split] = part.take(indices)
             problems += [*part.damaged, *found]
         good.append(parts)
-        _warn(one, checked.sizes)
+        check_data.warn(one.name, one.parts, checked.sizes)
     return good, problems, checked.converted, checked.unusual
 
 
@@ -177,19 +202,8 @@ def _absolute(options: Options) -> Options:
         output=full(options.output),
         skeleton=full(skeleton) if skeleton.endswith(".json") else skeleton,
         flic_plus=options.flic_plus and full(options.flic_plus),
+        boxes_from=options.boxes_from and full(options.boxes_from),
     )
-
-
-def _warn(one: Source, sizes: check_data.Sizes) -> None:
-    """Tells what is suspicious about a data set as a whole, though no error."""
-    for split, people in one.parts.items():
-        share = check_data.outside_share(people, sizes)
-        if share > check_data.SUSPICIOUS_SHARE:
-            print(
-                f"WARNING {one.name} {split}: {share:.0%} of the joints are outside "
-                "their images. Are labels and images of the same release and size?",
-                file=sys.stderr,
-            )
 
 
 def _require_space(result: Splits, output: str) -> None:

@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -110,6 +111,18 @@ def outside_share(people: Annotations, sizes: Sizes) -> float:
     limits = np.array([sizes[path][::-1] for path in people.images]).reshape(-1, 1, 2)
     outside = ((people.keypoints < 0) | (people.keypoints > limits)).any(axis=2)
     return float(np.sum(outside & people.labeled) / max(1, people.labeled.sum()))
+
+
+def warn(name: str, parts: dict[str, Annotations], sizes: Sizes) -> None:
+    """Tells what is suspicious about a data set as a whole, though no error."""
+    for split, people in parts.items():
+        share = outside_share(people, sizes)
+        if share > SUSPICIOUS_SHARE:
+            print(
+                f"WARNING {name} {split}: {share:.0%} of the joints are outside their "
+                "images. Are labels and images of the same release and size?",
+                file=sys.stderr,
+            )
 
 
 def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:

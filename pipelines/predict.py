@@ -183,8 +183,8 @@ def define_flags() -> None:
         None,
         "For --boxes=face: how far a body reaches from the middle of the face to "
         "either side, up and down, in widths of the face, such as 3.7,0.9,9.4. By "
-        "default that of a whole or an upper body, as the model's skeleton has legs "
-        "or not.",
+        "default what was fitted on the model's training people, or that of a whole or "
+        "an upper body, as the model's skeleton has legs or not.",
     )
     flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
     flags.DEFINE_bool(
@@ -200,11 +200,13 @@ def main(argv: list[str]) -> None:
     """Predicts what the flags describe; leaves with 1 if a file could not be read."""
     del argv
     from deeppose_tf.cascade import Cascade
+    from deeppose_tf.pipelines import first_boxes
 
     values = flags.FLAGS
     found = media.find_files(values.input)
     cascade = Cascade.load(values.model)
-    finder = detect.make_finder(values.boxes, cascade.skeleton, _enlargement(values))
+    enlargement = _enlargement(values) or first_boxes.of_model(cascade).get("face")
+    finder = detect.make_finder(values.boxes, cascade.skeleton, enlargement)
     settings = {
         name: getattr(values, name) for name in ("model", "input", "boxes", "overlays")
     }

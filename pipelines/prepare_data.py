@@ -13,7 +13,7 @@ import dataclasses
 from absl import flags
 
 from deeppose_tf.datasets import images
-from deeppose_tf.pipelines import command, records
+from deeppose_tf.pipelines import command, first_boxes, records
 from deeppose_tf.pipelines.assemble import Options, prepare
 
 
@@ -79,6 +79,31 @@ def define_flags() -> None:
         "Of flic: the file tr_plus_indices.mat of FLIC-plus, which says what of "
         "FLIC-full is for training; --source is then the folder of FLIC-full.",
     )
+    flags.DEFINE_list(
+        "boxes",
+        [],
+        "The first box of everyone, or several in order of preference, joined by "
+        "commas: own: what the data set gives (coco and mpii do); full: the whole "
+        "image; face: made of a detected face (Sec. 4.1); torso: made of the torso box "
+        "that comes with flic; truth: around the labels, which no one has beforehand. "
+        "Where none is found, the whole image, which is counted. Default: own.",
+    )
+    flags.DEFINE_string(
+        "boxes_from",
+        "",
+        "Of --boxes=face and torso: prepared data or a run of deeppose-train, whose "
+        "enlargement of faces and torsos is taken. By default it is fitted on the "
+        "people to train on.",
+    )
+    flags.DEFINE_float(
+        "coverage",
+        None,
+        "Of --boxes=face and torso: the share of people whose labeled joints the "
+        "enlargement contains, in each direction. The paper's, and the default, is 1, "
+        "everyone; 0.99 makes boxes a good third smaller.",
+        lower_bound=0.01,
+        upper_bound=1.0,
+    )
     flags.DEFINE_string(
         "skeleton",
         "",
@@ -111,7 +136,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     del argv
     values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Options)}
-    for name in ("dataset", "source"):
+    for name in ("dataset", "source", "boxes"):
         values[name] = tuple(values[name])
     try:
         values["repeat"] = tuple(map(int, values["repeat"]))
@@ -132,6 +157,10 @@ def describe(index: records.Index) -> str:
         f"{len(joints)} joints, {len(pairs)} pairs of left and right; not paired: "
         f"{', '.join(alone) or 'none'}",
     ]
+    for split in index.counts:
+        boxes = first_boxes.describe(index.provenance, split)
+        if boxes:
+            lines.append(f"first boxes of {split}: {boxes}")
     if index.skipped:
         lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
     return "\n".join(lines)

@@ -88,8 +88,9 @@ def identity(splits: dict[str, Annotations], arguments) -> str:
         head = [records.FORMAT, split, skeletons.to_json(people.skeleton)]
         stats = [(path, *_stat(path)) for path in people.images]
         digest.update(json.dumps([head, people.ids, stats]).encode())
-        for array in (people.keypoints, people.labeled, people.boxes):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for array in (people.keypoints, people.labeled, people.boxes, people.torsos):
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import geometry, metrics
-from deeppose_tf.pipelines import records
+from deeppose_tf.pipelines import first_boxes, records
 from deeppose_tf.pipelines.people import People
 from deeppose_tf.skeleton import Skeleton
 
@@ -87,7 +87,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "people": len(people.ids),
         "of": index.counts[split],
         "skeleton": index.skeleton.name,
-        "first_box": _first_box(people),
+        "first_box": _first_box(people, index, split),
         "floor_from": floor_split(index, split),
         "labels": convention(arguments),
         "meanings": MEANINGS | {"diameter": yardstick(index.skeleton)},
@@ -170,7 +170,10 @@ def _columns(one: dict, limbs: list[str], key: str) -> list:
     return [e[key] for e in [*entries, one["pcp_loose"]["mean4"], *one["pdj"].values()]]
 
 
-def _first_box(people):
+def _first_box(people, index, split):
+    said = first_boxes.describe(index.provenance, split)
+    if said:
+        return said
     whole = int(np.sum(~people.boxes.any(axis=1)))
     if whole == len(people.ids):
         return "the whole image"

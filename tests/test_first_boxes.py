@@ -1,0 +1,234 @@
+"""First boxes of prepared data: what they are made of, and what is said of them."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_film import flic_example, make_flic
+
+from deeppose_tf import faces
+from deeppose_tf.datasets import Annotations
+from deeppose_tf.pipelines import first_boxes, scores
+from deeppose_tf.pipelines.assemble import Options, prepare
+from deeppose_tf.pipelines.people import read_people
+from deeppose_tf.skeleton import from_json
+
+ENDS = from_json(
+    {
+        "name": "ends",
+        "joints": ["foot", "chin", "hair"],
+        "limbs": [{"name": "head", "start": ["chin"], "end": ["hair"]}],
+    }
+)
+
+
+def people(keypoints, torsos=None, boxes=None, name="a", labeled=None):
+    """People of three joints: foot, chin and hair."""
+    keypoints = np.array(keypoints, np.float32).reshape(-1, 3, 2)
+    n = len(keypoints)
+    return Annotations(
+        ENDS,
+        tuple(f"{name}{i}.png" for i in range(n)),
+        keypoints,
+        np.ones((n, 3), bool) if labeled is None else labeled,
+        np.zeros((n, 4), np.float32) if boxes is None else np.array(boxes, np.float32),
+        tuple(f"toy/{name}{i}" for i in range(n)),
+        torsos=None if torsos is None else np.array(torsos, np.float32),
+    )
+
+
+def standing(x):
+    """Chin and hair at (x, 20) and (x, 10), the foot at (x + 6, 100)."""
+    return [(x + 6, 100), (x, 20), (x, 10)]
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Faces by image instead of detected ones: box and number."""
+
+    def install(found):
+        asked = []
+
+        def likeliest(image, torso):
+            asked.append(image)
+            box, number = found.get(image, ((0, 0, 0, 0), 0))
+            return np.array(box, np.float32), number
+
+        monkeypatch.setattr(faces, "likeliest_face", likeliest)
+        monkeypatch.setattr(first_boxes.images, "read_image", lambda path: path)
+        return asked
+
+    return install
+
+
+def test_a_face_box_contains_the_labels_of_the_training_people(seen):
+    """Both faces are 10 wide about (50, 15): 0.6 widths to the side, 8.5 down to the
+    foot, 0.5 up. The third face is nobody's of the labeled, and not fitted on."""
+    face = (45, 10, 55, 20)
+    seen({"a0.png": (face, 1), "a1.png": (face, 3), "a2.png": (face, 1)})
+    train = people([standing(50), standing(50), standing(90)])
+    test = people([standing(50)], name="b")
+    splits, said = first_boxes.choose({"train": train, "test": test}, ("face",))
+    assert said["enlargements"]["face"] == pytest.approx([0.6, 0.5, 8.5])
+    np.testing.assert_allclose(splits["train"].boxes[0], [44, 10, 56, 100])
+    assert not splits["test"].boxes.any()
+    assert said["splits"] == {
+        # The third person's three joints are all outside.
+        "train": {
+            "face": 3,
+            "no face": 0,
+            "several faces": 1,
+            "joints inside": pytest.approx(6 / 9),
+        },
+        "test": {
+            "full": 1,
+            "no face": 1,
+            "several faces": 0,
+            "joints inside": None,
+        },
+    }
+
+
+def test_kinds_in_order_of_preference(seen):
+    """One has a face, one a torso, one the box of the data set, one nothing."""
+    seen({"a0.png": ((45, 10, 55, 20), 1)})
+    torsos = [[40, 30, 60, 60]] * 2 + [[0] * 4] * 2
+    boxes = [[0, 0, 0, 0]] * 2 + [[1, 2, 99, 98], [0] * 4]
+    train = people([standing(50)] * 4, torsos, boxes)
+    given = {"face": (1.0, 1.0, 1.0), "torso": (1.0, 2.0, 3.0)}
+    splits, said = first_boxes.choose(
+        {"train": train}, ("face", "torso", "own"), given=given
+    )
+    np.testing.assert_allclose(
+        splits["train"].boxes,
+        [[40, 5, 60, 25], [30, 5, 70, 105], [1, 2, 99, 98], [0, 0, 0, 0]],
+    )
+    counts = {k: said["splits"]["train"][k] for k in ("face", "torso", "own", "full")}
+    assert set(counts.values()) == {1}
+    assert said["enlargements"] == {"face": [1, 1, 1], "torso": [1, 2, 3]}
+    text = first_boxes.describe({"first_boxes": said}, "train")
+    assert text.count("(1 people)") == 4 and "the whole image (1 people)" in text
+
+
+def test_boxes_of_the_labels_themselves():
+    """A person with one labeled joint has no box."""
+    labeled = np.array([[True] * 3, [True, False, False]])
+    train = people([standing(50)] * 2, labeled=labeled)
+    splits, said = first_boxes.choose({"train": train}, ("truth",))
+    np.testing.assert_allclose(splits["train"].boxes, [[50, 10, 56, 100], [0] * 4])
+    assert said["splits"]["train"] == {"full": 1, "truth": 1, "joints inside": 1.0}
+    splits, said = first_boxes.choose({"train": train}, ("full", "truth"))
+    assert said["splits"]["train"] == {"full": 2, "joints inside": None}
+
+
+def test_copies_of_a_person_are_looked_at_once(seen):
+    asked = seen({"a0.png": ((45, 10, 55, 20), 1)})
+    train = people([standing(50)])
+    done = []
+    both = {"train": train, "test": train}
+    first_boxes.choose(both, ("face",), progress=done.append)
+    assert asked == ["a0.png"] and done == [1, 2]
+
+
+def test_nobody_to_fit_on(seen):
+    seen({})
+    train = people([standing(50)])
+    for kind in ("face", "torso"):
+        with pytest.raises(
+            ValueError, match=f"--boxes={kind}: no training .*boxes_from"
+        ):
+            first_boxes.choose({"train": train}, (kind,))
+    with pytest.raises(ValueError, match="--boxes=hat: expected some of own, full"):
+        first_boxes.require_known(["face", "hat"])
+
+
+def flic_data(folder, **changes):
+    """Prepared FLIC of four people to train on and one to test on."""
+    root = make_flic(
+        folder,
+        [flic_example(i, istest=int(i == 4), istrain=int(i < 4)) for i in range(5)],
+    )
+    for i in range(5):
+        Image.new("RGB", (120, 80)).save(folder / "images" / f"film-{i:08d}.jpg")
+    return Options(
+        **{
+            "dataset": ("flic",),
+            "source": (root,),
+            "output": str(folder / "out"),
+            "validation": 1,
+            "boxes": ("face", "torso"),
+            "coverage": 0.99,
+        }
+        | changes
+    )
+
+
+def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatch):
+    """Everyone's face is 20 wide about (19.5, 34.5), as their torso. Their joints are
+    at (c + 0.5, number + 0.5), the farthest 71 px to the right."""
+    monkeypatch.setattr(first_boxes, "_is_own", lambda found, people: found[:, 0] > 0)
+    monkeypatch.setattr(faces, "likeliest_face", lambda image, torso: (torso, 2))
+    index = prepare(flic_data(tmp_path))
+    assert index.counts == {"train": 3, "validation": 1, "test": 1}
+    said = index.provenance["first_boxes"]
+    assert said["kinds"] == ["face", "torso"] and said["coverage"] == 0.99
+    side, up, down = said["enlargements"]["face"]
+    # The left hip at 91 from one: 90.5 - 19.5 in widths of 20; nobody is below.
+    assert side == pytest.approx(71 / 20) and down < 0 < up
+    people = read_people(index, "test")
+    width = 2 * 20 * side
+    np.testing.assert_allclose(
+        people.boxes[:, 2] - people.boxes[:, 0], width, rtol=1e-5
+    )
+    assert "detected above" in scores.protocol(index, "test", people)["first_box"]
+
+
+def test_nothing_new_is_in_data_without_such_boxes(tmp_path):
+    """So that data prepared before is known again."""
+    index = prepare(flic_data(tmp_path, boxes=(), coverage=None))
+    assert "first_boxes" not in index.provenance
+    assert (
+        not {"boxes", "coverage", "boxes_from"} & index.provenance["arguments"].keys()
+    )
+    assert first_boxes.describe(index.provenance, "train") is None
+
+
+def test_enlargements_of_data_and_of_a_model(tmp_path):
+    index = prepare(flic_data(tmp_path, boxes=("torso",)))
+    found = first_boxes.read_enlargements(index.directory)
+    assert list(found) == ["torso"] and len(found["torso"]) == 3
+    training = {"data": {"counts": index.counts, "provenance": index.provenance}}
+    (tmp_path / "run" / "stage_1").mkdir(parents=True)
+    stage = tmp_path / "run" / "stage_1" / "stage.json"
+    stage.write_text(json.dumps({"training": training}))
+    assert first_boxes.read_enlargements(str(tmp_path / "run")) == found
+    model = types.SimpleNamespace(stages=[types.SimpleNamespace(training=training)])
+    assert first_boxes.of_model(model) == found
+    other = prepare(
+        flic_data(
+            tmp_path,
+            boxes=("torso",),
+            boxes_from=str(tmp_path / "run"),
+            output=str(tmp_path / "other"),
+        )
+    )
+    assert first_boxes.read_enlargements(other.directory) == found
+    assert read_people(other, "test").boxes.any()
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda folder: None, "neither a finished data set nor a trained model"),
+        (
+            lambda folder: prepare(flic_data(folder, boxes=(), coverage=None)),
+            "made without --boxes=face or --boxes=torso",
+        ),
+    ],
+)
+def test_nothing_to_take_enlargements_from(tmp_path, make, says):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=says):
+        first_boxes.read_enlargements(str(tmp_path / "out"))
