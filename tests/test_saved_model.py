@@ -311,6 +311,15 @@ def test_a_model_that_differs_is_refused(exported):
         checks.check(str(exported), other, rows.Limits())
 
 
+def test_networks_that_diverged_are_refused(tmp_path):
+    cascade = toy_cascade.make(LSP)
+    head = cascade.stages[0].model.layers[-3].weights[0]
+    head.assign(np.full(head.shape, np.nan, np.float32))
+    saved_model.write(cascade, rows.Limits(), {}, tmp_path / "1")
+    with pytest.raises(ValueError, match="they diverged"):
+        checks.check(str(tmp_path / "1"), cascade, rows.Limits())
+
+
 def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
     def refuse(folder, cascade, limits):
         assert pathlib.Path(folder).is_dir()
