@@ -15,12 +15,14 @@ SCRIPTS = {
     "deeppose-train": "pipelines.train_cascade",
     "deeppose-train-stage": "pipelines.train_stage",
     "deeppose-evaluate": "pipelines.evaluate",
+    "deeppose-compare": "pipelines.compare",
     "deeppose-predict": "pipelines.predict",
     "deeppose-choose": "pipelines.choose",
     "deeppose-reproduce": "pipelines.reproduce",
     "deeppose-benchmark": "pipelines.benchmark",
     "deeppose-export": "export.saved_model",
     "deeppose-benchmark-export": "export.benchmark",
+    "deeppose-tflite": "export.tflite",
     "deeppose-client": "export.client",
 }
 
@@ -61,9 +63,15 @@ setup(
         # tensorflow-addons works with no TensorFlow newer than 2.15, so on Python 3.12
         # and later pip refuses this extra. That beats installing nothing in silence.
         "addons": ["tensorflow==2.15.1", "tensorflow-addons==0.23.0"],
+        # Runs TFLite files faster than TensorFlow's own interpreter, and without it.
         "tflite": ["ai-edge-litert>=2.0"],
         "serving": ["tensorflow-serving-api"],
-        "dev": ["pytest>=8", "ruff>=0.17,<0.18", "tensorflow-serving-api"],
+        "dev": [
+            "pytest>=8",
+            "ruff>=0.17,<0.18",
+            "tensorflow-serving-api",
+            "ai-edge-litert>=2.0",
+        ],
     },
     entry_points={
         "console_scripts": [
