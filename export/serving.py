@@ -162,9 +162,9 @@ def _service(server):
 
 
 def _checked(image_bytes, boxes):
+    image_bytes = list(image_bytes)
     if not all(isinstance(content, bytes) for content in image_bytes):
         raise ValueError("image_bytes are not a list of files' contents as bytes")
-    image_bytes = list(image_bytes)
     if boxes is None:
         boxes = np.zeros([len(image_bytes), 4])
     boxes = np.asarray(boxes, np.float32)
