@@ -1,0 +1,65 @@
+"""deeppose-compare: evaluations of the same people side by side."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toy_people import Oracle, make_data
+
+from deeppose_tf.pipelines import compare, evaluate, record_writer, records
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """One model from two kinds of first boxes, and from those of other labels."""
+    folder = tmp_path_factory.mktemp("compare")
+    splits, index = make_data(folder)
+    model = Oracle(splits["test"])
+    whole = {
+        s: dataclasses.replace(p, boxes=np.zeros_like(p.boxes))
+        for s, p in splits.items()
+    }
+    for name, convention in (("full", "person"), ("observer", "observer")):
+        arguments = {"dataset": ["toy"], "convention": convention}
+        record_writer.write(whole, str(folder / name), {"arguments": arguments})
+    for name, data in (
+        ("own", index.directory),
+        ("full", str(folder / "full")),
+        ("observer", str(folder / "observer")),
+    ):
+        output = str(folder / "evaluations" / name)
+        evaluate.evaluate(model, records.read_index(data), "test", output, verbose=0)
+    return folder / "evaluations"
+
+
+def test_the_floor_and_the_last_stage_of_each(evaluations):
+    folders = [str(evaluations / name) for name in ("own", "full")]
+    content = compare.compare(folders)
+    names = ["own, floor", "own, stage 2", "full, floor", "full, stage 2"]
+    assert [row["name"] for row in content["rows"]] == names
+    assert content["rows"][2]["first_box"] == "the whole image"
+    metrics = json.loads((evaluations / "own" / "metrics.json").read_text())
+    floor, last = (row["values"] for row in content["rows"][:2])
+    expected = metrics["rows"][0]["scores"]
+    assert floor["PDJ@0.1"] == expected["pdj"]["0.1"]["fraction"]
+    assert floor["PCP mean4"] == expected["pcp_strict"]["mean4"]["fraction"]
+    # Left and right together: their counts, not the mean of their fractions.
+    wrists = [expected["pdj"]["0.2"]["joints"][f"{s}_wrist"] for s in ("left", "right")]
+    correct, scored = (sum(w[key] for w in wrists) for key in ("correct", "scored"))
+    assert floor["wrist@0.2"] == correct / scored
+    assert last["wrist@0.2"] == last["PDJ@0.5"] == 1.0
+    text = compare.table(content)
+    assert "| own, stage 2 | 100.0 |" in text
+    assert "- full, stage 2: first box: the whole image." in text
+
+
+def test_other_people_are_not_compared(evaluations, tmp_path):
+    folders = [str(evaluations / name) for name in ("own", "observer")]
+    with pytest.raises(ValueError, match="observer: its labels is observer-centric"):
+        compare.compare(folders)
+    with pytest.raises(ValueError, match="no metrics.json that can be read; give"):
+        compare.compare([str(tmp_path)])
+    (tmp_path / "metrics.json").write_text('{"format": "else"}')
+    with pytest.raises(ValueError, match="its format is 'else', expected 'deeppose"):
+        compare.compare([str(tmp_path)])
