@@ -75,8 +75,13 @@ def test_ctrl_c_while_training_is_a_line(tmp_path, capsys):
     def main(argv):
         toy_training.train(index, tmp_path / "run", config, evaluate=look)
 
-    with pytest.raises(SystemExit) as left:
-        command._guarded(main, ["deeppose-train"])
+    # A suite started in the background by a shell ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as left:
+            command._guarded(main, ["deeppose-train"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert left.value.code == 130
     said = capsys.readouterr().err
     assert said == "\ndeeppose-train: stopped; the same command goes on\n"
