@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: help venv venv-addons demo test slow lint test-addons clean
 
 help:
-	@echo "make demo         train, score and draw a three-stage cascade on generated figures"
+	@echo "make demo         train, score, draw and export a three-stage cascade on generated figures"
 	@echo "make test         the test suite"
 	@echo "make slow         the tests that take longer"
 	@echo "make lint         ruff"
@@ -32,6 +32,8 @@ demo: venv
 	$(BIN)/deeppose-train --data=demo/data --run=demo/run --recipe=demo --stages=3
 	$(BIN)/deeppose-evaluate --model=demo/run --data=demo/data --split=test --output=demo/evaluation
 	$(BIN)/deeppose-predict --model=demo/run --input='demo/figures/test/*0.jpg' --output=demo/poses
+	$(BIN)/deeppose-export --model=demo/run --output=demo/served
+	$(BIN)/deeppose-tflite --model=demo/run --data=demo/data --limit=50 --output=demo/pose.tflite --overwrite
 
 test: venv
 	$(BIN)/python -m pytest $(ARGS)
