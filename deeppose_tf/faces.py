@@ -30,7 +30,7 @@ _NEAR, _ANYWHERE = (1.05, 3), (1.1, 6)
 def likeliest_face(
     image: np.ndarray, torso: np.ndarray | None = None
 ) -> tuple[np.ndarray, int]:
-    """The face of the one person who is meant; in profile where none is frontal.
+    """The face of the one person who is meant, seen from the front or in profile.
 
     Args:
       image: [H, W, 3] uint8 RGB.
@@ -55,7 +55,7 @@ def likeliest_face(
     if min(part.shape[:2]) * scale < sizes[0]:
         return np.zeros(4, np.float32), 0
     gray, factors = _gray(part, scale)
-    faces = _merged(*_frontal(gray, how, sizes)) or _merged(*_profile(gray, how, sizes))
+    faces = _merged(*_detect(gray, how, sizes))
     if not faces:
         return np.zeros(4, np.float32), 0
     box = faces[0] / factors + np.tile(region[:2], 2)
@@ -81,22 +81,25 @@ def _gray(part, scale):
     return cv2.equalizeHist(gray), np.tile([size[0] / width, size[1] / height], 2)
 
 
-def _frontal(gray, how, sizes):
-    return _detections("haarcascade_frontalface_default.xml", gray, how, sizes)
-
-
-def _profile(gray, how, sizes):
-    """Faces turned to the left, and in the mirror image to the right."""
-    (_, agree), name = how, "haarcascade_profileface.xml"
-    one, votes = _detections(name, gray, (1.1, min(agree, 3)), sizes)
-    flipped = np.ascontiguousarray(gray[:, ::-1])
-    other, others = _detections(name, flipped, (1.1, min(agree, 3)), sizes)
-    other[:, [0, 2]] = gray.shape[1] - other[:, [2, 0]]
-    return np.concatenate([one, other]), np.concatenate([votes, others])
+def _detect(gray, how, sizes):
+    """Faces from the front, turned to the left and, in the mirror image, to the right:
+    corners [N, 4], and how many detections agree on each, [N]."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # What is found depends on their number, and varies with it.
+    try:
+        front = _detections("haarcascade_frontalface_default.xml", gray, how, sizes)
+        profile, how = "haarcascade_profileface.xml", (1.1, min(how[1], 3))
+        left = _detections(profile, gray, how, sizes)
+        flipped = np.ascontiguousarray(gray[:, ::-1])
+        boxes, votes = _detections(profile, flipped, how, sizes)
+    finally:
+        cv2.setNumThreads(threads)
+    boxes[:, [0, 2]] = gray.shape[1] - boxes[:, [2, 0]]
+    return tuple(map(np.concatenate, zip(front, left, (boxes, votes), strict=True)))
 
 
 def _detections(name, gray, how, sizes):
-    """Corners [N, 4], and how many detections agree on each, [N]."""
+    """As `_detect`, by one of OpenCV's cascades."""
     step, agree = how
     least, most = ((size, size) for size in sizes)
     found, votes = _cascade(name).detectMultiScale2(

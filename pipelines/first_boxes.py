@@ -77,7 +77,7 @@ def choose(
     chosen = {s: dataclasses.replace(p, boxes=boxes[s]) for s, p in splits.items()}
     return chosen, {
         "kinds": list(kinds),
-        "coverage": coverage,
+        "coverage": None if set(fitted) <= set(given or {}) else coverage,
         "enlargements": {kind: list(by) for kind, by in fitted.items()},
         "splits": {
             s: _summary(p, origins[s], sought.get(s)) for s, p in chosen.items()

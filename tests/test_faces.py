@@ -24,7 +24,8 @@ def detectors(monkeypatch):
     """Answers of the frontal detector, and of the one of profiles."""
 
     def install(frontal, profile=()):
-        found = {"frontal": Detector(frontal), "profile": Detector(profile)}
+        none = [([], [])] * 2
+        found = {"frontal": Detector(frontal), "profile": Detector(profile or none)}
         monkeypatch.setattr(
             faces, "_cascade", lambda name: found["profile" if "prof" in name else name]
         )
@@ -77,6 +78,15 @@ def test_a_face_is_sought_above_the_torso_and_scaled_with_it(detectors):
     assert view.shape == (200, 200) and np.ptp(view) == 0
     assert how["minSize"] == (25, 25) and how["maxSize"] == (110, 110)
     np.testing.assert_allclose(face, [150 + 45, 82 + 40, 150 + 65, 82 + 70])
+
+
+def test_a_face_that_both_detectors_see_is_one(detectors):
+    """Votes 3 and 5 for it beat 7 for another; x0 is (3 * 10 + 5 * 12) / 8."""
+    frontal = [[10, 10, 30, 30], [90, 9, 30, 30]], [3, 7]
+    detectors([frontal], [([[12, 10, 30, 30]], [5]), ([], [])])
+    face, number = faces.likeliest_face(blank(200, 300))
+    np.testing.assert_allclose(face, [11.25, 10, 41.25, 40])
+    assert number == 2
 
 
 @pytest.mark.parametrize(
