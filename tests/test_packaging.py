@@ -130,7 +130,7 @@ def test_documents_use_flags_that_exist(manuals):
     for file, (script, *words) in commands:
         assert script in manuals, f"{file}: {script}"
         for word in words:
-            name = re.fullmatch(r"--(\w+)=.*", word).group(1)
+            name = re.fullmatch(r"--(\w+)(=.*)?", word).group(1)
             assert name in manuals[script][1], f"{file}: {script} --{name}"
 
 
