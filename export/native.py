@@ -7,6 +7,7 @@ places (1e-4 pixels). It is no builtin of TFLite, and XLA does not compile it.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -20,9 +21,12 @@ class Framed(NamedTuple):
     Attributes:
       images: L of [1, H, W, 3], 0..255, uint8 the first and float32 the others, in a
         frame of one pixel of the grey that is outside.
+      extents: L of [4] float32, by which (y, x, y, x) in pixels of such an image are
+        divided for the kernel.
     """
 
     images: tuple[tf.Tensor, ...]
+    extents: tuple[tf.Tensor, ...]
 
     def sample(self, scale: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
         """See `sampling.crop`.
@@ -34,49 +38,46 @@ class Framed(NamedTuple):
         Returns:
           [M, S, S, 3] float32 in [-1, 1).
         """
-        side = points.shape[1]
-        level = sampling.level_at(scale[0, 0], len(self.images))
+        top, side = len(self.images) - 1, points.shape[1]
+        level = sampling.level_at(scale[0, 0], top + 1)
         below = tf.floor(level)
+        share = level - below
+        corners = tf.concat([points[:, 0, ::-1], points[:, -1, ::-1]], axis=1)  # [M, 4]
+
+        def read(number, share):
+            # In the frame, the centre of the image's first pixel is at 1.
+            places = (corners / 2**number + 0.5) / self.extents[number]
+            image, first = self.images[number], tf.zeros_like(corners[:, 0], tf.int32)
+            grey, sides = float(sampling.PADDING), [side, side]
+            crops = tf.image.crop_and_resize(
+                image, places, first, sides, extrapolation_value=grey
+            )
+            return crops * (share / grey)
 
         def blended(number):
-            lower = self._read(number, points)
-            if number + 1 == len(self.images):
-                return lower
-            share = level - below
+            if number == top:
+                return read(top, 1.0)
             return tf.cond(
                 share > 0,
-                lambda: lower + share * (self._read(number + 1, points) - lower),
-                lambda: lower,
+                lambda: read(number, 1 - share) + read(number + 1, share),
+                lambda: read(number, 1.0),
             )
 
-        branches = [lambda i=i: blended(i) for i in range(len(self.images))]
+        branches = [functools.partial(blended, number) for number in range(top + 1)]
         crops = tf.switch_case(tf.cast(below, tf.int32), branches)
         # Without its shape, convolutions would not be fused with what follows them.
-        return sampling.preprocess(tf.ensure_shape(crops, [None, side, side, 3]))
-
-    def _read(self, number, points):
-        image, side = self.images[number], points.shape[1]
-        shape = tf.cast(tf.shape(image), tf.float32)
-        extent = tf.stack([shape[2], shape[1]]) - 1.0
-        # Within the frame the centre of the image's first pixel is at 1.
-        corners = [points[:, i] / 2**number + 0.5 for i in (0, side - 1)]
-        boxes = tf.concat([corner / extent for corner in corners], axis=1)  # [M, 4]
-        return tf.image.crop_and_resize(
-            image,
-            tf.gather(boxes, [1, 0, 3, 2], axis=1),  # y before x
-            tf.zeros([tf.shape(boxes)[0]], tf.int32),
-            [side, side],
-            extrapolation_value=sampling.PADDING,
-        )
+        return tf.ensure_shape(crops, [None, side, side, 3]) - 1.0
 
 
 def framed(images: tf.Tensor, count: int = sampling.LEVELS) -> Framed:
     """As `sampling.pyramid`, of one image [1, H, W, 3] uint8, for `sampling.crop`."""
     frame = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    grey = tf.constant(sampling.PADDING, images.dtype)
-    found = [tf.pad(images, frame, constant_values=grey)]
-    level = tf.cast(images, tf.float32)
-    for _ in range(1, count):
-        level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
-        found.append(tf.pad(level, frame, constant_values=float(sampling.PADDING)))
-    return Framed(tuple(found))
+    level, found, extents = images, [], []
+    for number in range(count):
+        if number:
+            level = tf.nn.avg_pool2d(tf.cast(level, tf.float32), 2, 2, "SAME")
+        grey = tf.constant(sampling.PADDING, level.dtype)
+        found.append(tf.pad(level, frame, constant_values=grey))
+        size = tf.cast(tf.shape(level)[1:3], tf.float32) + 1.0  # of the frame, less 1
+        extents.append(tf.concat([size, size], axis=0))
+    return Framed(tuple(found), tuple(extents))

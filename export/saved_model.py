@@ -213,8 +213,8 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "max_pixels",
         rows.Limits.max_pixels,
-        "Images with more pixels are answered by valid = false. Serving one takes up "
-        "to 36 bytes of memory per pixel.",
+        "Images with more pixels are answered by valid = false. Serving takes up to 24 "
+        "bytes of memory per pixel of the largest, whatever the size of the batch.",
     )
 
 

@@ -278,6 +278,29 @@ def test_without_the_project(exported, of_images, tmp_path):
         np.testing.assert_allclose(np.load(outputs)[name], value, atol=1e-3)
 
 
+MEMORY = """
+import resource, sys
+import tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+def peak(people):
+    images = tf.zeros([people, 600, 750, 3], tf.uint8)
+    valid = serve(images=images, boxes=tf.zeros([people, 4]))["valid"]
+    assert valid.numpy().all()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(peak(1), peak(2), peak(64))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_batch(exported):
+    """Beyond the pixels of the request itself."""
+    program = [sys.executable, "-c", MEMORY, exported]
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE)
+    _, two, many = map(float, done.stdout.split())
+    request = 62 * 600 * 750 * 3 / 2**20
+    assert many - two < request + 24 * 600 * 750 / 2**20
+
+
 def test_warm_up_requests(exported, signatures):
     path = exported / warm_up.NAME
     logs = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
