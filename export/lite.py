@@ -59,9 +59,11 @@ class Lite:
         """
         image = np.asarray(image)
         boxes = np.zeros([1, 4]) if boxes is None else np.asarray(boxes)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        colours = image.ndim == 3 and image.shape[2] == 3 and image.size
+        if not colours or image.dtype != np.uint8:
             raise ValueError(
-                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3]"
+                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3] of at "
+                "least one pixel"
             )
         if self.size not in (None, image.shape[:2]):
             raise ValueError(

@@ -67,30 +67,37 @@ def rounded_tensors(network: Network) -> list[str]:
         for name in live.get(node.name, ()):
             readers[name].append(node)
 
-    def weighted(node):
-        return node.op in WEIGHTED and len(live[node.name]) == 1
+    def single(node, kinds):
+        return node.op in kinds and len(live[node.name]) == 1
 
-    def merged(node):
-        return node.op in MERGED and len(live[node.name]) == 1
-
-    before_weights, found, results = set(), set(), set()
-    for node in reversed(network.graph.node):
-        after = readers.get(node.name, ())
-        if any(weighted(n) or n.name in before_weights for n in after):
-            before_weights.add(node.name)
+    inner = _before_weights(network, readers, single)
+    # Results: of weighted operations and sums, and of what is merged into them.
+    found, results = [], set()
     for node in network.graph.node:
-        if node.name not in before_weights:
+        if node.name not in inner:
             continue
-        sources = live[node.name]
-        sums = node.op == "AddV2" and len(sources) == 2
-        if weighted(node) or sums or (merged(node) and sources[0] in results):
+        goes_on = single(node, MERGED) and live[node.name][0] in results
+        sums = node.op == "AddV2" and len(live[node.name]) == 2
+        if single(node, WEIGHTED) or sums or goes_on:
             results.add(node.name)
         after = readers[node.name]
-        goes_on = len(after) == 1 and merged(after[0])
-        read = any(weighted(n) and n.name in before_weights for n in after)
-        if read or (node.name in results and not goes_on):
+        read = any(single(n, WEIGHTED) and n.name in inner for n in after)
+        ends = node.name in results and not (
+            len(after) == 1 and single(after[0], MERGED)
+        )
+        if read or ends:
+            found.append(node.name)
+    return found
+
+
+def _before_weights(network, readers, single):
+    """Names of the operations that a weighted one comes after, sooner or later."""
+    found = set()
+    for node in reversed(network.graph.node):
+        after = readers.get(node.name, ())
+        if any(single(n, WEIGHTED) or n.name in found for n in after):
             found.add(node.name)
-    return [node.name for node in network.graph.node if node.name in found]
+    return found
 
 
 def _live(network):

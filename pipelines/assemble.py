@@ -22,6 +22,7 @@ from deeppose_tf.pipelines import (
 from deeppose_tf.pipelines.check_data import Problem
 from deeppose_tf.pipelines.splits import Splits
 
+# Options that came later than the first data sets, see `_arguments`.
 LATER = ("flic_plus", "boxes", "boxes_from", "coverage")
 
 
@@ -62,9 +63,10 @@ def prepare(options: Options) -> records.Index:
       ValueError: everything that is wrong, a line each. Nothing was written.
     """
     options = _absolute(options)
-    first_boxes.require_known(options.boxes)
+    fitted = bool(options.boxes_from or options.coverage)
+    first_boxes.require_known(options.boxes, fitted)
     given = first_boxes.read_enlargements(options.boxes_from)
-    arguments = _arguments(options)
+    arguments = _arguments(options) | ({"enlargements": given} if given else {})
     sources, fatal = read_sources(options)
     fingerprint = record_writer.identity(
         {f"{i} {s}": p for i, one in enumerate(sources) for s, p in one.parts.items()},

@@ -85,15 +85,19 @@ def choose(
     }
 
 
-def require_known(kinds: Sequence[str]) -> None:
-    """Checks the names of kinds.
+def require_known(kinds: Sequence[str], fitted: bool = False) -> None:
+    """Checks the names of kinds, and that one is `fitted`, if one has to be.
 
     Raises:
-      ValueError: names the one that is unknown.
+      ValueError: names what is wrong.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"--boxes={unknown[0]}: expected some of {', '.join(KINDS)}")
+    if fitted and not set(kinds) & set(FITTED):
+        raise ValueError(
+            "--boxes_from and --coverage are for --boxes=face and --boxes=torso"
+        )
 
 
 def joints_inside(people: Annotations) -> float | None:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from toy_cascade import make, picture
 
-from deeppose_tf import geometry
+from deeppose_tf import geometry, sampling
 from deeppose_tf.export import constants, convert, delegates, flatbuffer, half, lite
 from deeppose_tf.skeleton import LSP
 
@@ -237,7 +237,7 @@ def test_a_canvas_of_a_fixed_size(cascade, content):
     np.testing.assert_array_equal(scale, [0.5, 0.5])
     np.testing.assert_array_equal(box, [5, 10, 45, 55])
     np.testing.assert_array_equal(canvas[:, :50], picture(60, 50))
-    assert (canvas[:, 50:] == 128).all()
+    assert (canvas[:, 50:] == sampling.PADDING).all()
     _, whole, _ = lite.fit(image, np.zeros(4), SIZE)
     np.testing.assert_array_equal(whole, [0, 0, 50, 60])
     small, _, scale = lite.fit(picture(9, 5), np.zeros(4), SIZE)
@@ -251,7 +251,8 @@ def test_lite_says_what_it_cannot_take(content):
     model = lite.Lite(content("float32", SIZE), LSP)
     with pytest.raises(ValueError, match="takes .60, 91. only"):
         model.predict(picture(10, 10))
-    with pytest.raises(ValueError, match="expected uint8"):
-        model.predict(np.zeros([60, 91, 3]))
+    for image in (np.zeros([60, 91, 3]), np.zeros([0, 91, 3], np.uint8)):
+        with pytest.raises(ValueError, match="expected uint8 .* at least one pixel"):
+            model.predict(image)
     with pytest.raises(ValueError, match="expected .N, 4."):
         model.predict(picture(*SIZE), np.zeros([3]))

@@ -142,6 +142,8 @@ def test_nobody_to_fit_on(seen):
             first_boxes.choose({"train": train}, (kind,))
     with pytest.raises(ValueError, match="--boxes=hat: expected some of own, full"):
         first_boxes.require_known(["face", "hat"])
+    with pytest.raises(ValueError, match="--boxes_from and --coverage are for --boxes"):
+        first_boxes.require_known(["own"], fitted=True)
 
 
 def flic_data(folder, **changes):
@@ -215,6 +217,9 @@ def test_enlargements_of_data_and_of_a_model(tmp_path):
         )
     )
     assert first_boxes.read_enlargements(other.directory) == found
+    assert other.provenance["arguments"]["enlargements"] == {
+        "torso": list(found["torso"])
+    }
     assert read_people(other, "test").boxes.any()
 
 

@@ -179,11 +179,12 @@ def _matlab_person(image, person: dict) -> dict:
     for point in matlab.listed(annopoints[0].get("point")) if annopoints else []:
         joints[int(point["id"])] = point["x"], point["y"]
         visible[int(point["id"])] = 1  # `is_visible` is 0 of an occluded one.
-    place, scale = matlab.listed(person.get("objpos")), person.get("scale")
+    place, scale = matlab.listed(person.get("objpos")), person.get("scale", ())
+    known = place and np.size(scale) == 1
     return {
         "image": image,
         "joints": joints,
         "joints_vis": visible,
-        "center": [place[0]["x"], place[0]["y"]] if place else [0, 0],
-        "scale": scale if np.size(scale) == 1 and scale is not None else 0,
+        "center": [place[0]["x"], place[0]["y"]] if known else [0, 0],
+        "scale": scale if known else 0,
     }
