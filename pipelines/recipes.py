@@ -61,12 +61,12 @@ _COMPACT_AUGMENT = AugmentConfig(
     colour=0.1,
 )
 _COMPACT_TRAIN = TrainConfig(
-    steps=5_500,
+    steps=6_000,
     optimizer="adamw",
     learning_rate=4e-3,
     schedule="cosine",
     warmup=0.05,
-    weight_decay=0.1,
+    weight_decay=0.3,
     loss="l1",
     maps=0.3,
     ema=0.998,
@@ -77,7 +77,7 @@ _COMPACT_FIRST = StageConfig(
     128,
     "integral",
     widths=(32, 64, 128, 256),
-    blocks=(0, 0, 1, 1),
+    blocks=(0, 0, 1, 2),
     subcells=2,
     margin=0.1,
     square=True,
@@ -98,9 +98,11 @@ _COMPACT_LATER = StageConfig(
 _COMPACT_LATER_AUGMENT = dataclasses.replace(
     _COMPACT_AUGMENT, scale=0.2, displacement=0.7
 )
-_COMPACT_LATER_INPUTS = InputConfig(canvas=256, context=0.25, batch=256, views=8)
+# Large enough that no LSP image is halved: the crops of training are then cut from the
+# same pixels as those of prediction.
+_COMPACT_LATER_INPUTS = InputConfig(canvas=448, context=0.25, batch=256, views=16)
 _COMPACT_LATER_TRAIN = dataclasses.replace(
-    _COMPACT_TRAIN, steps=3_500, learning_rate=3e-3, maps=0.1
+    _COMPACT_TRAIN, steps=3_500, learning_rate=3e-3, weight_decay=0.1, maps=0.1
 )
 _COMPACT = (
     Recipe(
@@ -128,19 +130,20 @@ _COMPACT = (
 )
 
 
-def _shortened(recipe: Recipe, steps: int, **stage) -> Recipe:
-    """A recipe with fewer steps and another look."""
+def _shortened(recipe: Recipe, steps: int, views: int = 1, **stage) -> Recipe:
+    """A recipe with fewer steps, smaller canvases and another look."""
     return dataclasses.replace(
         recipe,
         stage=dataclasses.replace(recipe.stage, **stage),
-        train=dataclasses.replace(recipe.train, steps=steps),
+        inputs=dataclasses.replace(recipe.inputs, canvas=256, views=views),
+        train=dataclasses.replace(recipe.train, steps=steps, weight_decay=0.1),
     )
 
 
 _DEMO = (
-    _shortened(_COMPACT[0], 600, size=96),
-    _shortened(_COMPACT[1], 350),
-    _shortened(_COMPACT[2], 150),
+    _shortened(_COMPACT[0], 600, size=96, blocks=(0, 0, 1, 1)),
+    _shortened(_COMPACT[1], 350, views=8),
+    _shortened(_COMPACT[2], 150, views=8),
 )
 
 RECIPES = {"paper": _PAPER, "compact": _COMPACT, "demo": _DEMO}
