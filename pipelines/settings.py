@@ -36,6 +36,9 @@ def of(
             "checksum": index.checksums["train"],
         },
     }
+    if options.start_from:
+        start = pathlib.Path(options.start_from) / f"stage_{len(earlier) + 1}"
+        settings["start_from"] = records.sha256(start / "weights.safetensors")
     if earlier:
         last = earlier[-1]
         settings["displacements"] = [last.mean.tolist(), last.covariance.tolist()]

@@ -71,6 +71,9 @@ def train_stage(
     if options.overfit:
         recipe = _by_heart(recipe, options.overfit)
     earlier = _load_earlier(run, number, index)
+    begins_as = earlier[-1] if earlier and recipe.warm_start else None
+    if options.start_from:
+        begins_as = _load(options.start_from, number, "--start_from")
     asked = settings.of(recipe, options, index, earlier)
     directory = pathlib.Path(run) / f"stage_{number}"
     work = pathlib.Path(run) / f"training_{number}"
@@ -80,7 +83,9 @@ def train_stage(
         stage = load_stage(str(directory))
         settings.check_finished(directory, stage.training, asked)
     else:
-        stage = _train(work, index, recipe, options, earlier, asked, strategy)
+        stage = _train(
+            work, index, recipe, options, earlier, begins_as, asked, strategy
+        )
         if chief:
             save_stage(stage, str(directory))
         if strategies.worker(strategy):
@@ -94,7 +99,7 @@ def train_stage(
     return stage
 
 
-def _train(work, index, recipe, options, earlier, asked, strategy):
+def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     """A trained stage with its displacements, as `asked` of by its settings."""
     limit = options.overfit or None
     chief = strategies.is_chief(strategy)
@@ -104,7 +109,7 @@ def _train(work, index, recipe, options, earlier, asked, strategy):
         settings.keep(work, asked)
     target = stage_data.mean_target(index, recipe, earlier)
     model = training.train(
-        build=functools.partial(_build, index, recipe, earlier, options, target),
+        build=functools.partial(_build, index, recipe, begins_as, options, target),
         examples=stage_data.make_examples(index, recipe, earlier),
         batches=functools.partial(
             stage_data.batches, index, recipe.inputs, options.seed, limit
@@ -144,13 +149,16 @@ def _is_named(run, number):
     return path.exists() and f'"stage_{number}"' in path.read_text()
 
 
-def _build(index, recipe, earlier, options, target, precision):
-    """A fresh network that answers the mean target, or begins as the stage before."""
+def _build(index, recipe, begins_as, options, target, precision):
+    """A fresh network that answers the mean target, or begins as another stage."""
     model = build_stage(
         recipe.stage, index.skeleton, target, precision, options.weights
     )
-    if earlier and recipe.warm_start:
-        warm_start(model, earlier[-1].model)
+    copied = warm_start(model, begins_as.model) if begins_as else 0
+    if options.start_from and not copied:
+        raise ValueError(
+            f"--start_from: {options.start_from} has no layer of this network"
+        )
     return model
 
 
@@ -168,12 +176,7 @@ def _by_heart(recipe, people):
 def _load_earlier(run, number, index):
     earlier = []
     for i in range(1, number):
-        try:
-            stage = load_stage(str(pathlib.Path(run) / f"stage_{i}"))
-        except ValueError as error:
-            raise ValueError(
-                f"stage {number} needs stage {i}, which cannot be loaded: {error}"
-            ) from error
+        stage = _load(run, i, f"stage {number}")
         if stage.skeleton != index.skeleton:
             raise ValueError(
                 f"stage {i} has the skeleton {stage.skeleton.name}, the data "
@@ -181,6 +184,15 @@ def _load_earlier(run, number, index):
             )
         earlier.append(stage)
     return earlier
+
+
+def _load(run, number, needed_by):
+    try:
+        return load_stage(str(pathlib.Path(run) / f"stage_{number}"))
+    except ValueError as error:
+        raise ValueError(
+            f"{needed_by} needs stage {number}, which cannot be loaded: {error}"
+        ) from error
 
 
 def _unmeasured(recipe, index, model, asked):

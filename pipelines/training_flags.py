@@ -18,6 +18,7 @@ class Options:
       seed: of weights, order and augmentation.
       overfit: learn this many people by heart, unvaried; 0 for all of them.
       weights: of a `keras.applications` backbone: None, `imagenet` or a file.
+      start_from: a trained run whose stage of the same number a stage begins as.
       strategy: see `strategies.make_strategy`.
       guard: stop a collapsed run.
       checkpoint_seconds: between checkpoints.
@@ -27,6 +28,7 @@ class Options:
     seed: int = 0
     overfit: int = 0
     weights: str | None = None
+    start_from: str | None = None
     strategy: str = "auto"
     guard: bool = True
     checkpoint_seconds: float = 60.0
@@ -86,6 +88,13 @@ def define_flags() -> None:
         None,
         "What a keras.applications network starts from in every stage: a local file "
         "of weights, or imagenet, which Keras then downloads. Default: at random.",
+    )
+    flags.DEFINE_string(
+        "start_from",
+        None,
+        "A trained run, of any joints: each stage begins as its stage of the same "
+        "number, layer by layer as far as they have the same shapes, which saves most "
+        "of the steps where people are few. Default: at random.",
     )
     flags.DEFINE_integer("size", None, "Side of a crop, pixels; default: the recipe's.")
     flags.DEFINE_float(
@@ -167,6 +176,7 @@ def options_from_flags() -> Options:
         seed=values.seed,
         overfit=values.overfit,
         weights=values.weights,
+        start_from=values.start_from,
         strategy=values.strategy,
         guard=values.collapse_guard,
     )

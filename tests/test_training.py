@@ -457,6 +457,42 @@ def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
     assert (begun / "settings.json").read_bytes() == kept
 
 
+def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
+    """After one step with a rate of zero its network is still the one it began as, up
+    to the last layer, whose shape is that of the joints."""
+    recipe = toy.recipe_for(1)
+    train = dataclasses.replace(recipe.train, steps=1, learning_rate=0.0)
+    recipe = dataclasses.replace(recipe, train=train)
+    options = dataclasses.replace(toy.QUIET, start_from=str(trained[0]))
+    stage = train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
+    anew = train_stage.train_stage(str(tmp_path / "anew"), 1, index, recipe, toy.QUIET)
+    wanted = cascade.Cascade.load(trained[0]).stages[0].model.trainable_weights
+    found = stage.model.trainable_weights
+    for one, other in zip(found, wanted, strict=True):
+        # The running average rounds.
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    first = anew.model.trainable_weights[0].numpy()
+    assert np.abs(first - wanted[0].numpy()).max() > 0.01
+    # The same command goes on; from another start it is another run.
+    train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
+    with pytest.raises(ValueError, match="start_from was .*, is None"):
+        train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, toy.QUIET)
+
+
+def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
+    options = dataclasses.replace(toy.QUIET, start_from=str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="--start_from needs stage 1"):
+        train_stage.train_stage(
+            str(tmp_path / "run"), 1, index, toy.recipe_for(1), options
+        )
+    options = dataclasses.replace(toy.QUIET, start_from=str(trained[0]))
+    recipe = toy.recipe_for(1)
+    wider = dataclasses.replace(recipe.stage, widths=(6, 8), blocks=(0, 0))
+    recipe = dataclasses.replace(recipe, stage=wider)
+    with pytest.raises(ValueError, match="has no layer of this network"):
+        train_stage.train_stage(str(tmp_path / "run"), 1, index, recipe, options)
+
+
 def test_what_never_came_to_a_checkpoint_may_be_put_right(tmp_path):
     """A mistyped --optimizer used to lock the folder against the right one."""
     settings.keep(tmp_path, {"recipe": {"train": {"optimizer": "adagrat"}}})
