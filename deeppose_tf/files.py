@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import pathlib
+import secrets
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes to a temporary sibling, syncs it and renames it into place.
 
-    A process killed on the way leaves what was there before.
+    A process killed on the way leaves what was there before, and the sibling. Of
+    several that write the same file at once, the last one's content stays.
 
     Raises:
       OSError: the file cannot be written.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -128,6 +128,8 @@ def partial_directory(output: str) -> pathlib.Path:
 
 def _begin(partial, splits, provenance, fingerprint) -> dict:
     """The index of the partial directory: the one found there, or a new one."""
+    for left in partial.glob(".*.partial"):  # an index, by a kill
+        left.unlink()
     if (partial / records.INDEX).is_file():
         content = records.load(str(partial))
         if content["fingerprint"] == fingerprint:

@@ -232,3 +232,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         files.write_bytes(path, b"after")
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """Both had the same temporary file, which the first to end took away."""
+    path = tmp_path / "a.bin"
+    sync, others = files.os.fsync, [b"second"]
+
+    def meanwhile(descriptor):
+        if others:
+            files.write_bytes(path, others.pop())
+            assert path.read_bytes() == b"second"
+        sync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", meanwhile)
+    files.write_bytes(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]

@@ -278,7 +278,7 @@ def test_a_killed_run_goes_on(killed, tmp_path, monkeypatch):
 def test_a_run_killed_before_its_first_index_goes_on(splits, tmp_path):
     """It leaves an empty folder, or one with half an index under another name."""
     (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / ".dataset.json.partial").write_text("{")
+    (tmp_path / ".out.partial" / ".dataset.json.0a1b2c3d.partial").write_text("{")
     record_writer.write(splits, str(tmp_path / "out"))
     names = sorted(f.name.split("-")[0] for f in (tmp_path / "out").iterdir())
     assert names == ["dataset.json", "test", "train"]
