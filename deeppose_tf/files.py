@@ -1,10 +1,13 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and one writer at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import secrets
+from collections.abc import Iterator
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -28,11 +31,44 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sync(folder: str | os.PathLike) -> None:
-    """Makes sure that a folder and all that is in it survive a power cut."""
+def sync(path: str | os.PathLike) -> None:
+    """Makes a file, or the list of names in a folder, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: str | os.PathLike) -> None:
+    """The same of a folder and all that is in it."""
     for path in [pathlib.Path(folder), *pathlib.Path(folder).rglob("*")]:
-        descriptor = os.open(path, os.O_RDONLY)
+        sync(path)
+
+
+@contextlib.contextmanager
+def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
+    """Keeps others who ask so out of a folder that is there; a kill lets them in.
+
+    Where the file system has no locks, nobody is kept out.
+
+    Args:
+      folder: of what is written.
+      writer: what may be there once only, such as `export`, for the error.
+
+    Raises:
+      ValueError: another process is in it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{folder}: another {writer} is writing there right now"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,11 +6,8 @@ place once it has been read back, run, and found to answer as the run itself.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import pathlib
 import platform
 import shutil
@@ -67,12 +64,12 @@ def export(
     folder = _version_folder(pathlib.Path(output), version)
     partial = folder.with_name(f".{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.parent):
+    with files.alone(folder.parent, "export"):
         shutil.rmtree(partial, ignore_errors=True)
         try:
             write(cascade, limits, describe(cascade, run, limits), partial)
             apart = checks.check(str(partial), cascade, limits)
-            files.sync(partial)
+            files.sync_all(partial)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -136,24 +133,6 @@ def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
         "serving_default": {"images": pictures[:1], "boxes": whole},
         "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
     }
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Two exports at once would take the same number; a kill unlocks."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"{folder}: another export is writing there right now"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _stage(stage, folder):

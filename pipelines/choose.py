@@ -135,7 +135,7 @@ def _share_first_stage(root, run):
         partial = run / ".stage_1.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(there[0], partial)
-        files.sync(partial)
+        files.sync_all(partial)
         partial.rename(wanted)
 
 

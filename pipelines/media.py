@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from deeppose_tf import files
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 # Ends of the names of our own drawings, which are no input in a folder.
@@ -139,8 +141,7 @@ def video_writer(path: pathlib.Path, rate: float) -> Iterator:
         yield add
         if opened:
             opened[0][0].release()
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
+            files.sync(temporary)
             os.replace(temporary, path)
     finally:
         if opened:

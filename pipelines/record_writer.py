@@ -7,7 +7,6 @@ shard; a run that finds it keeps those shards if their checksums hold.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -64,9 +63,7 @@ def write(
         return records.verify(output)
     partial = partial_directory(output)
     partial.mkdir(parents=True, exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        _lock(lock, partial)
+    with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
         _write_shards(partial, content, splits, seed, convert, progress)
         content |= {
@@ -75,9 +72,7 @@ def write(
         }
         _write_json(partial / records.INDEX, content)
         os.replace(partial, pathlib.Path(output).resolve())
-        _sync_directory(partial.parent)
-    finally:
-        os.close(lock)
+        files.sync(partial.parent)
     return records.read_index(output)
 
 
@@ -204,8 +199,7 @@ def _write_shard(path, people, convert, progress) -> None:
                     progress(i + 1)
     except tf.errors.OpError as error:  # A full disk, for one.
         raise OSError(f"{temporary}: cannot be written ({error.message})") from error
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
+    files.sync(temporary)
     os.replace(temporary, path)
 
 
@@ -228,13 +222,6 @@ def _stat(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _lock(descriptor: int, partial: pathlib.Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ValueError(f"{partial}: another run is writing it right now") from error
-
-
 def _write_json(path: pathlib.Path, content: dict) -> None:
     files.write_bytes(path, json.dumps(content, indent=1).encode())
 
@@ -242,11 +229,3 @@ def _write_json(path: pathlib.Path, content: dict) -> None:
 def _plain(value: dict) -> dict:
     """As it comes back from JSON: lists for tuples."""
     return json.loads(json.dumps(value))
-
-
-def _sync_directory(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
