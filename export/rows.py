@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -30,8 +31,10 @@ class Limits:
     max_pixels: int = 50_000_000
 
     def __post_init__(self):
-        if self.tolerance is not None and not self.tolerance >= 0:
-            raise ValueError(f"tolerance is {self.tolerance}; it must not be negative")
+        if self.tolerance is not None and not 0 <= self.tolerance < math.inf:
+            raise ValueError(
+                f"tolerance is {self.tolerance}; expected a number from 0, such as 0.02"
+            )
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels}; it must be positive")
 

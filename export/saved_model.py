@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 import platform
+import re
 import shutil
 import tempfile
 
@@ -156,7 +157,9 @@ def _stage(stage, folder):
 
 def _version_folder(output, version):
     if version is None:
-        taken = [int(path.name) for path in output.glob("*") if path.name.isdigit()]
+        names = [path.name for path in output.glob("*")]
+        # Of digits, int() reads no superscripts, and servers no others than these.
+        taken = [int(name) for name in names if re.fullmatch("[0-9]+", name)]
         version = max(taken, default=0) + 1
     if version < 1:
         raise ValueError(f"--version is {version}; servers expect a positive number")
@@ -188,12 +191,14 @@ def define_flags() -> None:
         None,
         "Stop refining a pose once a stage moved every joint by less than this share "
         "of the pose's diameter, 0.02 for example. Default: every stage runs.",
+        lower_bound=0.0,
     )
     flags.DEFINE_integer(
         "max_pixels",
         rows.Limits.max_pixels,
         "Images with more pixels are answered by valid = false. Serving takes up to 24 "
         "bytes of memory per pixel of the largest, whatever the size of the batch.",
+        lower_bound=1,
     )
 
 

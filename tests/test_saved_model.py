@@ -316,7 +316,8 @@ def test_versions(run, exported, tmp_path, monkeypatch):
     output = tmp_path / "pose"
     shutil.copytree(exported, output / "7")
     (output / ".9.partial").mkdir()
-    (output / "notes").mkdir()
+    for other in ("notes", "²", "１２"):  # digits to str.isdigit, not to a server
+        (output / other).mkdir()
     with pytest.raises(ValueError, match="pose/7 is there already"):
         saved_model.export(str(run), str(output), version=7)
     with pytest.raises(ValueError, match="version is 0; servers expect"):
@@ -371,8 +372,9 @@ def test_two_exports_at_once(run, tmp_path, monkeypatch):
 
 
 def test_flags_that_make_no_sense(run, tmp_path):
-    with pytest.raises(ValueError, match="tolerance is -1.0"):
-        rows.Limits(tolerance=-1.0)
+    for tolerance in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"tolerance is {tolerance}; expected"):
+            rows.Limits(tolerance=tolerance)
     with pytest.raises(ValueError, match="max_pixels is 0"):
         rows.Limits(max_pixels=0)
     with pytest.raises(ValueError, match="no cascade.json"):
