@@ -56,7 +56,7 @@ class Cascade:
         path = pathlib.Path(run) / "cascade.json"
         try:
             names = [str(name) for name in json.loads(path.read_text())["stages"]]
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(
                 f"{run} has no cascade.json: train one with deeppose-train"
             ) from error

@@ -210,7 +210,7 @@ def define_flags() -> None:
         "rounds", 30, "How often each way has its turn.", lower_bound=1
     )
     flags.DEFINE_string(
-        "output", None, "File to write the result to as JSON. Default: none."
+        "output", None, "File to write the result to, as JSON. Default: none."
     )
 
 
@@ -229,12 +229,14 @@ def main(argv: list[str]) -> None:
     )
     print(table(found))
     if values.output:
-        files.write_bytes(values.output, json.dumps(found, indent=2).encode() + b"\n")
+        path = pathlib.Path(values.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, json.dumps(found, indent=2).encode() + b"\n")
 
 
 def run() -> None:
     """Entry point of the console script."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, file="output")
 
 
 if __name__ == "__main__":

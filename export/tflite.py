@@ -221,7 +221,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, file="output")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
 
 import tensorflow as tf
 from absl import flags
@@ -93,7 +94,7 @@ def define_flags() -> None:
         f"once and {REPEATS} times over, each in a process of its own.",
     )
     flags.DEFINE_string(
-        "output", None, "File to write the result to as JSON. Default: none."
+        "output", None, "File to write the result to, as JSON. Default: none."
     )
 
 
@@ -119,7 +120,9 @@ def main(argv: list[str]) -> None:
     }
     print(table(result))
     if values.output:
-        files.write_bytes(values.output, json.dumps(result, indent=2).encode() + b"\n")
+        path = pathlib.Path(values.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, json.dumps(result, indent=2).encode() + b"\n")
 
 
 def _memory(index, recipe, number):
@@ -138,7 +141,7 @@ def _with_batch(recipe, batch):
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, file="output")
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ def _parse(texts):
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="run")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ installed console scripts need both to be handed over.
 
 from __future__ import annotations
 
+import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -21,8 +23,17 @@ def run(
     define_flags: Callable[[], None],
     main: Callable[[list[str]], None],
     documentation: str,
+    folder: str | None = None,
+    file: str | None = None,
 ) -> None:
     """Defines the flags, runs `main`, and leaves with status 1 on a user's error.
+
+    Args:
+      define_flags: defines them.
+      main: does the work, and is given what is left of the command line.
+      documentation: for `--help`.
+      folder: the flag that says which folder the script makes or fills.
+      file: the flag that says which file it writes.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
     with their stack trace only under --verbosity=1. So are records that rotted.
@@ -32,10 +43,15 @@ def run(
     for name in set(flags.FLAGS) - before:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = documentation
-    app.run(lambda argv: _guarded(main, argv))
+    app.run(lambda argv: _guarded(main, argv, folder, file))
 
 
-def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def _guarded(
+    main: Callable[[list[str]], None],
+    argv: list[str],
+    folder: str | None = None,
+    file: str | None = None,
+) -> None:
     name = pathlib.Path(argv[0]).stem
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow's chatter about every checkpoint would tear the progress bar.
@@ -43,6 +59,11 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise ValueError(f"what is {argv[1]!r}? Flags are given as --name=value")
+        _check_numbers()
+        if folder:
+            _check_place(folder, False)
+        if file:
+            _check_place(file, True)
         main(argv)
     except (ValueError, OSError) as error:
         logging.debug("where it was raised", exc_info=True)
@@ -57,6 +78,32 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
         logging.debug("where it was raised", exc_info=True)
         print(f"{name}: {DAMAGE} ({error})", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _check_numbers():
+    """absl's bounds let pass what is no number."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{name}={value}: expected a finite number")
+
+
+def _check_place(name, is_file):
+    """Better now than when there is something to write."""
+    value = flags.FLAGS[name].value
+    if value is None:
+        return
+    path = pathlib.Path(value)
+    there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+    if there.is_dir():
+        if is_file and there == path:
+            raise ValueError(f"--{name}={value} is a folder: give the name of a file")
+    elif there != path:
+        raise ValueError(f"--{name}={value}: {there} is a file, and no folder")
+    elif not is_file:
+        raise ValueError(
+            f"--{name}={value} is a file: give the name of a folder, or of one to make"
+        )
 
 
 def _is_damage(error: Exception) -> bool:

@@ -154,7 +154,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="output")
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def _enlargement(values):
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="output")
 
 
 if __name__ == "__main__":

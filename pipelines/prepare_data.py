@@ -167,7 +167,7 @@ def describe(index: records.Index) -> str:
 
 
 def run() -> None:
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="output")
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def _require_free(folder, name, settings):
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="output")
 
 
 if __name__ == "__main__":

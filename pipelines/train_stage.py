@@ -223,7 +223,7 @@ def define_flags() -> None:
 
 def run() -> None:
     """Console entry point."""
-    command.run(define_flags, main, __doc__)
+    command.run(define_flags, main, __doc__, folder="run")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,67 @@ import time
 
 import pytest
 import tensorflow as tf
+import toy_run
 import toy_training
+from absl import flags
 
-from deeppose_tf.pipelines import command, inputs, records
+from deeppose_tf.export import benchmark as benchmark_export
+from deeppose_tf.export import client, saved_model, tflite
+from deeppose_tf.pipelines import (
+    benchmark,
+    choose,
+    command,
+    compare,
+    evaluate,
+    inputs,
+    predict,
+    prepare_data,
+    records,
+    reproduce,
+    train_cascade,
+    train_stage,
+)
+
+MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
+# The flag that says where a script writes, and the others that it cannot do without.
+FOLDERS = {
+    prepare_data: ("output", "--dataset=lsp", "--source=lsp"),
+    train_cascade: ("run", DATA),
+    train_stage: ("run", DATA, "--stage=1"),
+    evaluate: ("output", MODEL, DATA),
+    compare: ("output", "--evaluations=one"),
+    predict: ("output", MODEL, INPUT),
+    choose: ("run", DATA, "--sigmas=1"),
+    reproduce: ("output", MODEL, DATA, "--experiment=fig4"),
+    saved_model: ("output", MODEL),
+    client: ("output", INPUT),
+}
+FILES = {
+    benchmark: ("output", DATA),
+    benchmark_export: ("output",),
+    tflite: ("output", MODEL, DATA),
+}
+
+
+def name_of(value):
+    return getattr(value, "__name__", "").rpartition(".")[-1]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to("nowhere")
+
+
+def begins(script, *arguments):
+    """Whether a command gets as far as its `main`."""
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "main", lambda argv: begun.append(True))
+        toy_run.command(script, *arguments)
+    return bool(begun)
 
 
 def rotten(folder):
@@ -92,3 +150,56 @@ def test_words_that_are_no_flags_are_refused(capsys):
     with pytest.raises(SystemExit):
         command._guarded(lambda argv: None, ["deeppose-train", "run"])
     assert "what is 'run'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", FOLDERS, ids=name_of)
+def test_a_file_in_place_of_a_folder_is_a_line(script, places, capsys):
+    """[Errno 17] or 20 named no flag, and came when all had been worked out."""
+    name, *others = FOLDERS[script]
+    assert begins(script, f"--{name}=folder", *others)
+    assert begins(script, f"--{name}=new/one", *others)
+    for wrong, why in (
+        ("file", f"--{name}=file is a file: give the name of a folder"),
+        ("link", f"--{name}=link is a file: give the name of a folder"),
+        ("file/new/one", f"--{name}=file/new/one: file is a file, and no folder"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            begins(script, f"--{name}={wrong}", *others)
+        assert left.value.code == 1
+        assert capsys.readouterr().err.startswith(f"script: {why}")
+
+
+@pytest.mark.parametrize("script", FILES, ids=name_of)
+def test_a_folder_in_place_of_a_file_is_a_line(script, places, capsys):
+    """[Errno 21] came after minutes of measurements, which were lost."""
+    name, *others = FILES[script]
+    for right in ("file", "link", "new/one"):
+        assert begins(script, f"--{name}={right}", *others)
+    for wrong, why in (
+        ("folder", f"--{name}=folder is a folder: give the name of a file"),
+        ("file/one", f"--{name}=file/one: file is a file, and no folder"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            begins(script, f"--{name}={wrong}", *others)
+        assert left.value.code == 1
+        assert capsys.readouterr().err.startswith(f"script: {why}")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "script, name",
+    [(saved_model, "tolerance"), (train_cascade, "sigma"), (tflite, "max_drop")],
+    ids=name_of,
+)
+def test_what_is_no_number_is_a_line(script, name, value, places, capsys):
+    where, *others = (FOLDERS | FILES)[script]
+    with pytest.raises(SystemExit) as left:
+        begins(script, f"--{name}={value}", f"--{where}=new", *others)
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert f"--{name}={value}: " in said
+
+
+def test_a_negative_tolerance_is_refused(places):
+    with pytest.raises(flags.IllegalFlagValueError, match="tolerance=-0.5"):
+        begins(saved_model, MODEL, "--output=new", "--tolerance=-0.5")

@@ -1,11 +1,15 @@
 """A run directory of small untrained stages, and calling scripts as users do."""
 
+import contextlib
 import pathlib
+import sys
 
 import numpy as np
+import pytest
 from absl import flags
 
 from deeppose_tf import cascade, stage
+from deeppose_tf.pipelines import command as commands
 
 
 def save_run(folder, skeleton, stages=2):
@@ -29,13 +33,29 @@ def save_run(folder, skeleton, stages=2):
 
 
 def call(script, *arguments):
-    """Runs a script's `main` with these flags; absl's flags are global, so the script's
-    own are taken away again."""
-    before = set(flags.FLAGS)
-    script.define_flags()
-    try:
+    """Runs a script's `main` with these flags."""
+    with _own_flags():
+        script.define_flags()
         flags.FLAGS(["script", *arguments])
         script.main(["script"])
+
+
+def command(script, *arguments):
+    """The same with all that a command does around `main`. absl itself would leave with
+    a usage text where it raises IllegalFlagValueError here."""
+    with _own_flags(), pytest.MonkeyPatch.context() as patch:
+        words = ["script", *arguments]
+        patch.setattr(commands.app, "run", lambda begin: begin(flags.FLAGS(words)))
+        patch.setattr(sys.modules["__main__"], "__doc__", None)
+        script.run()
+
+
+@contextlib.contextmanager
+def _own_flags():
+    """absl's flags are global, so those of a script are taken away again."""
+    before = set(flags.FLAGS)
+    try:
+        yield
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
