@@ -10,21 +10,22 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "deeppose_tf" / "__init__.py").read_text()
 ).group(1)
 
-SCRIPTS = {
-    "deeppose-prepare": "pipelines.prepare_data",
-    "deeppose-train": "pipelines.train_cascade",
-    "deeppose-train-stage": "pipelines.train_stage",
-    "deeppose-evaluate": "pipelines.evaluate",
-    "deeppose-compare": "pipelines.compare",
-    "deeppose-predict": "pipelines.predict",
-    "deeppose-choose": "pipelines.choose",
-    "deeppose-reproduce": "pipelines.reproduce",
-    "deeppose-benchmark": "pipelines.benchmark",
-    "deeppose-export": "export.saved_model",
-    "deeppose-benchmark-export": "export.benchmark",
-    "deeppose-tflite": "export.tflite",
-    "deeppose-client": "export.client",
-}
+# Of commands whose names begin with deeppose-.
+SCRIPTS = [
+    "prepare",
+    "train",
+    "train-stage",
+    "evaluate",
+    "compare",
+    "predict",
+    "choose",
+    "reproduce",
+    "benchmark",
+    "export",
+    "benchmark-export",
+    "tflite",
+    "client",
+]
 
 setup(
     name="deeppose-tf",
@@ -75,7 +76,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"{name} = deeppose_tf.{module}:run" for name, module in SCRIPTS.items()
+            f"deeppose-{name} = deeppose_tf.pipelines.scripts:{name.replace('-', '_')}"
+            for name in SCRIPTS
         ]
     },
 )

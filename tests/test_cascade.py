@@ -255,8 +255,10 @@ def test_a_run_is_loaded(tmp_path, image):
 
 
 def test_runs_that_cannot_be_loaded(tmp_path):
-    with pytest.raises(ValueError, match="no cascade.json: train one"):
-        cascade.Cascade.load(str(tmp_path))
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match="no cascade.json: train one"):
+            cascade.Cascade.load(str(folder))
     index = tmp_path / "cascade.json"
     for content in ("", "{", "[]", "{}", '"x"', '{"stages": 3}'):
         index.write_text(content)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import pathlib
 import re
 import shlex
@@ -19,8 +20,9 @@ PACKAGES = {
     "pipelines": "deeppose_tf/pipelines",
     "export": "deeppose_tf/export",
 }
+# Name of a command -> the module that it starts, `pipelines.train_cascade` for one.
 SCRIPTS = {
-    script.name: script.module
+    script.name: script.load().args[0]
     for script in importlib.metadata.entry_points(group="console_scripts")
     if script.module.startswith("deeppose_tf.")
 }
@@ -79,7 +81,7 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
 
 
 def _exists(module):
-    folder, name = module.split(".")[1:]
+    folder, name = module.split(".")
     return (ROOT / folder / f"{name}.py").is_file()
 
 
@@ -104,6 +106,28 @@ def manuals():
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_setup_names_scripts_that_exist(script):
     assert _exists(SCRIPTS[script])
+
+
+# Stands for TensorFlow, the import of which takes seconds.
+INTERRUPTED = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(5)
+"""
+
+
+def test_ctrl_c_before_a_script_begins_is_a_line(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(INTERRUPTED)
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    program = "import sys; sys.argv = ['/bin/deeppose-train']; scripts.train()"
+    ran = _python(
+        "-c",
+        f"from deeppose_tf.pipelines import scripts; {program}",
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert ran.returncode == 130
+    assert ran.stderr == "\ndeeppose-train: stopped before it began\n"
 
 
 def test_every_script_explains_itself_and_its_flags(manuals):
