@@ -8,38 +8,31 @@ use for a sigma, is trained once. A run that was stopped goes on with the same c
 from __future__ import annotations
 
 import functools
-import json
+import math
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from absl import flags
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import draw, files
+from deeppose_tf import files
 from deeppose_tf.pipelines import (
+    choice,
     command,
-    figures,
     held_out,
     inputs,
     recipes,
     records,
     scores,
+    settings,
     train_cascade,
     training_flags,
 )
 from deeppose_tf.pipelines.people import read_people
-from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.stage import load_stage
 
-FORMAT = "deeppose-tf choice 1"
-NAME = "choice"
 SPLIT = "validation"
-PAPER = (
-    "The paper chose sigma 1.0 of 0.8, 1.0, 1.2 for FLIC and 2.0 of 1.5, 1.7, 2.0, 2.3 "
-    "for LSP, each with 50 held-out people, and arrived at three stages for both."
-)
 
 
 def choose(
@@ -65,72 +58,51 @@ def choose(
       What `choice.json` holds: `floor`, `candidates` and, of these, the `winner`.
 
     Raises:
-      ValueError: see `train_cascade.train_cascade`; or there are no held-out people.
+      ValueError: see `train_cascade.train_cascade`; or there are no held-out people,
+        or a first stage in `folder` was made with other settings.
     """
     people = read_people(index, SPLIT)
     floor = scores.floor(people, read_people(index, scores.floor_split(index, SPLIT)))
     content = {
-        "format": FORMAT,
+        "format": choice.FORMAT,
         "protocol": scores.protocol(index, SPLIT, people),
         "floor": held_out.pdj(floor, people.keypoints, people.labeled, index.skeleton),
         "asked": list(sigmas),
         "candidates": [],
     }
     root = pathlib.Path(folder)
+    _require_same_settings(root, recipe_for(sigmas[0], 1), index, options)
     for sigma in sigmas:
         if options.verbose:
-            print(f"sigma {sigma:g}", flush=True)
-        run, recipe = root / f"sigma_{sigma:g}", functools.partial(recipe_for, sigma)
+            print(f"sigma {sigma}", flush=True)
+        run, recipe = root / f"sigma_{sigma}", functools.partial(recipe_for, sigma)
         _share_first_stage(root, run)
         trained = train_cascade.train_cascade(str(run), index, recipe, stages, options)
-        found = _held_out(run, index, recipe(trained.count).inputs)
+        # With the one that did not help; what an earlier call had more does not count.
+        most = trained.count + (stages is None)
+        found = _held_out(run, most, index, recipe(trained.count).inputs)
         one = {"sigma": sigma, "run": str(run), "stages": trained.count, "pdj": found}
         content["candidates"].append(one)
-        content["winner"] = max(content["candidates"], key=_reached)
-        _write(root, content)
+        content["winner"] = max(content["candidates"], key=choice.reached)
+        choice.write(root, content)
     return content
 
 
-def table(content: dict) -> str:
-    """`choice.json` as Markdown."""
-    candidates = content["candidates"]
-    most = max(len(one["pdj"]) for one in candidates)
-    rows = [["sigma", *(f"stage {s + 1}" for s in range(most)), "S", "PDJ@0.2"]]
-    for one in candidates:
-        cells = [f"{100 * value:.1f}" for value in one["pdj"]]
-        for s in range(one["stages"], len(cells)):
-            cells[s] = f"({cells[s]})"
-        cells += [""] * (most - len(cells))
-        chosen = f"{100 * _reached(one):.1f}"
-        rows.append([f"{one['sigma']:g}", *cells, str(one["stages"]), chosen])
-    winner, left = content["winner"], len(content["asked"]) - len(candidates)
-    so_far = f" so far, {left} to come" if left else ""
-    said = content["protocol"]
-    return "\n".join(
-        [
-            scores.heading(said),
-            "",
-            scores.markdown(rows),
-            "",
-            f"Best{so_far}: sigma {winner['sigma']:g} with {winner['stages']} stages, "
-            f"{winner['run']}.",
-            "",
-            "PDJ@0.2, mean over joints, per cent; in brackets, stages that were "
-            f"trained and did not help. Floor: {100 * content['floor']:.1f}, "
-            f"{scores.floor_meaning(said)}. PDJ: {said['meanings']['pdj']}, the "
-            f"diameter being {said['meanings']['diameter']}. {PAPER}",
-        ]
-    )
+def _first_stages(root):
+    """Those that are there, by candidate."""
+    return sorted(root.glob("sigma_*/stage_1"))
 
 
-def _reached(one):
-    """PDJ of a candidate after the last stage that helped."""
-    return one["pdj"][one["stages"] - 1]
+def _require_same_settings(root, recipe, index, options):
+    """Before anything is trained or copied: a copy would look like one of these."""
+    asked = settings.of(recipe, options, index, [])
+    for folder in _first_stages(root):
+        settings.check_finished(folder, load_stage(str(folder)).training, asked)
 
 
 def _share_first_stage(root, run):
     """Copies the first stage that is there already into a candidate without one."""
-    wanted, there = run / "stage_1", sorted(root.glob("sigma_*/stage_1"))
+    wanted, there = run / "stage_1", _first_stages(root)
     if there and wanted not in there:
         partial = run / ".stage_1.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -139,11 +111,10 @@ def _share_first_stage(root, run):
         partial.rename(wanted)
 
 
-def _held_out(run, index, config: inputs.InputConfig):
-    """PDJ@0.2 of all stages that were trained, also of one that did not help."""
-    stages = []
-    while (folder := run / f"stage_{len(stages) + 1}").exists():
-        stages.append(load_stage(str(folder)))
+def _held_out(run, most, index, config: inputs.InputConfig):
+    """PDJ@0.2 of the stages that were trained, at most so many."""
+    folders = [run / f"stage_{number}" for number in range(1, most + 1)]
+    stages = [load_stage(str(folder)) for folder in folders if folder.exists()]
     found, truth, labeled, _ = held_out.predict_split(
         cascades.Cascade(stages), index, SPLIT, config
     )
@@ -151,27 +122,6 @@ def _held_out(run, index, config: inputs.InputConfig):
         held_out.pdj(found[:, s], truth, labeled, index.skeleton)
         for s in range(len(stages))
     ]
-
-
-def _write(root, content):
-    draw.write_image(root / f"{NAME}.png", _picture(content))
-    files.write_bytes(root / f"{NAME}.md", table(content).encode() + b"\n")
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(root / f"{NAME}.json", text)
-
-
-def _picture(content):
-    """A line per sigma over the number of stages, the floor dashed."""
-    most = max(len(one["pdj"]) for one in content["candidates"])
-    places = np.arange(1, most + 1)
-    curves = [Curve("floor", np.full(most, content["floor"]), 7, True)]
-    for i, one in enumerate(content["candidates"]):
-        best = ", best" if one is content["winner"] else ""
-        label = f"sigma {one['sigma']:g}{best}"
-        at = places[: len(one["pdj"])]
-        curves.append(Curve(label, np.array(one["pdj"]), i % 7, at=at))
-    title = figures.title(content["protocol"], "PDJ@0.2, mean over joints")
-    return plot_curves(places, [("", curves)], title, "stages", "PDJ@0.2", None)
 
 
 def define_flags() -> None:
@@ -201,8 +151,12 @@ def main(argv: list[str]) -> None:
         raise ValueError("--sigma is what is chosen here: give --sigmas=1.5,1.7,2.0")
     if values.strategy == "multiworker":
         raise ValueError("--strategy=multiworker: candidates train on one machine")
+    if values.overfit:
+        raise ValueError("--overfit: what was learned by heart has nothing to choose")
     sigmas = _parse(values.sigmas)
     stages = train_cascade.parse_stages(values.stages)
+    if stages == 1:
+        raise ValueError("--stages=1: a first stage has no use for a sigma")
 
     def recipe_for(sigma, number):
         return training_flags.recipe_from_flags(number, sigma)
@@ -218,7 +172,7 @@ def main(argv: list[str]) -> None:
         stages,
         training_flags.options_from_flags(),
     )
-    print(table(content))
+    print(choice.table(content))
 
 
 def _parse(texts):
@@ -226,8 +180,11 @@ def _parse(texts):
         sigmas = [float(text) for text in texts]
     except ValueError as error:
         raise ValueError(f"--sigmas={','.join(texts)}: {error}") from error
-    if not sigmas or len(set(sigmas)) < len(sigmas):
-        raise ValueError(f"--sigmas={','.join(texts)}: give different numbers")
+    sound = all(math.isfinite(sigma) and sigma > 0 for sigma in sigmas)
+    if not sigmas or not sound or len(set(sigmas)) < len(sigmas):
+        raise ValueError(
+            f"--sigmas={','.join(texts)}: give different numbers above zero"
+        )
     return sigmas
 
 
