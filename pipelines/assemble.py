@@ -64,8 +64,10 @@ def prepare(options: Options) -> records.Index:
     """
     options = _absolute(options)
     fitted = bool(options.boxes_from or options.coverage)
-    first_boxes.require_known(options.boxes, fitted)
+    if options.boxes_from and options.coverage:
+        raise ValueError("--coverage is for what is fitted, and --boxes_from is not")
     given = first_boxes.read_enlargements(options.boxes_from)
+    first_boxes.require_known(options.boxes, fitted, given)
     arguments = _arguments(options) | ({"enlargements": given} if given else {})
     sources, fatal = read_sources(options)
     fingerprint = record_writer.identity(

@@ -56,7 +56,7 @@ def choose(
       had no or several faces, and the share of labeled joints inside the boxes.
 
     Raises:
-      ValueError: there is nobody to fit a kind on.
+      ValueError: there is nobody to fit a kind on, or nobody has a torso.
     """
     sought = _find_faces(splits, progress) if "face" in kinds else {}
     boxes = {s: np.zeros((len(p), 4), np.float32) for s, p in splits.items()}
@@ -66,6 +66,8 @@ def choose(
         if kind == "full":
             break  # There always is one.
         found = {s: _rectangles(kind, p, sought.get(s)) for s, p in splits.items()}
+        if kind == "torso" and not any(some.any() for some in found.values()):
+            raise ValueError("--boxes=torso: the data set comes without torso boxes")
         if kind in FITTED:
             fitted[kind] = (given or {}).get(kind) or _fit(
                 kind, splits["train"], found["train"], coverage
@@ -85,8 +87,11 @@ def choose(
     }
 
 
-def require_known(kinds: Sequence[str], fitted: bool = False) -> None:
-    """Checks the names of kinds, and that one is `fitted`, if one has to be.
+def require_known(
+    kinds: Sequence[str], fitted: bool = False, given: Enlargements | None = None
+) -> None:
+    """Checks the names of kinds, that one is `fitted`, if one has to be, and that those
+    which are have their enlargement among the `given`, if there are any.
 
     Raises:
       ValueError: names what is wrong.
@@ -94,10 +99,15 @@ def require_known(kinds: Sequence[str], fitted: bool = False) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"--boxes={unknown[0]}: expected some of {', '.join(KINDS)}")
+    if "full" in kinds[:-1]:
+        raise ValueError(f"--boxes={','.join(kinds)}: full, the whole image, is last")
     if fitted and not set(kinds) & set(FITTED):
         raise ValueError(
             "--boxes_from and --coverage are for --boxes=face and --boxes=torso"
         )
+    missing = sorted(set(kinds) & set(FITTED) - set(given)) if given else ()
+    if missing:
+        raise ValueError(f"--boxes={missing[0]}: --boxes_from has {', '.join(given)}")
 
 
 def joints_inside(people: Annotations) -> float | None:

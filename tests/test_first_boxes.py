@@ -134,16 +134,32 @@ def test_copies_of_a_person_are_looked_at_once(seen):
 
 def test_nobody_to_fit_on(seen):
     seen({})
-    train = people([standing(50)])
+    train, test = people([standing(50)]), people([standing(50)], [[40, 30, 60, 60]])
+    both = {"train": train, "test": test}
     for kind in ("face", "torso"):
         with pytest.raises(
             ValueError, match=f"--boxes={kind}: no training .*boxes_from"
         ):
-            first_boxes.choose({"train": train}, (kind,))
+            first_boxes.choose(both, (kind,))
+    with pytest.raises(ValueError, match="torso: the data set comes without torso bo"):
+        first_boxes.choose({"train": train}, ("torso",), given={"torso": (1, 1, 1)})
     with pytest.raises(ValueError, match="--boxes=hat: expected some of own, full"):
         first_boxes.require_known(["face", "hat"])
     with pytest.raises(ValueError, match="--boxes_from and --coverage are for --boxes"):
         first_boxes.require_known(["own"], fitted=True)
+    with pytest.raises(ValueError, match="--boxes=full,face: full, the whole image"):
+        first_boxes.require_known(["full", "face"])
+    first_boxes.require_known(["torso", "face", "full"])
+
+
+def test_enlargements_that_other_data_has_not(tmp_path):
+    """They would be fitted on people whom a model of that data has never seen so."""
+    given = {"torso": (1.0, 1.0, 1.0)}
+    first_boxes.require_known(["torso", "own"], True, given)
+    with pytest.raises(ValueError, match="--boxes=face: --boxes_from has torso"):
+        first_boxes.require_known(["torso", "face"], True, given)
+    with pytest.raises(ValueError, match="--coverage is for what is fitted"):
+        prepare(flic_data(tmp_path, boxes_from=str(tmp_path)))
 
 
 def flic_data(folder, **changes):
@@ -212,6 +228,7 @@ def test_enlargements_of_data_and_of_a_model(tmp_path):
         flic_data(
             tmp_path,
             boxes=("torso",),
+            coverage=None,
             boxes_from=str(tmp_path / "run"),
             output=str(tmp_path / "other"),
         )

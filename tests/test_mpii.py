@@ -159,10 +159,12 @@ def test_files_of_another_form(tmp_path):
     path = write(tmp_path / "train.json", {"images": [], "annotations": []})
     with pytest.raises(ValueError, match="train.json: not a list .* read it as coco"):
         mpii.read_splits(path)
-    release(tmp_path / mpii.OFFICIAL, [("1.jpg", 1, [])])
+    release(tmp_path / mpii.OFFICIAL, [("1.jpg", 1, []), ("2.jpg", 0, [{"x1": 4}])])
     with pytest.raises(ValueError, match=r"has mpii_human.*\.mat and train.json, expe"):
         mpii.read_splits(str(tmp_path))
     (tmp_path / "train.json").unlink()
+    with pytest.raises(ValueError, match="nobody is annotated on its 1 images for tr"):
+        mpii.read_splits(str(tmp_path))
     one = struct(person())
     one["annopoints"][0, 0]["point"][0, 3]["id"] = 16
     release(tmp_path / mpii.OFFICIAL, [("0.jpg", 1, []), ("1.jpg", 1, [one])])

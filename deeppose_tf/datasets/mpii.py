@@ -169,6 +169,11 @@ def _matlab_people(path: pathlib.Path) -> list[dict]:
                 f"{path}: image {i + 1} of 'annolist' is not of the official form "
                 f"({type(error).__name__}: {error})"
             ) from error
+    if not people:
+        raise ValueError(
+            f"{path}: nobody is annotated on its {np.sum(train == 1)} images for "
+            "training. Is it the official file?"
+        )
     return people
 
 
