@@ -31,7 +31,8 @@ def compare(folders: Sequence[str]) -> dict:
 
     Returns:
       A JSON value: `protocol`, what they have in common; `rows` of `name`, the folder's
-      and the stage's, `first_box`, and `values` by column, fractions or None.
+      (all of its path where the last part is that of another) and the stage's,
+      `first_box`, and `values` by column, fractions or None.
 
     Raises:
       ValueError: a folder holds no evaluation, or one of other people.
@@ -46,12 +47,14 @@ def compare(folders: Sequence[str]) -> dict:
                     f"{folder}: its {key} is {said.get(key)}, that of {folders[0]} is "
                     f"{first.get(key)}; only scores of the same people are comparable"
                 )
-    rows = []
+    rows, short = [], [pathlib.Path(folder).name for folder in contents]
     for folder, content in contents.items():
+        name = pathlib.Path(folder).name
+        name = folder if short.count(name) > 1 else name
         floor, *_, last = content["rows"]
         rows += [
             {
-                "name": f"{pathlib.Path(folder).name}, {row['name']}",
+                "name": f"{name}, {row['name']}",
                 "first_box": content["protocol"]["first_box"],
                 "values": _values(row["scores"]),
             }
@@ -146,9 +149,10 @@ def main(argv: list[str]) -> None:
     content = {"format": FORMAT, "settings": settings} | compare(values.evaluations)
     folder = pathlib.Path(values.output)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(folder / TABLE, table(content).encode() + b"\n")
+    # The record of whose files these are comes first, for `outputs.require_free`.
     text = json.dumps(content, indent=1).encode() + b"\n"
     files.write_bytes(folder / CONTENT, text)
+    files.write_bytes(folder / TABLE, table(content).encode() + b"\n")
     print(table(content))
 
 

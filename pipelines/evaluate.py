@@ -113,12 +113,13 @@ def _report(named, weights, people, index, split, output, settings) -> dict:
         return content
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    # The record of whose files these are comes first, for `outputs.require_free`.
+    text = json.dumps(content, indent=1).encode() + b"\n"
+    files.write_bytes(folder / METRICS, text)
     if weights is not None:
         coco_results.write(folder / RESULTS, people.ids, last, weights)
     _write_pictures(folder, rows, people, index, said)
     files.write_bytes(folder / TABLE, scores.table(content).encode() + b"\n")
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(folder / METRICS, text)
     return content
 
 

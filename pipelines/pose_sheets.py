@@ -18,6 +18,7 @@ def refinement(measured: Measured, paper: published.Experiment) -> Result:
     """Some people stage by stage (Fig. 6), from those whom later stages helped most to
     those whom they harmed."""
     del paper  # it shows examples and has no numbers
+    _require_shared(measured)
     errors = _errors(measured)
     first, last = (errors[measured.named[i][0]] for i in (1, -1))
     known = np.flatnonzero(np.isfinite(first) & np.isfinite(last))
@@ -45,6 +46,7 @@ def refinement(measured: Measured, paper: published.Experiment) -> Result:
 def examples(measured: Measured, paper: published.Experiment) -> Result:
     """The poses of some people after the last stage (Fig. 8)."""
     del paper  # as above
+    _require_shared(measured)
     total = len(measured.people.ids)
     chosen = figures.evenly(total, SHOWN)
     picture = figures.pose_sheet(
@@ -59,6 +61,16 @@ def examples(measured: Measured, paper: published.Experiment) -> Result:
         "chosen; predictions alone are drawn, left in orange and right in blue"
     )
     return _result(measured, _errors(measured), chosen, how, picture)
+
+
+def _require_shared(measured):
+    model, data = measured.model, measured.skeleton
+    if not transfer.shared(model, data).any():
+        raise ValueError(
+            f"the model predicts none of the data's joints; its joints ({model.name}): "
+            f"{', '.join(model.joints)}; those of the data ({data.name}): "
+            f"{', '.join(data.joints)}"
+        )
 
 
 def _errors(measured):
@@ -84,9 +96,12 @@ def _result(measured, errors, chosen, how, picture):
         )
         for person in chosen
     ]
+    shared = transfer.shared(measured.model, measured.skeleton)
+    joints = np.array(measured.skeleton.joints)[shared]
+    which = "" if shared.all() else f" ({', '.join(joints)} alone)"
     meanings = [
         how,
-        "numbers: mean distance of a person's labeled joints to their places, in torso "
-        f"diameters, {measured.said['meanings']['diameter']}",
+        f"numbers: mean distance of a person's labeled joints{which} to their places, "
+        f"in torso diameters, {measured.said['meanings']['diameter']}",
     ]
     return Result(experiment.DIAMETERS, list(errors), rows, meanings, picture)

@@ -29,7 +29,7 @@ class Row:
     """A line of a published table.
 
     Attributes:
-      method: with the number it has among the paper's references.
+      method: with the number it has among the paper's references, by its text.
       values: by column: limb types as in `metrics.pcp`, joints as `elbow@0.2`.
       source: where the values were taken from.
     """
@@ -69,10 +69,10 @@ _TABLE_1 = (
     _limbs("DeepPose, stage 2", 0.56, 0.36, 0.78, 0.70, 0.60, PRINTED_LEGS),
     _limbs("DeepPose, stage 3", 0.56, 0.38, 0.77, 0.71, 0.61, PRINTED_LEGS),
     _limbs("Dantone et al. [2]", 0.45, 0.25, 0.65, 0.61, 0.49, PRINTED_LEGS),
-    _limbs("Tian et al. [24]", 0.52, 0.33, 0.70, 0.60, 0.56, PRINTED_UNEVEN),
+    _limbs("Tian et al. [25]", 0.52, 0.33, 0.70, 0.60, 0.56, PRINTED_UNEVEN),
     _limbs("Johnson et al. [13]", 0.54, 0.38, 0.75, 0.66, 0.58, PRINTED_LEGS),
-    _limbs("Wang et al. [25]", 0.565, 0.37, 0.76, 0.68, 0.59, PRINTED_LEGS),
-    _limbs("Pishchulin et al. [17]", 0.49, 0.32, 0.74, 0.70, 0.56, PRINTED_LEGS),
+    _limbs("Wang et al. [26]", 0.565, 0.37, 0.76, 0.68, 0.59, PRINTED_LEGS),
+    _limbs("Pishchulin et al. [18]", 0.49, 0.32, 0.74, 0.70, 0.56, PRINTED_LEGS),
 )
 _TABLE_2 = (
     _limbs("DeepPose", 0.80, 0.75, 0.71, 0.50, 0.69, PRINTED),
@@ -158,6 +158,13 @@ EXPERIMENTS = {
         "It shows chosen examples, and names left and right confused on people "
         "seen from the back as the common failure.",
     ),
+    "fig9": Experiment(
+        "Fig. 9: poses on FLIC",
+        "flic",
+        "flic",
+        "It shows examples, usually better than those on LSP, and names lower arms as "
+        "the occasional mistake.",
+    ),
     "runtime": Experiment(
         "Running time per image, Sec. 4.1",
         "lsp",
@@ -186,6 +193,7 @@ DATA = {
     "buffy": (
         "Buffy Stickmen (its folders data and images)",
         "deeppose-prepare --dataset=buffy --source=BUFFY --convention=observer "
-        "--boxes=face --validation=0 --output=DATA",
+        "--boxes=face --boxes_from=RUN --validation=0 --output=DATA, RUN being the "
+        "model",
     ),
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from deeppose_tf.pipelines import experiment, published, scores
 
 FORMAT = "deeppose-tf experiment 1"
+NOT_SAID = "data not said"
 
 
 def content(
@@ -54,7 +55,7 @@ def markdown(content: dict) -> str:
         scores.heading(said),
         f"Model: {model['run']}, network {model['network']}, stages {model['stages']}, "
         f"trained on {model['trained']}, labels {model['labels']}.",
-        *_warnings(said, model),
+        *_warnings(content),
         "",
         scores.markdown(_table(content)),
         "",
@@ -104,12 +105,13 @@ def _model(run, cascade):
         "run": run,
         "stages": cascade.count,
         "network": config.network,
-        "trained": " + ".join(arguments.get("dataset", [])) or "data not said",
+        "trained": " + ".join(arguments.get("dataset", [])) or NOT_SAID,
         "labels": scores.convention(arguments),
     }
 
 
-def _warnings(said, model):
+def _warnings(content):
+    said, model = content["protocol"], content["model"]
     warnings, both = [], {model["labels"], said["labels"]}
     if scores.UNKNOWN in both:
         warnings.append("Whether left and right mean the same to both is not known.")
@@ -118,10 +120,32 @@ def _warnings(said, model):
             "Left and right do not mean the same to both: where they differ, as for "
             "people seen from behind, correct predictions count as wrong."
         )
+    if said.get("other_boxes"):
+        warnings.append(
+            "First boxes are enlarged otherwise than those that the model learned "
+            "from: prepare the data with --boxes and --boxes_from as for the model."
+        )
+    if content["unit"] == experiment.PER_CENT and _is_elsewhere(content):
+        warnings.append(
+            "The paper has another model or other people here: its numbers do not "
+            "compare with these."
+        )
     if said.get("unanswered"):
         number = said["unanswered"]
         warnings.append(f"{number} people have no answer, which counts as wrong.")
     return warnings
+
+
+def _is_elsewhere(content):
+    """Whether there are published rows, and of other data as far as it is known."""
+    paper, scored = content["paper"], content["protocol"]["datasets"]
+    trained = content["model"]["trained"]
+    return bool(_marks(content)) and (
+        trained != NOT_SAID
+        and paper["trained"] not in trained.split(" + ")
+        or bool(scored)
+        and paper["scored"] not in scored
+    )
 
 
 def _table(content):

@@ -57,6 +57,7 @@ _MAKERS = {
     "fig6": pose_sheets.refinement,
     "fig7": _NEAR,
     "fig8": pose_sheets.examples,
+    "fig9": pose_sheets.examples,
 }
 
 
@@ -95,6 +96,7 @@ def reproduce(
     folder.mkdir(parents=True, exist_ok=True)
     people = read_people(index, split, limit)
     said = scores.protocol(index, split, people)
+    said["other_boxes"] = transfer.other_boxes(cascade, index.provenance)
     if name == "runtime":
         count = min(len(people.ids), limit or running_time.IMAGES)
         said["people"] = count
@@ -113,11 +115,12 @@ def reproduce(
         )
         result = _MAKERS[name](measured, paper)
     content = report.content(name, paper, result, said, run, cascade, settings)
+    # The record of whose files these are comes first, for `outputs.require_free`.
+    text = json.dumps(content, indent=1).encode() + b"\n"
+    files.write_bytes(folder / f"{name}.json", text)
     draw.write_image(folder / f"{name}.png", result.picture)
     text = report.markdown(content).encode() + b"\n"
     files.write_bytes(folder / f"{name}.md", text)
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(folder / f"{name}.json", text)
     return content
 
 
@@ -138,7 +141,8 @@ def _fingerprint(run, index, split):
     """Of all that predictions depend on."""
     folder = pathlib.Path(run)
     names = json.loads((folder / "cascade.json").read_text())["stages"]
-    stages = [path for name in names for path in sorted((folder / name).iterdir())]
+    kept = "stage.json", "weights.safetensors"
+    stages = [folder / name / file for name in names for file in kept]
     parts = [deeppose_tf.__version__, index.checksums[split]]
     parts += [records.sha256(path) for path in stages]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
@@ -151,8 +155,8 @@ def define_flags() -> None:
         None,
         f"What to make: one or more of {', '.join(published.EXPERIMENTS)}, joined by "
         "commas. table1, fig4, fig6 and fig8 are the paper's of LSP, table2 of a model "
-        "of LSP on Image Parse, fig3 and fig5 of FLIC, fig7 of a model of FLIC on "
-        "Buffy. Other data with the same kinds of joints will do; the output says "
+        "of LSP on Image Parse, fig3, fig5 and fig9 of FLIC, fig7 of a model of FLIC "
+        "on Buffy. Other data with the same kinds of joints will do; the output says "
         "what was taken.",
     )
     flags.DEFINE_string(

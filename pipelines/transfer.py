@@ -1,4 +1,4 @@
-"""The joints of a model in the places of a data set's: matched by name."""
+"""What a model and a data set have in common: joints, matched by name, and boxes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from deeppose_tf.pipelines import first_boxes
 from deeppose_tf.skeleton import Skeleton
 
 
 def shared(model: Skeleton, data: Skeleton) -> np.ndarray:
     """[K] bool: which of the data's joints the model predicts."""
     return np.array([joint in model.joints for joint in data.joints])
+
+
+def other_boxes(cascade, provenance: dict) -> bool:
+    """Whether first boxes of data are enlarged otherwise than those that the cascade
+    learned from, as far as it says; `provenance` is the data's."""
+    if "provenance" not in cascade.stages[0].training.get("data", {}):
+        return False
+    own, here = first_boxes.of_model(cascade), first_boxes.enlargements(provenance)
+    return bool(own) != bool(here) or any(own.get(k) != by for k, by in here.items())
 
 
 def onto(poses: np.ndarray, model: Skeleton, data: Skeleton) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+import toy_run
 from toy_people import Oracle, make_data
 
+from deeppose_tf import files
 from deeppose_tf.pipelines import compare, evaluate, record_writer, records
 
 
@@ -52,6 +55,36 @@ def test_the_floor_and_the_last_stage_of_each(evaluations):
     text = compare.table(content)
     assert "| own, stage 2 | 100.0 |" in text
     assert "- full, stage 2: first box: the whole image." in text
+
+
+def test_folders_of_one_name_are_told_apart(evaluations, tmp_path):
+    folders = [str(tmp_path / f"{name}/scores") for name in ("own", "full")]
+    for folder, name in zip(folders, ("own", "full"), strict=True):
+        shutil.copytree(evaluations / name, folder)
+    rows = compare.compare(folders)["rows"]
+    assert [row["name"] for row in rows[1::2]] == [f"{f}, stage 2" for f in folders]
+
+
+def test_a_stopped_comparison_can_be_repeated(evaluations, tmp_path, monkeypatch):
+    """Whatever it had written by then."""
+    given = f"--evaluations={evaluations / 'own'}", f"--output={tmp_path}"
+    write, written = files.write_bytes, []
+
+    def stop(path, content):
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        toy_run.call(compare, *given)
+    monkeypatch.setattr(files, "write_bytes", write)
+    toy_run.call(compare, *given)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        compare.TABLE,
+        compare.CONTENT,
+    }
 
 
 def test_other_people_are_not_compared(evaluations, tmp_path):
