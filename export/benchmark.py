@@ -19,7 +19,7 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export import graph, lite, native, rows, saved_model
+from deeppose_tf.export import checks, graph, lite, native, rows, saved_model
 from deeppose_tf.pipelines import command, machine, recipes
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage, build_stage
@@ -40,13 +40,6 @@ def untrained(stages: int = 3) -> Cascade:
         zeros = np.zeros([joints, 2, 2], np.float32)
         built.append(Stage(config, LSP, model, zeros[..., 0], zeros, {}))
     return Cascade(built)
-
-
-def picture(height: int, width: int) -> np.ndarray:
-    """[H, W, 3] uint8: patches of smooth colour."""
-    patches = np.random.default_rng(0).uniform(0, 255, (6, 5, 3))
-    large = tf.image.resize(patches, [height, width], "bicubic")
-    return np.clip(large, 0, 255).astype(np.uint8)
 
 
 def measure(
@@ -221,7 +214,7 @@ def main(argv: list[str]) -> None:
     if values.tflite and not values.model:
         raise ValueError("--tflite needs --model: whose networks are they?")
     cascade = Cascade.load(values.model) if values.model else untrained()
-    image = picture(values.height, values.width)
+    image = checks.picture(values.height, values.width)
     found = measure(cascade, image, values.tflite, values.rounds)
     print(
         f"{values.model or 'paper, untrained'}, image {values.width} x "

@@ -36,16 +36,23 @@ OPERATIONS = frozenset(
 )
 
 
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """[H, W, 3] uint8: patches of smooth colour. What a crop of it shows changes little
+    when the crop moves little."""
+    patches = np.random.default_rng(seed).uniform(0, 255, (6, 5, 3))
+    large = tf.image.resize(patches, [height, width], "bicubic").numpy()
+    return np.clip(large, 0, 255).astype(np.uint8)
+
+
 def examples() -> tuple[np.ndarray, np.ndarray]:
     """Pictures [B, H, W, 3] uint8 and boxes [B, 4] float32 to try a model on.
 
-    Patches of smooth colour, in which the boxes are: the whole image, a part that
-    reaches over its edge, and one that cannot be answered.
+    The boxes are: the whole image, a part that reaches over its edge, and one that
+    cannot be answered.
     """
-    patches = np.random.default_rng(0).uniform(0, 255, (3, 6, 5, 3))
-    pictures = tf.image.resize(patches, [192, 160], "bicubic").numpy()
     boxes = [[0, 0, 0, 0], [30, 50, 170, 140], [80, 90, 70, np.inf]]
-    return np.clip(pictures, 0, 255).astype(np.uint8), np.float32(boxes)
+    pictures = [picture(192, 160, seed) for seed in range(len(boxes))]
+    return np.stack(pictures), np.float32(boxes)
 
 
 def operations(function) -> set[str]:

@@ -18,6 +18,8 @@ import tensorflow as tf
 import toy_export
 from PIL import Image
 
+from deeppose_tf.export import checks
+
 ROWS = 5  # hostile ones in a request
 LONGEST = 120  # seconds for a request, on a machine that others use as well
 
@@ -153,7 +155,7 @@ def damaged(random):
 
 
 def every_kind_of_file():
-    picture = Image.fromarray(toy_export.picture(40, 30))
+    picture = Image.fromarray(checks.picture(40, 30))
     moved = [picture.rotate(90), picture.rotate(180)]
     grey = picture.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256)

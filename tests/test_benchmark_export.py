@@ -7,7 +7,7 @@ import pytest
 import toy_export
 import toy_run
 
-from deeppose_tf.export import benchmark
+from deeppose_tf.export import benchmark, checks
 
 WAYS = [
     "bare networks",
@@ -45,7 +45,7 @@ def test_the_whole_report(tmp_path, capsys):
 def test_an_untrained_pose_has_an_extent():
     """Joints in one place would be crops of nothing, which cost nothing."""
     cascade = benchmark.untrained(stages=1)
-    poses = cascade.predict(benchmark.picture(60, 40))["keypoints_by_stage"][0]
+    poses = cascade.predict(checks.picture(60, 40))["keypoints_by_stage"][0]
     assert (np.ptp(poses, axis=1) > 20).all()
 
 

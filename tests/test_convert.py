@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy_cascade import make, picture
+from toy_cascade import make
 
 from deeppose_tf import geometry, sampling
-from deeppose_tf.export import constants, convert, delegates, flatbuffer, half, lite
+from deeppose_tf.export import (
+    checks,
+    constants,
+    convert,
+    delegates,
+    flatbuffer,
+    half,
+    lite,
+)
 from deeppose_tf.skeleton import LSP
 
 SIZE = (60, 91)
@@ -47,7 +55,9 @@ def content(cascade):
 
     def of(kind, size=None):
         if (kind, size) not in made:
-            seen = [(picture(*SIZE, seed), box) for seed in (1, 2) for box in BOXES]
+            seen = [
+                (checks.picture(*SIZE, seed), box) for seed in (0, 1) for box in BOXES
+            ]
             made[kind, size] = convert.convert(cascade, kind, size, seen)
         return made[kind, size]
 
@@ -71,7 +81,7 @@ def distances(cascade, model, image, boxes=BOXES):
 def test_every_kind_answers_as_the_cascade(cascade, content, kind, size):
     model = lite.Lite(content(kind, size), LSP)
     assert model.size == size
-    apart = distances(cascade, model, picture(*SIZE))
+    apart = distances(cascade, model, checks.picture(*SIZE))
     assert apart.max() <= NEAR[kind]
     # What is rounded differs at all: the file is of this kind.
     assert (apart.max() > 0.02) == (kind in ("dynamic_range", "int8"))
@@ -80,17 +90,17 @@ def test_every_kind_answers_as_the_cascade(cascade, content, kind, size):
 def test_images_of_any_size(cascade, content):
     model = lite.Lite(content("float32"), LSP)
     for size in ((200, 130), (1, 1), (7, 300), (31, 2)):
-        assert distances(cascade, model, picture(*size)).max() <= 0.01
+        assert distances(cascade, model, checks.picture(*size)).max() <= 0.01
 
 
 @pytest.mark.parametrize("kind, size", CASES)
 def test_hostile_boxes_are_not_valid_and_harm_nothing(content, kind, size):
     model = lite.Lite(content(kind, size), LSP)
-    answer = model.predict(picture(*SIZE), HOSTILE)
+    answer = model.predict(checks.picture(*SIZE), HOSTILE)
     assert not answer["valid"].any()
     for name in ("keypoints", "keypoints_by_stage", "scores"):
         assert not answer[name].any()
-    assert model.predict(picture(*SIZE), BOXES)["valid"].all()
+    assert model.predict(checks.picture(*SIZE), BOXES)["valid"].all()
 
 
 @pytest.mark.parametrize("kind, size", CASES)
@@ -151,7 +161,8 @@ def test_float16_halves_weights_of_later_stages_and_nothing_else(
     cascade, content, size
 ):
     whole = content("float32", size)
-    halves = half.halved(whole, kept=f"{constants.STAGE}1/", smallest=200)
+    # More than the 512 numbers of the 16 x 16 places whose mean the head answers.
+    halves = half.halved(whole, kept=f"{constants.STAGE}1/", smallest=600)
     found = weights(halves)
     first = {kind for name, kind in found.items() if name.startswith("stage_1/")}
     later = [kind for name, kind in found.items() if "stage_2/" in name]
@@ -163,7 +174,7 @@ def test_float16_halves_weights_of_later_stages_and_nothing_else(
                 assert len(tensor.shape) == 4  # weights: no geometry
     # 2 bytes less for each of 2 x 6,000, but ten operations and tensors more.
     assert len(halves) < len(whole) - 12_000
-    apart = distances(cascade, lite.Lite(halves, LSP), picture(*SIZE))
+    apart = distances(cascade, lite.Lite(halves, LSP), checks.picture(*SIZE))
     assert 1e-3 < apart[:, 1:].max() <= 0.25
     assert apart[:, 0].max() < 1e-3  # stage 1 is as it was
 
@@ -232,17 +243,17 @@ def test_what_cannot_be_converted(cascade):
 
 def test_a_canvas_of_a_fixed_size(cascade, content):
     """An image of twice the height: shrunk to a half, at the top left, grey beside."""
-    image = np.repeat(np.repeat(picture(60, 50), 2, 0), 2, 1)  # 120 x 100
+    image = np.repeat(np.repeat(checks.picture(60, 50), 2, 0), 2, 1)  # 120 x 100
     canvas, box, scale = lite.fit(image, np.float32([10, 20, 90, 110]), SIZE)
     np.testing.assert_array_equal(scale, [0.5, 0.5])
     np.testing.assert_array_equal(box, [5, 10, 45, 55])
-    np.testing.assert_array_equal(canvas[:, :50], picture(60, 50))
+    np.testing.assert_array_equal(canvas[:, :50], checks.picture(60, 50))
     assert (canvas[:, 50:] == sampling.PADDING).all()
     _, whole, _ = lite.fit(image, np.zeros(4), SIZE)
     np.testing.assert_array_equal(whole, [0, 0, 50, 60])
-    small, _, scale = lite.fit(picture(9, 5), np.zeros(4), SIZE)
+    small, _, scale = lite.fit(checks.picture(9, 5), np.zeros(4), SIZE)
     np.testing.assert_array_equal(scale, [1, 1])
-    np.testing.assert_array_equal(small[:9, :5], picture(9, 5))
+    np.testing.assert_array_equal(small[:9, :5], checks.picture(9, 5))
     center = geometry.box_center(tf.constant([box])).numpy()
     np.testing.assert_allclose(center / scale, [[25, 32.5]])
 
@@ -250,9 +261,9 @@ def test_a_canvas_of_a_fixed_size(cascade, content):
 def test_lite_says_what_it_cannot_take(content):
     model = lite.Lite(content("float32", SIZE), LSP)
     with pytest.raises(ValueError, match="takes .60, 91. only"):
-        model.predict(picture(10, 10))
+        model.predict(checks.picture(10, 10))
     for image in (np.zeros([60, 91, 3]), np.zeros([0, 91, 3], np.uint8)):
         with pytest.raises(ValueError, match="expected uint8 .* at least one pixel"):
             model.predict(image)
     with pytest.raises(ValueError, match="expected .N, 4."):
-        model.predict(picture(*SIZE), np.zeros([3]))
+        model.predict(checks.picture(*SIZE), np.zeros([3]))

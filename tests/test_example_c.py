@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import toy_export
 
-from deeppose_tf.export import rows, saved_model
+from deeppose_tf.export import checks, rows, saved_model
 
 SOURCE = pathlib.Path(saved_model.__file__).with_name("example.c")
 
@@ -43,7 +43,7 @@ def served(tmp_path_factory):
 
 def test_both_signatures(program, served, tmp_path):
     cascade, model = served
-    pixels = toy_export.picture(90, 120)
+    pixels = checks.picture(90, 120)
     (tmp_path / "raw.ppm").write_bytes(b"P6\n120 90\n255\n" + pixels.tobytes())
     (tmp_path / "file.png").write_bytes(toy_export.encode(pixels, "PNG"))
     (tmp_path / "file.jpg").write_bytes(b"no picture")

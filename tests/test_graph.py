@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy_cascade
-import toy_export
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf.export import graph, native
+from deeppose_tf.export import checks, graph, native
 from deeppose_tf.skeleton import LSP
 
 keras = tf.keras
 
-IMAGE = toy_export.picture(120, 90)
+IMAGE = checks.picture(120, 90)
 BOXES = np.float32([[0, 0, 0, 0], [10, 20, 60, 110], [-30, 40, 70, 160]])
 NAMES = ["keypoints", "keypoints_by_stage", "scores", "valid"]
 
@@ -139,7 +138,7 @@ def test_boxes_that_cannot_be_answered(loop, box):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
 def test_smallest_images(cascade, loop, size):
-    image = toy_export.picture(*size)
+    image = checks.picture(*size)
     found, expected = loop(image, BOXES[0]), cascade.predict(image)
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"][0], atol=1e-3)
     assert found["valid"]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import toy_cascade
 
-from deeppose_tf.export import graph
+from deeppose_tf.export import checks, graph
 from deeppose_tf.skeleton import LSP
 
 HEIGHT, WIDTH = 60, 91
@@ -39,7 +39,7 @@ def person(cascade):
 
 @pytest.fixture(scope="module")
 def image():
-    return toy_cascade.picture(HEIGHT, WIDTH)
+    return checks.picture(HEIGHT, WIDTH, seed=1)
 
 
 @pytest.mark.parametrize(

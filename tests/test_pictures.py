@@ -10,10 +10,10 @@ import tensorflow as tf
 import toy_export
 from PIL import Image
 
-from deeppose_tf.export import pictures
+from deeppose_tf.export import checks, pictures
 
 MOST = 20_000
-PIXELS = toy_export.picture(40, 30)
+PIXELS = checks.picture(40, 30)
 JPEG = toy_export.encode(PIXELS, "JPEG")
 PNG = toy_export.encode(PIXELS, "PNG")
 
@@ -121,8 +121,8 @@ REFUSED = {
     "WebP": toy_export.encode(PIXELS, "WEBP"),
     "animated GIF": animation("GIF"),
     "animated PNG": animation("PNG"),
-    "one pixel too many": toy_export.encode(toy_export.picture(100, 201), "PNG"),
-    "large JPEG": toy_export.encode(toy_export.picture(201, 100), "JPEG"),
+    "one pixel too many": toy_export.encode(checks.picture(100, 201), "PNG"),
+    "large JPEG": toy_export.encode(checks.picture(201, 100), "JPEG"),
     "bomb": bomb(20_000),
     "PNG of no size": png_header(0, 0),
     "PNG of negative size": png_header(2**32 - 30, 2**32 - 40),
@@ -138,9 +138,7 @@ def test_what_is_refused(decode, encoded):
 
 
 def test_exactly_as_many_pixels_as_allowed(decode):
-    assert (
-        decode(toy_export.encode(toy_export.picture(100, 200), "PNG")).shape[0] == 100
-    )
+    assert decode(toy_export.encode(checks.picture(100, 200), "PNG")).shape[0] == 100
 
 
 @pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["JPEG", "PNG"])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy_cascade import make, picture
+from toy_cascade import make
 
-from deeppose_tf.export import constants, quantise
+from deeppose_tf.export import checks, constants, quantise
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import StageConfig
 
@@ -77,7 +77,10 @@ def test_every_stage_is_seen_on_its_own_crops(monkeypatch):
     monkeypatch.setattr(
         quantise, "_ranges", lambda rows: taken.append(plain(rows)) or plain(rows)
     )
-    people = [(picture(60, 91), np.zeros(4)), (picture(91, 60, 2), np.zeros(4))]
+    people = [
+        (checks.picture(60, 91), np.zeros(4)),
+        (checks.picture(91, 60, 2), np.zeros(4)),
+    ]
     frozen = constants.frozen(make(LSP))
     found = quantise.quantised(frozen, people)
     assert len(taken) == 3
@@ -102,10 +105,12 @@ def test_other_networks_are_rounded_too(name):
     weighted = [op for op in kinds.values() if op in quantise.WEIGHTED]
     assert len(names) >= len(weighted)
     assert "LRN" not in kinds.values()
-    found = quantise.quantised(frozen, [(picture(60, 91), np.zeros(4))])
+    found = quantise.quantised(frozen, [(checks.picture(60, 91), np.zeros(4))])
     poses = [
         tf.function(cascade.poses, autograph=False)(
-            picture(60, 91)[None], np.zeros([1, 4], np.float32), np.zeros(1, np.int32)
+            checks.picture(60, 91)[None],
+            np.zeros([1, 4], np.float32),
+            np.zeros(1, np.int32),
         )["keypoints"]
         for cascade in (frozen, found)
     ]

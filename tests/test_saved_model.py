@@ -19,7 +19,7 @@ from deeppose_tf.export import checks, rows, saved_model, warm_up
 from deeppose_tf.skeleton import LSP
 
 HEIGHT, WIDTH = 96, 72
-IMAGES = np.stack([toy_export.picture(HEIGHT, WIDTH, seed) for seed in range(3)])
+IMAGES = np.stack([checks.picture(HEIGHT, WIDTH, seed) for seed in range(3)])
 BOXES = np.float32([[0, 0, 0, 0], [10, 20, 60, 90], [-30, 40, 50, 130]])
 # Pixels. The answers of these networks move by several times what a crop is moved by.
 NEAR = 5e-3
@@ -156,7 +156,7 @@ def test_images_as_the_cascade(of_images, cascade):
 
 
 def test_files_of_different_sizes_as_the_cascade(of_bytes, cascade):
-    pixels = [toy_export.picture(50, 90), toy_export.picture(120, 33, 1)]
+    pixels = [checks.picture(50, 90), checks.picture(120, 33, 1)]
     encoded = [toy_export.encode(one, "PNG") for one in pixels]
     found = of_bytes(encoded, BOXES[:2])
     for i, one in enumerate(pixels):
@@ -214,7 +214,7 @@ def test_images_that_are_none_or_too_large(of_images, size):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 10_000), (600, 750)])
 def test_smallest_and_largest_images(of_images, cascade, size):
-    image = toy_export.picture(*size)
+    image = checks.picture(*size)
     found, expected = of_images(image[None], np.zeros([1, 4])), cascade.predict(image)
     np.testing.assert_allclose(
         found["keypoints"], expected["keypoints"], rtol=1e-6, atol=NEAR
@@ -239,7 +239,7 @@ def test_requests_that_make_no_sense(signatures):
 
 def test_the_same_photo_at_several_resolutions(of_images):
     """Four times the resolution is the same pose to one per cent of the person."""
-    large = toy_export.picture(768, 576).astype(np.float32)
+    large = checks.picture(768, 576).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 30, large.shape)
     photo = np.clip(large + noise, 0, 255)
     box = np.float32([[120, 96, 480, 680]])

@@ -14,7 +14,7 @@ import toy_cascade
 import toy_people
 from toy_run import call
 
-from deeppose_tf.export import convert, lite, report, tflite
+from deeppose_tf.export import checks, convert, lite, report, tflite
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import save_stage
 
@@ -78,7 +78,7 @@ def test_the_file_and_its_description(written, run):
 def test_what_was_written_is_loaded_and_answers(written):
     model = lite.Lite.load(str(written / "pose.tflite"))
     assert model.skeleton == LSP and model.size is None
-    answer = model.predict(toy_cascade.picture(60, 91))
+    answer = model.predict(checks.picture(60, 91))
     assert answer["keypoints"].shape == (1, 14, 2) and answer["valid"].all()
 
 
@@ -204,7 +204,7 @@ def test_without_ai_edge_litert_the_interpreter_is_tensorflows(
     expected = lite.Lite.load(str(written / "pose.tflite"))
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     found = lite.Lite.load(str(written / "pose.tflite"))
-    image = toy_cascade.picture(60, 91)
+    image = checks.picture(60, 91)
     np.testing.assert_allclose(
         found.predict(image)["keypoints"],
         expected.predict(image)["keypoints"],
@@ -231,7 +231,7 @@ def prepare_example(written, folder):
     """Puts what the example reads into a folder; returns what it has to print."""
     from PIL import Image
 
-    image = toy_cascade.picture(60, 91)
+    image = checks.picture(60, 91)
     Image.fromarray(image).save(folder / "photo.png")
     for name in ("pose.tflite", "pose.json"):
         (folder / name).write_bytes((written / name).read_bytes())

@@ -1,13 +1,17 @@
 """A cascade of small networks whose answers depend strongly on what they see."""
 
 import numpy as np
-import tensorflow as tf
 
 from deeppose_tf import cascade, stage
 
+# The heads of the first two are divided as those of the recipe `compact`.
 CONFIGS = (
-    stage.StageConfig("compact", 48, "integral", (8, 16), (0, 1), margin=0.1),
-    stage.StageConfig("compact", 32, "integral", (8, 16), (0, 1), sigma=1.5),
+    stage.StageConfig(
+        "compact", 48, "integral", (8, 16), (0, 1), margin=0.1, subcells=2
+    ),
+    stage.StageConfig(
+        "compact", 32, "integral", (8, 16), (0, 1), sigma=1.5, subcells=2
+    ),
     stage.StageConfig("compact", 32, "integral", (8, 16), (1, 0), correction=0.5),
 )
 
@@ -38,11 +42,3 @@ def make(skeleton, configs=CONFIGS, seed=0):
             )
         )
     return cascade.Cascade(stages)
-
-
-def picture(height, width, seed=1):
-    """[H, W, 3] uint8, patches of smooth colour: a crop that moves a little sees about
-    the same."""
-    patches = np.random.default_rng(seed).uniform(0, 255, (1, 7, 9, 3))
-    resized = tf.image.resize(patches, [height, width], "bicubic")[0].numpy()
-    return np.clip(resized, 0, 255).astype(np.uint8)

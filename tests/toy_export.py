@@ -1,9 +1,8 @@
-"""A run directory of `toy_cascade`, and pictures to try exported models on."""
+"""A run directory of `toy_cascade`, and image files to try exported models on."""
 
 import io
 import pathlib
 
-import cv2
 import numpy as np
 import toy_cascade
 from PIL import Image
@@ -19,13 +18,6 @@ def save_run(folder):
         stage.save_stage(one, str(pathlib.Path(folder) / f"stage_{number}"))
     cascade.save_index(str(folder))
     return cascade
-
-
-def picture(height, width, seed=0):
-    """[H, W, 3] uint8: patches of smooth colour."""
-    patches = np.random.default_rng(seed).uniform(0, 255, (6, 5, 3)).astype(np.float32)
-    large = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(large, 0, 255).astype(np.uint8)
 
 
 def encode(pixels, form, **settings):
