@@ -6,8 +6,8 @@ photo given at twice the resolution yields the same crop. What lies outside the 
 the middle grey that pre-processing maps to zero.
 
 `crop` (boxes, one gather and two matrix products) and `warp` (affine maps, with
-rotation, four gathers, for XLA) are one function evaluated in two ways. A third is
-`crop` from `Levels`, by matrix products alone, for the delegates of phones.
+rotation, four gathers, for XLA) are one function evaluated in two ways. Exports have
+two more, each behind `crop`: `native` for servers, `dense` for the delegates of phones.
 `tf.image.crop_and_resize` is corner-aligned, is no TFLite builtin and has no XLA
 kernel.
 """
@@ -37,20 +37,6 @@ class Pyramid(NamedTuple):
     pixels: tf.Tensor
     sizes: tf.Tensor
     offsets: tf.Tensor
-
-
-class Levels(NamedTuple):
-    """One image halved again and again, its size known when a graph is made of it.
-
-    Attributes:
-      images: L of [H, W, 3] float32, pre-processed.
-    """
-
-    images: tuple[tf.Tensor, ...]
-
-    def sample(self, scale: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
-        """Crops [M, S, S, 3] from scale [M, 1] and points [M, S, 2], all in pixels."""
-        return _dense(self, scale, points)
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
@@ -85,15 +71,6 @@ def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
     return Pyramid(tf.concat(flat, axis=1), sizes, tf.cumsum(counts, exclusive=True))
 
 
-def levels(image: tf.Tensor, count: int = LEVELS) -> Levels:
-    """As `pyramid`, of one image [H, W, 3] of known size, for `crop` alone."""
-    images = [preprocess(image)]
-    for _ in range(1, count):
-        level = tf.nn.avg_pool2d(images[-1][None], 2, 2, "SAME")
-        images.append(tf.squeeze(level, 0))
-    return Levels(tuple(images))
-
-
 def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
     """Crops through affine maps.
 
@@ -115,18 +92,17 @@ def warp(source: Pyramid, maps: tf.Tensor, indices: tf.Tensor, side: int) -> tf.
     return _blend(source, tf.sqrt(tf.abs(turned)), points, indices, _bilinear)
 
 
-def crop(
-    source: Pyramid | Levels, boxes: tf.Tensor, indices: tf.Tensor, side: int
-) -> tf.Tensor:
+def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf.Tensor:
     """Crops of boxes: `warp` for maps without rotation, at a fraction of the cost.
 
-    How many pixels are in reach is known at run time only, so XLA cannot compile it,
-    except from `Levels`, of which every pixel is multiplied whether in reach or not.
+    How many pixels are in reach is known at run time only, so XLA cannot compile it.
 
     Args:
-      source: of B images; or what else has a method `sample` as that of `Levels`.
+      source: of B images; or one image in a form of its own, whose method `sample`
+        makes crops [M, S, S, 3] from the scale [M, 1] and the points [M, S, 2] in
+        pixels, of which every x meets every y.
       boxes: [M, 4], finite, pixels of the image.
-      indices: [M] int32, the image of each box; of `Levels` there is but one.
+      indices: [M] int32, the image of each box; unused where there is but one.
       side: S, height and width of a crop in pixels.
 
     Returns:
@@ -154,34 +130,6 @@ def level_at(scale: tf.Tensor, count: int) -> tf.Tensor:
     from, with fractions: 0 where nothing shrinks."""
     level = tf.math.log(tf.maximum(scale, 1.0)) / math.log(2.0)
     return tf.minimum(level, float(count - 1))
-
-
-def _dense(source, scale, points):
-    """Every pixel of every level, multiplied from both sides by what each place takes
-    of it: as `_blend` of `_separable`, from scale [M, 1] and points [M, S, 2]."""
-    level = level_at(scale, len(source.images))[:, :, None]  # [M, 1, 1]
-    crops, side = points.shape[:2]
-    columns, rows = tf.split(points, 2, axis=-1)  # [M, S, 1]
-    total = 0.0
-    for i, image in enumerate(source.images):
-        height, width = image.shape[:2]
-        vertical = tf.nn.relu(1 - tf.abs(level - i)) * _tents(rows / 2**i, height)
-        patch = tf.reshape(vertical, [crops * side, height])
-        patch = _product(patch, tf.reshape(image, [height, width * 3]))
-        patch = tf.reshape(patch, [crops, side, width, 3])
-        patch = tf.reshape(tf.transpose(patch, [0, 2, 1, 3]), [crops, width, side * 3])
-        total += _product(_tents(columns / 2**i, width), patch)  # [M, S, S 3]
-    return tf.transpose(tf.reshape(total, [crops, side, side, 3]), [0, 2, 1, 3])
-
-
-def _product(left, right):
-    """Of matrices; of those with a single pixel between them as delegates take it."""
-    return left * right if left.shape[-1] == 1 else tf.matmul(left, right)
-
-
-def _tents(points, size):
-    """[M, S, 1] pixels -> [M, S, P], how much each point takes of each of P pixels."""
-    return tf.nn.relu(1 - tf.abs(points - 0.5 - tf.range(size, dtype=tf.float32)))
 
 
 def _blend(source, scale, points, indices, sample):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
+from deeppose_tf.export import dense
 from deeppose_tf.export.native import Framed
 
 # What is looked at in place of a box that cannot be answered.
@@ -105,7 +106,7 @@ def person_of_known_size(
       box: as of `person`.
     """
     box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
-    source = sampling.levels(image)
+    source = dense.levels(image)
     poses = [cascades.first_pose(cascade.stages[0], source, box, _image_of_one())]
     for stage in cascade.stages[1:]:
         poses.append(cascades.refined_pose(stage, source, poses[-1], _image_of_one()))

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import geometry, sampling
+from deeppose_tf.export import dense
 
 SIDE = 24
 HEIGHT, WIDTH = 61, 90  # Odd and even, so that levels round up on one axis.
@@ -125,8 +126,8 @@ def test_crop_is_a_warp_without_rotation():
 
 @pytest.mark.parametrize("height, width", [(61, 90), (7, 1), (1, 1)])
 def test_matrix_products_alone_cut_the_same_crops(height, width):
-    """From `Levels`: boxes within, beyond, mirrored, tiny, and larger than all levels;
-    about one unit in the last place of values of 1."""
+    """Boxes within, beyond, mirrored, tiny, and larger than all levels; about one unit
+    in the last place of values of 1."""
     image = noise(height, width, 3)
     boxes = [
         [10.5, 3.25, 40.75, 50.0],
@@ -137,11 +138,10 @@ def test_matrix_products_alone_cut_the_same_crops(height, width):
         [500, 500, 600, 600],
         [-2, -1, 3, 3],
     ]
-    dense = sampling.crop(
-        sampling.levels(tf.constant(image)), tf.constant(boxes), None, SIDE
-    )
-    np.testing.assert_allclose(dense, crop(image[None], boxes), rtol=0, atol=5e-7)
-    assert np.abs(dense[-1]).max() > 0.1
+    source = dense.levels(tf.constant(image))
+    found = sampling.crop(source, tf.constant(boxes), None, SIDE)
+    np.testing.assert_allclose(found, crop(image[None], boxes), rtol=0, atol=5e-7)
+    assert np.abs(found[-1]).max() > 0.1
 
 
 def test_a_crop_of_its_own_size_is_the_pixels():
