@@ -12,12 +12,23 @@ from deeppose_tf.pipelines import strategies
 from deeppose_tf.pipelines.steps import State
 
 KEPT = 2
+# TensorFlow would save into such a folder, but never find what is there.
+PATTERNS = "*?[]\\"
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder that all its workers see."""
+    """The checkpoints of one training, in a folder that all its workers see.
+
+    Raises:
+      ValueError: TensorFlow would take the folder's name for a pattern.
+    """
 
     def __init__(self, state: State, folder: str, strategy: tf.distribute.Strategy):
+        if any(letter in str(folder) for letter in PATTERNS):
+            raise ValueError(
+                f"{folder}: TensorFlow cannot read checkpoints below a name with any "
+                f"of {' '.join(PATTERNS)}; give another --run"
+            )
         self._folder = str(folder)
         self._checkpoint = tf.train.Checkpoint(**state._asdict())
         own = pathlib.Path(folder)

@@ -250,6 +250,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, dama
     assert restored(tmp_path) == (1, 1)
 
 
+@pytest.mark.parametrize("name", ["[1]", "a*", "a?", "a\\b"])
+def test_folders_that_tensorflow_takes_for_patterns(tmp_path, name):
+    """Checkpoints can be saved there, but are not found again."""
+    with pytest.raises(ValueError, match="cannot read checkpoints below a name with"):
+        checkpoints.Checkpoints(None, tmp_path / name, None)
+
+
 def test_only_damaged_checkpoints(tmp_path):
     save_two(tmp_path)
     for file in tmp_path.glob("*.index"):
