@@ -37,6 +37,8 @@ def compare(folders: Sequence[str]) -> dict:
     Raises:
       ValueError: a folder holds no evaluation, or one of other people.
     """
+    if not folders:
+        raise ValueError("--evaluations names no folder")
     contents = {folder: _read(folder) for folder in folders}
     first = next(iter(contents.values()))["protocol"]
     for folder, content in contents.items():

@@ -153,7 +153,10 @@ def _joint_values(poses, measured, groups, shares):
     values = {}
     for group in groups:
         if group not in found:
-            raise ValueError(f"nobody in the data has a labeled {group} to score")
+            raise ValueError(
+                f"nobody in the data has a labeled {group} and the torso to measure it "
+                f"by, {measured.said['meanings']['diameter']}"
+            )
         fractions, scored = found[group]
         for share, fraction in zip(shares, fractions, strict=True):
             entry = {"value": float(fraction), "scored": scored}

@@ -63,7 +63,8 @@ def evaluate(
     if cascade.skeleton.joints != index.skeleton.joints:
         raise ValueError(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
-            f"{index.directory} has {', '.join(index.skeleton.joints)}"
+            f"{index.directory} has {', '.join(index.skeleton.joints)}. "
+            "deeppose-reproduce scores what both have"
         )
     people = read_people(index, split, limit)
     if output is not None:  # A folder that cannot be made is no news for the end.

@@ -91,6 +91,8 @@ def test_other_people_are_not_compared(evaluations, tmp_path):
     folders = [str(evaluations / name) for name in ("own", "observer")]
     with pytest.raises(ValueError, match="observer: its labels is observer-centric"):
         compare.compare(folders)
+    with pytest.raises(ValueError, match="--evaluations names no folder"):
+        compare.compare([])
     with pytest.raises(ValueError, match="no metrics.json that can be read; give"):
         compare.compare([str(tmp_path)])
     (tmp_path / "metrics.json").write_text('{"format": "else"}')
