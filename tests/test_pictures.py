@@ -79,13 +79,19 @@ def jpeg_of_size(width, height):
     return JPEG[:at] + struct.pack(">HH", height, width) + JPEG[at + 4 :]
 
 
+def chunk(kind, content):
+    """A chunk of a PNG."""
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def with_texts(count, kind=b"zTXt", header=b"key\0\0"):
+    """A PNG with so many compressed texts before its pixels, which begin at 33."""
+    return PNG[:33] + chunk(kind, header + zlib.compress(b"words")) * count + PNG[33:]
+
+
 def bomb(side):
     """A PNG of one colour that is side squared pixels when decoded."""
-
-    def chunk(kind, content):
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
-
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(side * (1 + (side + 7) // 8)))
     body = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -99,12 +105,13 @@ def animation(form):
     )
 
 
-def many_scans():
-    """A progressive JPEG one of whose scans is there again and again."""
+def of_scans(count):
+    """A progressive JPEG one of whose scans is there again until they are so many."""
     encoded = DECODED["progressive JPEG"]
     first = encoded.index(b"\xff\xda")
     second = encoded.index(b"\xff\xda", first + 1)
-    return encoded[:second] + encoded[first:second] * 200 + encoded[second:]
+    again = encoded[first:second] * (count - encoded.count(b"\xff\xda"))
+    return encoded[:second] + again + encoded[second:]
 
 
 REFUSED = {
@@ -128,7 +135,9 @@ REFUSED = {
     "PNG of negative size": png_header(2**32 - 30, 2**32 - 40),
     "JPEG of 65535 squared": jpeg_of_size(65535, 65535),
     "JPEG of no size": jpeg_of_size(0, 0),
-    "many scans": many_scans(),
+    "many scans": of_scans(pictures.MOST_SCANS + 1),
+    "many compressed texts": with_texts(11),
+    "many international texts": with_texts(11, b"iTXt", b"key\0\1\0\0\0"),
 }
 
 
@@ -139,6 +148,20 @@ def test_what_is_refused(decode, encoded):
 
 def test_exactly_as_many_pixels_as_allowed(decode):
     assert decode(toy_export.encode(checks.picture(100, 200), "PNG")).shape[0] == 100
+
+
+def test_exactly_as_many_scans_and_texts_as_allowed(decode):
+    """Four colours need 18 scans, and an editor leaves a text or two."""
+    assert decode(of_scans(30)).shape == (40, 30, 3)
+    np.testing.assert_array_equal(decode(with_texts(10)), PIXELS)
+
+
+def test_markers_are_not_counted_on_and_on(decode):
+    """Bytes that are nothing but markers would be cut into 28 times their memory."""
+    content = decode.get_concrete_function().graph.as_graph_def()
+    nodes = [n for called in content.library.function for n in called.node_def]
+    cuts = [node.attr["maxsplit"].i for node in nodes if node.op == "StringSplitV2"]
+    assert len(cuts) == 5 and min(cuts) > 0
 
 
 @pytest.mark.parametrize("encoded", [JPEG, PNG], ids=["JPEG", "PNG"])
