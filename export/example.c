@@ -3,11 +3,12 @@
  * T=$(python -c "import tensorflow as tf; print(tf.sysconfig.get_lib())")
  * gcc -I$T/include export/example.c -o example -L$T -l:libtensorflow_cc.so.2 \
  *     -l:libtensorflow_framework.so.2 -Wl,-rpath,$T
- * ./example served/1 photo.jpg picture.ppm
+ * ./example served/1 photo.jpg picture.ppm:30,20,110.5,240
  *
  * A .ppm (binary, 8 bits) goes to `serving_default` as pixels, anything else to `jpeg`
- * as it is. Prints for each file its name, whether it could be answered, and for each
- * joint x, y in pixels and the score.
+ * as it is. After a colon comes the person's box, x0,y0,x1,y1 in pixels; without one it
+ * is the whole picture. Prints for each its name, whether it could be answered, and for
+ * each joint x, y in pixels and the score.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -153,12 +154,24 @@ static TF_Tensor* encoded(const unsigned char* content, size_t size) {
   return strings;
 }
 
-/* Runs a signature on one picture, looking at all of it. */
-static void predict(const Model* model, const char* signature, const char* input,
-                    TF_Tensor* picture, TF_Tensor* answers[OUTPUTS]) {
+/* [1, 4] float32 of what follows a path, which ends there; zeros: the whole picture. */
+static TF_Tensor* box_after(char* path) {
   int64_t shape[] = {1, 4};
   TF_Tensor* boxes = TF_AllocateTensor(TF_FLOAT, shape, 2, 4 * sizeof(float));
-  memset(TF_TensorData(boxes), 0, 4 * sizeof(float));
+  float* at = TF_TensorData(boxes);
+  memset(at, 0, 4 * sizeof(float));
+  char* colon = strrchr(path, ':');
+  if (!colon) return boxes;
+  char rest;
+  if (sscanf(colon, ":%f,%f,%f,%f%c", at, at + 1, at + 2, at + 3, &rest) != 4)
+    fail(path, "what follows the colon is no x0,y0,x1,y1");
+  *colon = 0;
+  return boxes;
+}
+
+/* Runs a signature on one picture and box. */
+static void predict(const Model* model, const char* signature, const char* input,
+                    TF_Tensor* picture, TF_Tensor* boxes, TF_Tensor* answers[OUTPUTS]) {
   TF_Output inputs[] = {tensor(model, signature, 1, input),
                         tensor(model, signature, 1, "boxes")};
   TF_Tensor* values[] = {picture, boxes};
@@ -175,18 +188,19 @@ static void predict(const Model* model, const char* signature, const char* input
 }
 
 int main(int count, char** arguments) {
-  if (count < 3) fail("usage", "example MODEL PICTURE...");
+  if (count < 3) fail("usage", "example MODEL PICTURE[:x0,y0,x1,y1]...");
   Model model = load(arguments[1]);
   for (int i = 2; i < count; i++) {
+    TF_Tensor* boxes = box_after(arguments[i]);
     size_t size;
     unsigned char* content = read_file(arguments[i], &size);
     const char* dot = strrchr(arguments[i], '.');
     TF_Tensor* answers[OUTPUTS];
     if (dot && !strcmp(dot, ".ppm"))
       predict(&model, "serving_default", "images", pixels(arguments[i], content, size),
-              answers);
+              boxes, answers);
     else
-      predict(&model, "jpeg", "image_bytes", encoded(content, size), answers);
+      predict(&model, "jpeg", "image_bytes", encoded(content, size), boxes, answers);
     free(content);
     const float* xy = TF_TensorData(answers[KEYPOINTS]);
     const float* scores = TF_TensorData(answers[SCORES]);

@@ -1,0 +1,55 @@
+"""`export/example.c`: compiled as its own first lines say, run, and what it prints."""
+
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import tensorflow as tf
+
+SOURCE = pathlib.Path(__file__).parents[1] / "export" / "example.c"
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+
+
+def missing():
+    """What it takes to compile it and is not here, or None."""
+    if not shutil.which("gcc"):
+        return "no gcc"
+    if not (pathlib.Path(tf.sysconfig.get_lib()) / "libtensorflow_cc.so.2").exists():
+        return "this TensorFlow has no C API for Linux"
+    return None
+
+
+def build(folder):
+    """Compiles it into a folder, with all warnings; returns the program's path."""
+    library = tf.sysconfig.get_lib()
+    path = pathlib.Path(folder) / "example"
+    names = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
+    places = [f"-I{library}/include", f"-L{library}", f"-Wl,-rpath,{library}"]
+    command = ["gcc", *STRICT, *places, SOURCE, "-o", path, *names]
+    subprocess.run(command, check=True)
+    return path
+
+
+def ppm(pixels):
+    """[H, W, 3] uint8 -> the bytes of the one format that it reads pixels from."""
+    height, width = pixels.shape[:2]
+    return b"P6\n%d %d\n255\n" % (width, height) + pixels.tobytes()
+
+
+def run(program, model, pictures, folder):
+    """What the program answers about pictures, `name` or `name:x0,y0,x1,y1`.
+
+    Returns:
+      valid [N] bool, keypoints [N, K, 2], scores [N, K].
+    """
+    command = [program, model, *pictures]
+    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE)
+    lines = done.stdout.decode().splitlines()
+    rows = len(lines) // len(pictures)  # its name, and the joints
+    names = [line.split() for line in lines[::rows]]
+    assert [name for name, _ in names] == [one.split(":")[0] for one in pictures]
+    numbers = [line.split() for i, line in enumerate(lines) if i % rows]
+    found = np.float64(numbers).reshape(len(pictures), rows - 1, 3)
+    valid = np.array([said == "valid" for _, said in names])
+    return valid, found[..., :2], found[..., 2]
