@@ -59,6 +59,7 @@ def export(
       ValueError: there is no such run, the version is there already, another export
         to the same folder is under way, or what was written does not answer as the
         cascade. Then nothing is left behind.
+      OSError: it cannot be written, because the disk is full for example. The same.
     """
     limits = limits or rows.Limits()
     cascade = Cascade.load(run)
@@ -68,7 +69,7 @@ def export(
     with files.alone(folder.parent, "export"):
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            write(cascade, limits, describe(cascade, run, limits), partial)
+            _write_or_say_why(cascade, limits, describe(cascade, run, limits), partial)
             apart = checks.check(str(partial), cascade, limits)
             files.sync_all(partial)
             partial.rename(folder)
@@ -134,6 +135,14 @@ def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
         "serving_default": {"images": pictures[:1], "boxes": whole},
         "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
     }
+
+
+def _write_or_say_why(cascade, limits, description, folder):
+    """What TensorFlow says of files, as everybody else does: it is no bug of ours."""
+    try:
+        write(cascade, limits, description, folder)
+    except (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
+        raise OSError(error.message) from error
 
 
 def _stage(stage, folder):

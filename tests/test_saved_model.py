@@ -12,6 +12,7 @@ import tensorflow as tf
 import toy_cascade
 import toy_export
 import toy_run
+from tensorflow.core.protobuf import config_pb2
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import stage as stages
@@ -110,6 +111,31 @@ def test_weights_are_stored_once(exported, cascade):
         if node.op == "Const" and node.ByteSize() > 10_000
     ]
     assert not large
+
+
+def test_the_stages_are_iterations_of_one_loop(exported):
+    """Not of those over people: the one whose body chooses between two networks, each
+    of which it reads where it is used."""
+    graph = tf.saved_model.load(str(exported)).signatures["jpeg"].graph
+    library = {f.signature.name: f for f in graph.as_graph_def().library.function}
+    nodes = [node for called in library.values() for node in called.node_def]
+    bodies = {n.attr["body"].func.name for n in nodes if n.op.endswith("While")}
+    choices = [
+        node
+        for name in bodies
+        for node in library[name].node_def
+        if node.op.endswith("Case")
+    ]
+    (choice,) = choices
+    branches = [library[f.name] for f in choice.attr["branches"].list.func]
+    assert len(branches) == 2
+    for branch in branches:
+        kinds = [node.op for node in branch.node_def]
+        # Two that halve, two of one block, and the head.
+        assert kinds.count("Conv2D") == 5 and kinds.count("ReadVariableOp") >= 5
+    assert not {"GatherV2", "ResourceGather"} & {
+        node.op for branch in branches for node in branch.node_def
+    }
 
 
 def test_only_operations_that_every_server_has(signatures):
@@ -237,6 +263,65 @@ def test_requests_that_make_no_sense(signatures):
             serve(**wrong)
 
 
+FLOATS = IMAGES.astype(np.float32)
+NONSENSE = {
+    "a box of three numbers": (IMAGES, BOXES[:, :3]),
+    "nobody's box of three numbers": (IMAGES[:0], BOXES[:0, :3]),
+    "nobody's images of one colour": (IMAGES[:0, ..., :1], BOXES[:0]),
+    "fewer boxes than images": (IMAGES, BOXES[:2]),
+    "one box for all": (IMAGES, BOXES[:1]),
+    "one box of no batch": (IMAGES[:1], BOXES[0]),
+    "one image of no batch": (IMAGES[0], BOXES),
+    "one colour": (IMAGES[..., :1], BOXES),
+    "four colours": (np.concatenate([IMAGES, IMAGES[..., :1]], axis=-1), BOXES),
+    "images of floats": (FLOATS, BOXES),
+    "boxes of integers": (IMAGES, BOXES.astype(np.int32)),
+    "boxes of doubles": (IMAGES, BOXES.astype(np.float64)),
+    "bytes for images": (np.array([b"?"] * 3, object), BOXES),
+}
+OF_BYTES = {
+    "a row of files": (np.array([[b"?"] * 3], object), BOXES),
+    "a file": (np.array(b"?", object), BOXES),
+    "fewer files than boxes": (np.array([b"?"], object), BOXES),
+    "pixels": (IMAGES, BOXES),
+}
+
+
+@pytest.fixture(scope="module")
+def reached(exported):
+    """Calls a signature as C++ does: no Python looks at shapes and types before."""
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+
+    def call(name, **inputs):
+        signature = loaded.signature_def[name]
+        options = config_pb2.CallableOptions(
+            feed=[signature.inputs[key].name for key in inputs],
+            fetch=[signature.outputs["valid"].name],
+        )
+        # A part of TensorFlow's inside: no public function leaves these checks out.
+        return session._make_callable_from_options(options)(*inputs.values())[0]
+
+    return call
+
+
+def test_what_reaches_a_server(reached):
+    assert reached("serving_default", images=IMAGES, boxes=BOXES).all()
+
+
+@pytest.mark.parametrize(("images", "boxes"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_that_reaches_a_server(reached, images, boxes):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        reached("serving_default", images=images, boxes=boxes)
+
+
+@pytest.mark.parametrize(("image_bytes", "boxes"), OF_BYTES.values(), ids=OF_BYTES)
+def test_nonsense_in_place_of_files(reached, image_bytes, boxes):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        reached("jpeg", image_bytes=image_bytes, boxes=boxes)
+
+
 def test_the_same_photo_at_several_resolutions(of_images):
     """Four times the resolution is the same pose to one per cent of the person."""
     large = checks.picture(768, 576).astype(np.float32)
@@ -301,6 +386,33 @@ def test_memory_does_not_grow_with_the_batch(exported):
     assert many - two < request + 24 * 600 * 750 / 2**20
 
 
+ONE_LARGE = """
+import resource, sys
+import tensorflow as tf
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+def peak(side):
+    images = tf.zeros([1, side, side, 3], tf.uint8)
+    encoded = tf.io.encode_jpeg(images[0])[None]
+    inputs = {"serving_default": {"images": images}, "jpeg": {"image_bytes": encoded}}
+    found = signatures[sys.argv[2]](boxes=tf.zeros([1, 4]), **inputs[sys.argv[2]])
+    assert found["valid"].numpy().all()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(peak(400), peak(4000))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signature", ["serving_default", "jpeg"])
+def test_memory_of_a_large_image(run, tmp_path, signature):
+    """24 bytes a pixel, as --max_pixels says, beyond the image that is given."""
+    saved_model.write(cascades.Cascade.load(str(run)), rows.Limits(), {}, tmp_path)
+    program = [sys.executable, "-c", ONE_LARGE, tmp_path, signature]
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE)
+    small, large = map(int, done.stdout.split())
+    pixels = 4000**2 - 400**2
+    assert large - small < (3 + 24) * pixels
+
+
 def test_warm_up_requests(exported, signatures):
     path = exported / warm_up.NAME
     logs = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
@@ -352,6 +464,19 @@ def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "write", lambda *a: pathlib.Path(a[-1]).mkdir())
     monkeypatch.setattr(saved_model.checks, "check", refuse)
     with pytest.raises(ValueError, match="it differs"):
+        saved_model.export(str(run), str(tmp_path / "pose"))
+    assert not list((tmp_path / "pose").iterdir())
+
+
+def test_a_disk_that_is_full(run, tmp_path, monkeypatch):
+    """TensorFlow writes most of it, and has errors of its own."""
+
+    def write(*arguments):
+        pathlib.Path(arguments[-1]).mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, "a/b; No space left")
+
+    monkeypatch.setattr(saved_model, "write", write)
+    with pytest.raises(OSError, match="a/b; No space left"):
         saved_model.export(str(run), str(tmp_path / "pose"))
     assert not list((tmp_path / "pose").iterdir())
 
