@@ -27,6 +27,8 @@ ROWS_AT_ONCE = 8
 BYTES_AT_ONCE = 16 * 2**20
 # Seconds before the second attempt, doubled before every later one up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+# A day: what is far more is no time that a system can wait for.
+LONGEST_TIMEOUT = 86_400
 
 
 class Client:
@@ -36,7 +38,7 @@ class Client:
       server: `http://`, `https://`, `grpc://` or `grpcs://`, host and port. Those with
         an s check the server's certificate.
       model_name: under which the server knows it.
-      timeout: seconds to wait for one answer.
+      timeout: seconds to wait for one answer, whole.
       retries: how often a request is sent again, after pauses, where the server was not
         reached or said that it had too much to do (429 and 503; UNAVAILABLE and
         RESOURCE_EXHAUSTED). Nothing else is tried again.
@@ -54,6 +56,12 @@ class Client:
         retries: int = 4,
         headers: Mapping[str, str] | None = None,
     ):
+        if not 0 < timeout <= LONGEST_TIMEOUT:
+            raise ValueError(
+                f"timeout is {timeout}; expected seconds, at most {LONGEST_TIMEOUT}"
+            )
+        if retries < 0:
+            raise ValueError(f"retries are {retries}; expected zero or more")
         self.server = server.rstrip("/")
         self._name, self._retries = model_name, retries
         service = _service(self.server)
@@ -142,6 +150,11 @@ def _service(server):
     """The class that speaks the server's protocol."""
     address = urllib.parse.urlsplit(server)
     port = address.port  # ValueError where it is no number
+    if "@" in address.netloc or address.query or address.fragment:
+        raise ValueError(
+            "server: expected host and port; who is there and what else a proxy wants "
+            "to hear belongs into headers"
+        )
     if address.hostname and address.scheme in ("http", "https"):
         return serving_rest.Rest
     if not address.hostname or address.scheme not in ("grpc", "grpcs"):

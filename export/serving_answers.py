@@ -14,7 +14,13 @@ OUTPUTS = ("keypoints", "keypoints_by_stage", "scores", "valid")
 MOST_BYTES = 64 * 2**20
 
 # What taking nonsense apart raises.
-_NONSENSE = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_NONSENSE = (
+    *(AttributeError, LookupError, OverflowError, RecursionError, TypeError),
+    ValueError,
+)
+
+# Nor has a pose more joints, or a cascade more stages.
+MOST_PARTS = 10_000
 
 # The shapes of a signature's outputs by their names; -1 is any size.
 Shapes = dict[str, tuple[int, ...]]
@@ -55,7 +61,8 @@ def output_shapes(server: str, signatures: Mapping[str, Shapes]) -> Shapes:
         "scores": (-1, joints),
         "valid": (-1,),
     }
-    if min(joints, stages) < 1 or any(shapes.get(k) != expected[k] for k in OUTPUTS):
+    wrong = min(joints, stages) < 1 or max(joints, stages) > MOST_PARTS
+    if wrong or any(shapes.get(k) != expected[k] for k in OUTPUTS):
         raise ServerError(f"{server}: {SIGNATURE!r} answers {shapes}, which is no pose")
     return expected
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -60,7 +62,10 @@ class Grpc:
         request.metadata_field.append("signature_def")
         answer = self._call(self._service.GetModelMetadata, request)
         found = get_model_metadata_pb2.SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(found)
+        try:
+            answer.metadata["signature_def"].Unpack(found)
+        except message.DecodeError as error:
+            raise ServerError(f"{self._server}: its metadata is damaged") from error
         return {
             name: {key: _shape(output) for key, output in one.outputs.items()}
             for name, one in found.signature_def.items()
@@ -89,7 +94,7 @@ class Grpc:
         request.inputs["boxes"].CopyFrom(tf.make_tensor_proto(boxes, tf.float32))
         answer = self._call(self._service.Predict, request)
         with understood(self._server):
-            return {name: tf.make_ndarray(it) for name, it in answer.outputs.items()}
+            return {name: _array(it) for name, it in answer.outputs.items()}
 
     def _call(self, method, request):
         try:
@@ -99,6 +104,8 @@ class Grpc:
 
     def _error(self, code, details, request):
         said = f"{self._server}: {code.name}: {' '.join(details.split())[:300]}"
+        if "CLIENT: Received message larger than max" in details:
+            return ServerError(f"{self._server}: an answer of over {MOST_BYTES} bytes")
         if "larger than max" in details:  # RESOURCE_EXHAUSTED, but not for a while
             return Refused(f"{said} (a request of {request.ByteSize() / 1e6:.1f} MB)")
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
@@ -109,6 +116,17 @@ class Grpc:
             return ServerError(f"{self._server}: no answer in {self._timeout:g} s")
         wrong = code == grpc.StatusCode.INVALID_ARGUMENT
         return Refused(said) if wrong else ServerError(said)
+
+
+def _array(tensor):
+    """`tf.make_ndarray`, which repeats one number as often as a shape asks for.
+
+    Raises:
+      TypeError, ValueError: it is damaged, or larger than any pose.
+    """
+    if math.prod(one.size for one in tensor.tensor_shape.dim) > MOST_BYTES:
+        raise ValueError(f"an output of over {MOST_BYTES} numbers")
+    return tf.make_ndarray(tensor)
 
 
 def _shape(output):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -78,9 +79,10 @@ class Rest:
 
     def _call(self, ending, body=None):
         request = urllib.request.Request(self._model + ending, body, self._headers)
+        latest = time.monotonic() + self._timeout
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                status, answer = response.status, response.read(MOST_BYTES + 1)
+                status, answer = response.status, _body(response, latest)
                 length = response.headers.get("Content-Length", len(answer))
         except (OSError, http.client.HTTPException) as error:
             raise self._unreached(getattr(error, "reason", error), body) from error
@@ -107,6 +109,19 @@ class Rest:
         if status == 413:
             return Refused(f"{said}: too large for it, or a proxy{_of_size(body)}")
         return Refused(said) if status in (400, 422) else ServerError(said)
+
+
+def _body(response, latest):
+    """What is answered until that moment: a socket's own timeout is for each piece.
+
+    Of what is longer than `MOST_BYTES`, a little more than that.
+    """
+    answer = bytearray()
+    while len(answer) <= MOST_BYTES and (piece := response.read1(2**20)):
+        answer += piece
+        if time.monotonic() > latest:
+            raise TimeoutError
+    return bytes(answer)
 
 
 def _shape(output):

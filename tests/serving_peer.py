@@ -37,7 +37,8 @@ class Peer:
       rest, grpc: its addresses; grpc is None where it is not installed.
       faults: what to do to the requests to come: the name of a code in `CODES`, `hang`,
         or a function that spoils the answer {name: array}, or bytes that replace the
-        body of REST's 200, cut to the half with `truncated`.
+        body of REST's 200, cut to the half with `truncated`; with `drip` it comes byte
+        by byte and never ends.
       seen: of each request for poses, the image bytes, boxes and headers.
       states: of each version; the model answers while one of them is AVAILABLE.
     """
@@ -149,8 +150,12 @@ class Rest(http.server.BaseHTTPRequestHandler):
             code, words = error.args
             status, body = CODES[code], json.dumps({"error": words}).encode()
         with contextlib.suppress(ConnectionError):  # a client that has left
-            if body is None:
+            if body == "truncated":
                 self._send(200, b'{"predictions": [{"keypoi', length=1000)
+            elif body == "drip":
+                self._send(200, b"", length=1000)
+                while not self.server.peer.stopped.wait(0.02):
+                    self.wfile.write(b" ")
             else:
                 self._send(status, body)
 
@@ -184,9 +189,7 @@ class Rest(http.server.BaseHTTPRequestHandler):
         name = re.fullmatch("/v1/models/([^/:]+):predict", self.path).group(1)
         peer = self.server.peer
         fault = peer.fault()
-        if fault == "truncated":
-            return None
-        if isinstance(fault, bytes):
+        if fault in ("truncated", "drip") or isinstance(fault, bytes):
             return fault
         peer.find(name)
         request = json.loads(body)

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import serving_peer
+import tensorflow as tf
 import toy_cascade
 import toy_served
 from PIL import Image
@@ -159,6 +160,16 @@ def test_a_server_that_hangs_is_waited_for_so_long(address, peer, pauses):
     assert not pauses
 
 
+def test_an_answer_that_drips_is_waited_for_so_long(peer, pauses):
+    """Each byte comes in time, and the last never."""
+    client = serving.Client(peer.rest, timeout=0.3)
+    _ = client.shapes
+    peer.faults.append("drip")
+    with pytest.raises(serving.ServerError, match="no answer in 0.3 s"):
+        client.predict([png()[1]])
+    assert not pauses
+
+
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_no_server_is_there(peer, pauses, scheme):
     if scheme == "grpc" and not peer.grpc:
@@ -216,6 +227,13 @@ BODIES = [b"<html>It works!</html>", b"[" * 100_000, b"null", b'{"predictions": 
 BODIES += [b'{"predictions": [{"keypoints": [[1, 2], [3]]}]}', b'{"predictions": 3}']
 
 
+# A shape beyond every number.
+BODIES += [
+    b'{"metadata": {"signature_def": {"signature_def": {"jpeg": {"outputs": {"scores":'
+    b' {"tensor_shape": {"dim": [{"size": 1e999}]}}}}}}}, "predictions": 0}'
+]
+
+
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:20])
 def test_nonsense_over_rest_is_called_so(peer, pauses, body):
     peer.faults.clear()
@@ -248,6 +266,21 @@ def test_an_answer_without_end_is_not_read(peer, monkeypatch):
         client.predict([png()[1]])
 
 
+def test_an_answer_over_grpc_has_an_end_too(peer, pauses, monkeypatch):
+    module = pytest.importorskip("deeppose_tf.export.serving_grpc")
+    options = [("grpc.max_receive_message_length", 100)]
+    monkeypatch.setattr(module, "OPTIONS", options)
+    with pytest.raises(serving.ServerError, match="an answer of over"):
+        _ = serving.Client(peer.grpc).shapes
+    assert not pauses
+    # One number, to be repeated into terabytes.
+    shape = tf.TensorShape([1, 10**12]).as_proto()
+    bomb = tf.make_tensor_proto([1.0])
+    bomb.tensor_shape.CopyFrom(shape)
+    with pytest.raises(ValueError, match="an output of over"):
+        module._array(bomb)
+
+
 def test_a_redirection_is_not_followed(peer):
     """Nothing but the server asked may get the images and headers."""
     client = serving.Client(peer.rest)
@@ -271,10 +304,22 @@ def test_servers_are_named_as_expected(address):
             serving.Client(server)
     with pytest.raises(ValueError, match="Port"):
         serving.Client("http://host:abc")
+    for server in ("http://me:secret@host:1", "grpc://me@host:1", "http://host?a=b"):
+        with pytest.raises(ValueError, match="belongs into headers") as refused:
+            serving.Client(server)
+        assert "secret" not in str(refused.value)
     for server in ("grpc://host", "grpc://host:8500/path"):
         with pytest.raises(ValueError, match="host and port, nothing else"):
             serving.Client(server)
     assert serving.Client(f"{address}/").predict([png()[1]])["valid"].all()
+
+
+def test_times_that_nobody_can_wait():
+    for timeout in (0, -1, np.nan, np.inf, 1e30):
+        with pytest.raises(ValueError, match="timeout is .*; expected seconds"):
+            serving.Client("http://localhost:1", timeout=timeout)
+    with pytest.raises(ValueError, match="retries are -1"):
+        serving.Client("http://localhost:1", retries=-1)
 
 
 def test_arguments_are_checked_before_anything_is_sent(address, peer):
@@ -300,6 +345,7 @@ def test_shapes_of_other_models_are_no_poses():
     assert found == pose
     wrong = [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", None)]
     wrong += [("keypoints_by_stage", shape) for shape in ((), (-1, 3), (-1, -1, 5, 2))]
+    wrong += [("keypoints_by_stage", (-1, 10**18, 5, 2))]
     for name, shape in wrong:
         with pytest.raises(serving.ServerError, match="no pose"):
             serving_answers.output_shapes("server", {"jpeg": pose | {name: shape}})
