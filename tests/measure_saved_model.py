@@ -4,13 +4,17 @@
 
 RUN is what deeppose-train wrote, MODEL a version's folder of deeppose-export, DATA what
 deeppose-prepare wrote, of which the first PEOPLE of the test split are taken.
-Prints how far the signatures are from the Keras cascade; how scores are correlated with
-true errors, by ranks; and how poses differ between resolutions of one photo.
+Prints how far the signatures are from the Keras cascade, here and in the C program; how
+scores are correlated with true errors, by ranks; and how poses differ between
+resolutions of one photo.
 """
 
+import pathlib
 import sys
+import tempfile
 
 import cv2
+import example_program
 import numpy as np
 import scipy.stats
 import tensorflow as tf
@@ -19,7 +23,15 @@ from deeppose_tf import metrics
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.pipelines import records
 
-HIGHEST = 4
+# What photos are resized to, from what, and how many times. Most photos of LSP have
+# nothing to lose: so they are made large, with the noise of a camera, which would be
+# taken for something if they were not antialiased.
+RESOLUTIONS = {
+    "enlarged": (1, [1, 2, 4]),
+    "large, with noise, and shrunk": (4, [1, 1 / 2, 1 / 4]),
+    "shrunk, below what the networks look at": (1, [1, 1 / 2, 1 / 4]),
+}
+NOISE = 20  # shades, the standard deviation
 
 
 def main(run, model, data, people=200):
@@ -27,32 +39,57 @@ def main(run, model, data, people=200):
     signatures = tf.saved_model.load(model).signatures
     examples = read(data, int(people))
     print(f"{len(examples)} people of {data}")
-    apart, scores, errors, keypoints = [], [], [], []
+    served, expected = [], []
     for example in examples:
         image = decode(example)
-        served = [
-            call(signatures["serving_default"], "images", image[None], example["box"]),
-            call(signatures["jpeg"], "image_bytes", [example["image"]], example["box"]),
+        box = example["box"]
+        both = [
+            call(signatures["serving_default"], "images", image[None], box),
+            call(signatures["jpeg"], "image_bytes", [example["image"]], box),
         ]
-        expected = cascade.predict(image, example["box"][None])
-        wanted = expected["keypoints_by_stage"]
-        apart.append(
-            [np.abs(one["keypoints_by_stage"] - wanted).max() for one in served]
-        )
-        assert all(one["valid"].all() for one in served)
-        keypoints.append(served[0]["keypoints"][0])
-        scores.append(served[0]["scores"][0])
-        errors.append(np.linalg.norm(keypoints[-1] - example["keypoints"], axis=-1))
-    for name, far in zip(
-        ("serving_default", "jpeg"), np.max(apart, axis=0), strict=True
-    ):
-        print(f"{name}: at most {far:.2g} px from the Keras cascade")
-    correlations(cascade, examples, np.array(scores), np.array(errors))
+        assert all(one["valid"].all() for one in both)
+        served.append([one["keypoints_by_stage"][0] for one in both])
+        expected.append(cascade.predict(image, box[None])["keypoints_by_stage"][0])
+        example["scores"] = both[0]["scores"][0]
+        moved = both[0]["keypoints"][0] - example["keypoints"]
+        example["errors"] = np.linalg.norm(moved, axis=-1)
+    served, expected = np.array(served), np.array(expected)  # [N, 2, S, K, 2]
+    far = np.linalg.norm(served - expected[:, None], axis=-1).max(axis=(0, 2, 3))
+    print(f"serving_default: at most {far[0]:.2g} px from the Keras cascade")
+    print(f"jpeg: at most {far[1]:.2g} px from the Keras cascade")
+    in_c(model, examples, expected[:, -1])
+    correlations(cascade, examples)
     resolutions(signatures["serving_default"], examples)
 
 
-def correlations(cascade, examples, scores, errors):
+def in_c(model, examples, expected):
+    """The same people by the C program, all of one signature in one process."""
+    if example_program.missing():
+        print(f"C program: {example_program.missing()}")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, model = pathlib.Path(temporary), pathlib.Path(model).absolute()
+        program = example_program.build(folder)
+        for signature, ending in (("serving_default", "ppm"), ("jpeg", "file")):
+            pictures = []
+            for i, example in enumerate(examples):
+                raw = example_program.ppm(decode(example))
+                content = raw if ending == "ppm" else example["image"]
+                (folder / f"{i}.{ending}").write_bytes(content)
+                box = ",".join(f"{number:.9g}" for number in example["box"])
+                pictures.append(f"{i}.{ending}:{box}")
+            valid, found, _ = example_program.run(program, model, pictures, folder)
+            assert valid.all()
+            far = np.linalg.norm(found - expected, axis=-1).max()
+            print(
+                f"C program, {signature}: at most {far:.2g} px from the Keras cascade"
+            )
+
+
+def correlations(cascade, examples):
     """Spearman's, of -score and of the error in true torso diameters."""
+    scores = np.stack([example["scores"] for example in examples])
+    errors = np.stack([example["errors"] for example in examples])
     true = np.stack([example["keypoints"] for example in examples])
     labeled = np.stack([example["labeled"] for example in examples])
     torso = metrics.torso_diameters(true, labeled, cascade.skeleton)
@@ -77,34 +114,46 @@ def correlations(cascade, examples, scores, errors):
 
 
 def resolutions(serve, examples):
-    """Photos enlarged, and shrunk from what they are; changes per person's height."""
-    for what, sides in (
-        ("enlarged", [1, 2, 4]),
-        ("shrunk", [1, 1 / 2, 1 / 4]),
-    ):
+    """How far joints move between resolutions of a photo, in shares of the person."""
+    for what, (times, sides) in RESOLUTIONS.items():
         changes = []
-        for example in examples:
-            image = decode(example)
-            poses = [at_size(serve, image, example["box"], side) for side in sides]
-            low, high = poses[0].min(axis=0), poses[0].max(axis=0)
-            person = (high - low).max()
+        for number, example in enumerate(examples):
+            image, box = decode(example), example["box"] * times
+            if times > 1:
+                image = with_noise(enlarged(image, times), number)
+            poses = [at_size(serve, image, box, side) / times for side in sides]
+            known = example["keypoints"][example["labeled"]]
+            person = (known.max(axis=0) - known.min(axis=0)).max()
             moved = [np.linalg.norm(pose - poses[0], axis=-1) for pose in poses[1:]]
             changes.append(np.array(moved) / person)
-        changes = 100 * np.array(changes)  # [N, 2, K] per cent
-        for side, change in zip(sides[1:], changes.swapaxes(0, 1), strict=True):
+        changes = 100 * np.array(changes).swapaxes(0, 1)  # [2, N, K] per cent
+        for side, change in zip(sides[1:], changes, strict=True):
             print(
-                f"{what} {side} times: joints move by {change.mean():.2f} % of the "
-                f"person in the mean, 95 % of them by at most "
-                f"{np.percentile(change, 95):.2f} %; within 1 % in the mean over "
-                f"their joints are {100 * (change.mean(axis=1) < 1).mean():.0f} % of "
-                "people"
+                f"{what}, to {side:g} times its sides; joints move by, of the person:"
             )
+            print(
+                f"  {change.mean():.2f} % in the mean, {np.percentile(change, 95):.2f} "
+                f"% at most of 95 % of joints, {change.max():.2f} % at most of all"
+            )
+            print(
+                f"  within 1 %: {100 * (change < 1).mean():.1f} % of joints; of "
+                f"{100 * (change < 1).all(axis=1).mean():.1f} % of people all joints"
+            )
+
+
+def enlarged(image, times):
+    return cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+
+
+def with_noise(image, seed):
+    noise = np.random.default_rng(seed).normal(0, NOISE, image.shape)
+    return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
 def at_size(serve, image, box, times):
     """The pose in pixels of the image when it is given so many times as large."""
-    how = cv2.INTER_CUBIC if times > 1 else cv2.INTER_AREA
     sides = [round(side * times) for side in image.shape[1::-1]]
+    how = cv2.INTER_CUBIC if times > 1 else cv2.INTER_AREA
     resized = cv2.resize(image, sides, interpolation=how)
     scale = np.divide(sides, image.shape[1::-1])
     found = call(serve, "images", resized[None], box * np.tile(scale, 2))
