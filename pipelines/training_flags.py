@@ -103,6 +103,15 @@ def define_flags() -> None:
         "Side of a joint's box in pose diameters, later stages; default: the "
         "recipe's. The paper chose 2.0 for LSP and 1.0 for FLIC.",
     )
+    flags.DEFINE_float(
+        "displacement",
+        None,
+        "How far the simulated displacements of later stages spread, as a share of "
+        "those observed on the training people; default: the recipe's. The paper's is "
+        "1. Where people are few, the stage before knows them too well, and those it "
+        "has never seen need more.",
+        lower_bound=0.0,
+    )
     flags.DEFINE_enum(
         "precision",
         None,
@@ -152,6 +161,7 @@ def recipe_from_flags(number: int, sigma: float | None = None) -> recipes.Recipe
             "sigma": sigma if number > 1 else None,
         },
         "inputs": {"batch": values.batch},
+        "augment": {"displacement": values.displacement if number > 1 else None},
         "train": {
             "steps": values.steps,
             "learning_rate": values.learning_rate,

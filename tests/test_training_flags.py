@@ -62,14 +62,15 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         train_cascade,
         *(f"--data={data}", f"--run={tmp_path}", "--recipe=paper", "--stages=auto"),
         *("--batch=16", "--sigma=1.5", "--learning_rate=0.25", "--optimizer=sgd"),
-        "--initial_accumulator=0",
-        *("--overfit=3", "--seed=7", "--nocollapse_guard"),
+        *("--initial_accumulator=0", "--displacement=1.5"),
+        *("--overfit=3", "--seed=7", "--nocollapse_guard", "--start_from=other"),
     )
     preset = recipes.recipe_for("paper", 2)
     assert asked["recipe"] == dataclasses.replace(
         preset,
         stage=dataclasses.replace(preset.stage, sigma=1.5),
         inputs=dataclasses.replace(preset.inputs, batch=16),
+        augment=dataclasses.replace(preset.augment, displacement=1.5),
         train=dataclasses.replace(
             preset.train,
             learning_rate=0.25,
@@ -78,14 +79,20 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         ),
     )
     # The first stage looks at no joint, and is the same for every sigma.
-    assert asked["first"].stage == recipes.recipe_for("paper", 1).stage
+    first = recipes.recipe_for("paper", 1)
+    assert (asked["first"].stage, asked["first"].augment) == (
+        first.stage,
+        first.augment,
+    )
     assert asked["stages"] is None
-    assert asked["options"] == training_flags.Options(seed=7, overfit=3, guard=False)
+    assert asked["options"] == training_flags.Options(
+        seed=7, overfit=3, guard=False, start_from="other"
+    )
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--overfit=-1", "--learning_rate=-3", "--initial_accumulator=-1", "--recipe=x"],
+    ["--overfit=-1", "--learning_rate=-3", "--displacement=-1", "--recipe=x"],
 )
 def test_values_that_mean_nothing_are_no_flags(data, tmp_path, wrong):
     with pytest.raises(flags.IllegalFlagValueError):
