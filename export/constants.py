@@ -2,12 +2,15 @@
 
 Variables reach the body of a loop as its arguments. TFLite then folds nothing into
 them, quantises nothing, and rearranges all weights at every stage. A network whose
-weights are constants is copied into wherever it is called, whole.
+weights are constants is copied into wherever it is called, whole: the converter sees
+stand-ins there, and each network by itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import gc
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -33,12 +36,16 @@ class Network:
       graph: a `GraphDef` without variables.
       input: name of the tensor [M, S, S, 3] that crops are fed to.
       output: name of the tensor [M, K, 2] of its answer.
+      crops: shape of the one.
+      answer: shape of the other.
     """
 
     name: str
     graph: Any
     input: str
     output: str
+    crops: tuple[int, ...]
+    answer: tuple[int, ...]
 
     def __call__(self, crops: tf.Tensor, training: bool = False) -> tf.Tensor:
         """[M, S, S, 3] -> [M, K, 2]; there is nothing that could be trained."""
@@ -63,7 +70,7 @@ def frozen(cascade: Cascade) -> Cascade:
     )
 
 
-def with_networks(cascade: Cascade, called: list) -> Cascade:
+def with_networks(cascade: Cascade, called: Iterable) -> Cascade:
     """The same cascade with other things to call for the networks of its stages."""
     return Cascade(
         [
@@ -80,9 +87,41 @@ def _frozen(model, name, crops):
             lambda x: model(x, training=False), input_signature=[spec], autograph=False
         ).get_concrete_function()
     function = convert_variables_to_constants_v2(function, lower_control_flow=False)
-    return Network(
+    network = Network(
         name,
         function.graph.as_graph_def(),
         function.inputs[0].name,
         function.outputs[0].name,
+        tuple(spec.shape),
+        tuple(function.outputs[0].shape),
     )
+    del function
+    forget()
+    return network
+
+
+def forget() -> None:
+    """Frees the copies of weights in functions that nobody calls any more.
+
+    Functions refer to themselves, so that they stay until Python looks for such things,
+    which it does by their number: a network's few hold gigabytes.
+    """
+    gc.collect()
+
+
+def stand_in(network: Network) -> Callable[..., tf.Tensor]:
+    """What can be called as a network, and becomes a custom operation of its name.
+
+    See https://ai.google.dev/edge/litert/conversion/tensorflow/operation_fusion.
+    """
+    fused = 'attr { key: "tfl_fusable_op" value { b: true } }'
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(network.crops, tf.float32)],
+        autograph=False,
+        experimental_implements=f'name: "{network.name}" {fused}',
+    )
+    def stand(crops):  # its shapes are all that is looked at
+        return tf.zeros(network.answer) + tf.reduce_sum(crops)
+
+    return lambda crops, training=False: stand(crops)

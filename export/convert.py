@@ -1,4 +1,8 @@
-"""A cascade -> the bytes of one TFLite file of built-in operations, whole."""
+"""A cascade -> the bytes of one TFLite file of built-in operations, whole.
+
+TensorFlow's converter keeps many copies of all weights at a time. So it sees one
+network at a time, and the cascade with a stand-in for each: see `splice`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export import constants, graph, half, quantise
+from deeppose_tf.export import constants, flatbuffer, graph, half, quantise, splice
 
 KINDS = ("float32", "float16", "dynamic_range", "int8")
 
@@ -35,25 +39,61 @@ def convert(
       people: for `int8`, whose activations are looked at; see `quantise.quantised`.
 
     Raises:
-      ValueError: the kind is unknown, or there are no people for `int8`.
+      ValueError: the kind is unknown, there are no people for `int8`, or a network or
+        the file would be larger than such files can be.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is none of {', '.join(KINDS)}")
+    _require_small(cascade)
     cascade = constants.frozen(cascade)
     if kind == "int8":
         cascade = quantise.quantised(cascade, people)
-    function = _function(cascade, size).get_concrete_function()
+    networks = [stage.model for stage in cascade.stages]
+    stand_ins = constants.with_networks(cascade, map(constants.stand_in, networks))
+    contents = {
+        network.name: _network(
+            network,
+            # Where the first stage is wrong, later ones look elsewhere: a tenth of a
+            # pixel may become two. Of a single stage nothing comes later.
+            "float32" if kind == "float16" and networks[1:] and not number else kind,
+        )
+        for number, network in enumerate(networks)
+    }
+    whole = _converted(_function(stand_ins, size), custom=True)
+    return splice.filled(whole, contents)
+
+
+def _require_small(cascade):
+    for number, stage in enumerate(cascade.stages, start=1):
+        size = 4 * stage.model.count_params()
+        if size > flatbuffer.LARGEST:
+            raise ValueError(
+                f"stage {number} has {size / 1e9:.1f} GB of weights, and TensorFlow "
+                f"converts networks of up to {flatbuffer.LARGEST / 1e9:.1f}"
+            )
+
+
+def _network(network, kind):
+    """The file of a network alone."""
+    spec = tf.TensorSpec(network.crops, tf.float32, "crops")
+    function = tf.function(
+        lambda crops: network(crops), input_signature=[spec], autograph=False
+    )
+    content = _converted(
+        function.get_concrete_function(), small=kind in ("dynamic_range", "int8")
+    )
+    del function
+    constants.forget()
+    return half.halved(content) if kind == "float16" else content
+
+
+def _converted(function, small=False, custom=False):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if kind in ("dynamic_range", "int8"):
+    converter.allow_custom_ops = custom
+    if small:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    content = converter.convert()
-    if kind != "float16":
-        return content
-    # Where the first stage is wrong, later ones look elsewhere: a tenth of a pixel may
-    # become two. Of a single stage nothing comes later.
-    kept = f"{constants.STAGE}1/" if cascade.count > 1 else None
-    return half.halved(content, kept)
+    return converter.convert()
 
 
 def _function(cascade, size):
@@ -73,4 +113,4 @@ def _function(cascade, size):
             tf.TensorSpec([1, 4], tf.float32, "boxes"),
         ],
         autograph=False,
-    )
+    ).get_concrete_function()

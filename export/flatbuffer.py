@@ -13,14 +13,32 @@ except ImportError:
     from tensorflow.lite.python import schema_py_generated as schema
 
 
+# Bytes that a file can have: offsets in it are signed numbers of 32 bits.
+LARGEST = 2**31 - 1
+# Of these, for what is no weight.
+ROOM = 1 << 20
+
+
 def read(content: bytes) -> Any:
     """The `ModelT` of a file's bytes."""
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
 
 
 def write(model: Any) -> bytes:
-    """The bytes of a file of a `ModelT`."""
-    builder = flatbuffers.Builder(1 << 20)
+    """The bytes of a file of a `ModelT`.
+
+    Raises:
+      ValueError: they would be more than a file can have.
+    """
+    weights = (one.data for one in model.buffers if one.data is not None)
+    size = sum(map(len, weights)) + ROOM
+    if size > LARGEST:
+        raise ValueError(
+            f"all weights are {size / 1e9:.1f} GB as they are stored, and a TFLite "
+            f"file holds {LARGEST / 1e9:.1f}: another kind may be smaller"
+        )
+    # Room for all of it: a builder that has to grow copies.
+    builder = flatbuffers.Builder(size)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

@@ -20,15 +20,13 @@ SMALLEST = 20_000
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def halved(content: bytes, kept: str | None = None, smallest: int = SMALLEST) -> bytes:
+def halved(content: bytes) -> bytes:
     """Stores the large weights of a float32 file as float16.
 
     Interpreters and delegates expand them once, when they load the file.
 
     Args:
       content: of the file.
-      kept: weights whose names begin so stay as they are.
-      smallest: weights of fewer numbers do, too.
     """
     model = flatbuffer.read(content)
     code = len(model.operatorCodes)
@@ -38,8 +36,7 @@ def halved(content: bytes, kept: str | None = None, smallest: int = SMALLEST) ->
         weights = [
             index
             for index in _weights(model, graph)
-            if np.prod(graph.tensors[index].shape) >= smallest
-            and not (kept and graph.tensors[index].name.startswith(kept.encode()))
+            if np.prod(graph.tensors[index].shape) >= SMALLEST
         ]
         expanded = {index: _expand(graph, index) for index in weights}
         for operator in graph.operators:

@@ -6,15 +6,8 @@ import tensorflow as tf
 from toy_cascade import make
 
 from deeppose_tf import geometry, sampling
-from deeppose_tf.export import (
-    checks,
-    constants,
-    convert,
-    delegates,
-    flatbuffer,
-    half,
-    lite,
-)
+from deeppose_tf.cascade import Cascade
+from deeppose_tf.export import checks, convert, delegates, flatbuffer, half, lite
 from deeppose_tf.skeleton import LSP
 
 SIZE = (60, 91)
@@ -158,11 +151,12 @@ def weights(content):
 
 @pytest.mark.parametrize("size", [None, SIZE])
 def test_float16_halves_weights_of_later_stages_and_nothing_else(
-    cascade, content, size
+    cascade, content, size, monkeypatch
 ):
-    whole = content("float32", size)
     # More than the 512 numbers of the 16 x 16 places whose mean the head answers.
-    halves = half.halved(whole, kept=f"{constants.STAGE}1/", smallest=600)
+    monkeypatch.setattr(half, "SMALLEST", 600)
+    whole = content("float32", size)
+    halves = convert.convert(cascade, "float16", size)
     found = weights(halves)
     first = {kind for name, kind in found.items() if name.startswith("stage_1/")}
     later = [kind for name, kind in found.items() if "stage_2/" in name]
@@ -179,8 +173,9 @@ def test_float16_halves_weights_of_later_stages_and_nothing_else(
     assert apart[:, 0].max() < 1e-3  # stage 1 is as it was
 
 
-def test_all_stages_are_halved_where_none_is_kept(content):
-    found = weights(half.halved(content("float32"), smallest=200))
+def test_a_single_stage_is_halved(cascade, monkeypatch):
+    monkeypatch.setattr(half, "SMALLEST", 200)
+    found = weights(convert.convert(Cascade(cascade.stages[:1]), "float16"))
     assert "float16" in {
         kind for name, kind in found.items() if name.startswith("stage_1/")
     }
