@@ -31,9 +31,9 @@ def convert(
 
     Args:
       cascade: any.
-      kind: how numbers are stored: `float32`; `float16`: large weights of the later
-        stages, see `half`; `dynamic_range`: weights as int8; `int8`: activations of
-        networks too, see `quantise`.
+      kind: how numbers are stored: `float32`; `float16`: large weights, see `half`;
+        `dynamic_range`: weights as int8; `int8`: activations of networks too, see
+        `quantise`.
       size: H and W of all images, for a graph without loops, branches and gathers
         that delegates take whole. None leaves them free, and loops over the stages.
       people: for `int8`, whose activations are looked at; see `quantise.quantised`.
@@ -50,13 +50,10 @@ def convert(
         cascade = quantise.quantised(cascade, people)
     networks = [stage.model for stage in cascade.stages]
     stand_ins = constants.with_networks(cascade, map(constants.stand_in, networks))
+    # Of a single stage nothing comes later.
+    first = half.SMALLEST_OF_FIRST if networks[1:] else half.SMALLEST
     contents = {
-        network.name: _network(
-            network,
-            # Where the first stage is wrong, later ones look elsewhere: a tenth of a
-            # pixel may become two. Of a single stage nothing comes later.
-            "float32" if kind == "float16" and networks[1:] and not number else kind,
-        )
+        network.name: _network(network, kind, half.SMALLEST if number else first)
         for number, network in enumerate(networks)
     }
     whole = _converted(_function(stand_ins, size), custom=True)
@@ -73,7 +70,7 @@ def _require_small(cascade):
             )
 
 
-def _network(network, kind):
+def _network(network, kind, smallest=half.SMALLEST):
     """The file of a network alone."""
     spec = tf.TensorSpec(network.crops, tf.float32, "crops")
     function = tf.function(
@@ -84,7 +81,7 @@ def _network(network, kind):
     )
     del function
     constants.forget()
-    return half.halved(content) if kind == "float16" else content
+    return half.halved(content, smallest) if kind == "float16" else content
 
 
 def _converted(function, small=False, custom=False):

@@ -17,16 +17,20 @@ from deeppose_tf.export.flatbuffer import schema
 
 # Weights of fewer numbers stay float32.
 SMALLEST = 20_000
+# Of a first stage: where it is wrong, later ones look elsewhere, and a tenth of a pixel
+# may become two. Its largest weights, which answer last, cost the least of that.
+SMALLEST_OF_FIRST = 500_000
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def halved(content: bytes) -> bytes:
+def halved(content: bytes, smallest: int = SMALLEST) -> bytes:
     """Stores the large weights of a float32 file as float16.
 
     Interpreters and delegates expand them once, when they load the file.
 
     Args:
       content: of the file.
+      smallest: weights of fewer numbers stay as they are.
     """
     model = flatbuffer.read(content)
     code = len(model.operatorCodes)
@@ -36,7 +40,7 @@ def halved(content: bytes) -> bytes:
         weights = [
             index
             for index in _weights(model, graph)
-            if np.prod(graph.tensors[index].shape) >= SMALLEST
+            if np.prod(graph.tensors[index].shape) >= smallest
         ]
         expanded = {index: _expand(graph, index) for index in weights}
         for operator in graph.operators:

@@ -173,6 +173,20 @@ def test_float16_halves_weights_of_later_stages_and_nothing_else(
     assert apart[:, 0].max() < 1e-3  # stage 1 is as it was
 
 
+def test_only_large_weights_of_a_first_stage_are_halved(cascade, content, monkeypatch):
+    model = flatbuffer.read(content("float32", None))
+    sizes = sorted(
+        int(np.prod(graph.tensors[index].shape))
+        for graph in model.subgraphs
+        for index in half._weights(model, graph)
+        if graph.tensors[index].name.startswith(b"stage_1/")
+    )
+    monkeypatch.setattr(half, "SMALLEST_OF_FIRST", sizes[-1])
+    found = weights(convert.convert(cascade, "float16"))
+    first = [kind for name, kind in found.items() if name.startswith("stage_1/")]
+    assert first.count("float16") == sizes.count(sizes[-1])
+
+
 def test_a_single_stage_is_halved(cascade, monkeypatch):
     monkeypatch.setattr(half, "SMALLEST", 200)
     found = weights(convert.convert(Cascade(cascade.stages[:1]), "float16"))
