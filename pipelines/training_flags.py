@@ -104,6 +104,12 @@ def define_flags() -> None:
         "recipe's. The paper chose 2.0 for LSP and 1.0 for FLIC.",
     )
     flags.DEFINE_float(
+        "correction",
+        None,
+        "Share of the displacement seen that later stages apply; default: the "
+        "recipe's. The paper's is 1. Less gains where joints are nearly right already.",
+    )
+    flags.DEFINE_float(
         "displacement",
         None,
         "How far the simulated displacements of later stages spread, as a share of "
@@ -159,6 +165,7 @@ def recipe_from_flags(number: int, sigma: float | None = None) -> recipes.Recipe
             "network": values.network,
             "size": values.size,
             "sigma": sigma if number > 1 else None,
+            "correction": values.correction if number > 1 else None,
         },
         "inputs": {"batch": values.batch},
         "augment": {"displacement": values.displacement if number > 1 else None},
