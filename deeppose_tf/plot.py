@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.figure
@@ -86,6 +87,7 @@ def plot_curves(
             ax.margins(x=0.1)
         else:
             ax.set_xlim(thresholds[0], thresholds[-1])
+            ax.locator_params("x", nbins=5)
         _finish(ax, up, highest, beside=len(panels) == 1)
     return _rendered(figure)
 
@@ -122,7 +124,9 @@ def plot_bars(
 def _figure(size, title):
     figure = matplotlib.figure.Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
+    wide = int(14 * size[0])  # letters of this size that fit beside each other
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, wide)]
+    figure.suptitle("\n".join(lines), fontsize=10)
     return figure
 
 
