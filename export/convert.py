@@ -75,16 +75,13 @@ def _network(network, kind, smallest=half.SMALLEST):
     spec = tf.TensorSpec(network.crops, tf.float32, "crops")
     function = tf.function(
         lambda crops: network(crops), input_signature=[spec], autograph=False
-    )
-    content = _converted(
-        function.get_concrete_function(), small=kind in ("dynamic_range", "int8")
-    )
-    del function
-    constants.forget()
+    ).get_concrete_function()
+    content = _converted(function, small=kind in ("dynamic_range", "int8"))
     return half.halved(content, smallest) if kind == "float16" else content
 
 
 def _converted(function, small=False, custom=False):
+    constants.forget()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.allow_custom_ops = custom
