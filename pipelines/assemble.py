@@ -143,7 +143,7 @@ def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
                 _drawing_progress(),
                 options.flic_plus,
             )
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             fatal.append((name, str(error)))
             continue
         if names.count(name) > 1:

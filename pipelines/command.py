@@ -6,9 +6,11 @@ installed console scripts need both to be handed over.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -36,7 +38,8 @@ def run(
       file: the flag that says which file it writes.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
-    with their stack trace only under --verbosity=1. So are records that rotted.
+    with their stack trace only under --verbosity=1. So are records that rotted, and
+    files that TensorFlow cannot read or write.
     """
     before = set(flags.FLAGS)
     define_flags()
@@ -73,10 +76,11 @@ def _guarded(
         print(f"\n{name}: stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from error
     except Exception as error:
-        if not _is_damage(error):
+        said = _of_files(error)
+        if said is None:
             raise
         logging.debug("where it was raised", exc_info=True)
-        print(f"{name}: {DAMAGE} ({error})", file=sys.stderr)
+        print(f"{name}: {said}", file=sys.stderr)
         raise SystemExit(1) from error
 
 
@@ -106,8 +110,19 @@ def _check_place(name, is_file):
         )
 
 
-def _is_damage(error: Exception) -> bool:
-    """Whether TensorFlow read a record whose checksum does not hold."""
+def _of_files(error: Exception) -> str | None:
+    """What a TensorFlow error says of a file: a record's checksum does not hold, or the
+    system's own words, such as no permission. None for all other errors."""
     import tensorflow as tf  # not above: --help need not wait for it
 
-    return isinstance(error, tf.errors.DataLossError)
+    if not isinstance(error, tf.errors.OpError):
+        return None
+    if isinstance(error, tf.errors.DataLossError):
+        return f"{DAMAGE} ({error})"
+    # TensorFlow's file systems say `PATH; REASON`, in a line with names of its nodes.
+    for line in error.message.splitlines():
+        line = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", line)
+        place, _, reason = line.rpartition("; ")
+        if place and reason in map(os.strerror, errno.errorcode):
+            return f"{place}: {reason}"
+    return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import signal
 import time
 
@@ -97,6 +98,59 @@ def test_a_rotten_record_is_a_line_that_says_what_to_do(tmp_path, capsys):
         records.verify(directory)
 
 
+def test_a_file_that_tensorflow_cannot_read_is_a_line(tmp_path, capsys):
+    toy_training.make_index(tmp_path)
+    index = records.read_index(str(tmp_path / "data"))
+    gone = index.shards["train"][0]
+    pathlib.Path(gone).unlink()
+
+    def main(argv):
+        for _ in inputs.evaluation_dataset(index, "train", inputs.InputConfig(), 4):
+            pass
+
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-train"])
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f"{gone}: No such file or directory\n")
+    assert said.startswith("deeppose-train: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "kind, message, says",
+    [
+        (
+            tf.errors.PermissionDeniedError,
+            "{{function_node __wrapped__IteratorGetNext}} /data/a b; Permission denied "
+            "[Op:IteratorGetNext] name: ",
+            "/data/a b: Permission denied",
+        ),
+        (
+            tf.errors.UnavailableError,
+            "Graph execution error:\n\n/data/a; Resource temporarily unavailable\n"
+            "\t [[{{node ReadFile}}]]",
+            "/data/a: Resource temporarily unavailable",
+        ),
+        (
+            tf.errors.ResourceExhaustedError,
+            "/out/a; No space left on device",
+            "/out/a: No space left on device",
+        ),
+        (tf.errors.UnknownError, "/a; Input/output error", "/a: Input/output error"),
+    ],
+)
+def test_what_the_system_says_of_files_is_a_line(kind, message, says, capsys):
+    """The messages are TensorFlow's, for a user that is not root, and full disks."""
+
+    def main(argv):
+        raise kind(None, None, message)
+
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-train"])
+    assert left.value.code == 1
+    assert capsys.readouterr().err == f"deeppose-train: {says}\n"
+
+
 @pytest.mark.parametrize("error", [ValueError, OSError])
 def test_users_errors_are_a_line(capsys, error):
     def main(argv):
@@ -109,7 +163,13 @@ def test_users_errors_are_a_line(capsys, error):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), tf.errors.UnknownError(None, None, "")]
+    "error",
+    [
+        KeyError("x"),
+        tf.errors.UnknownError(None, None, ""),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor; x"),
+        tf.errors.NotFoundError(None, None, "No registered 'X' OpKernel for CPU"),
+    ],
 )
 def test_our_own_errors_keep_their_stack_trace(error):
     def main(argv):

@@ -1,6 +1,7 @@
 """Readers: known counts of the real releases, and what broken files say."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -107,6 +108,17 @@ def test_truncated_mat_file_is_named(tmp_path):
     file = tmp_path / "joints.mat"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="joints.mat: empty, damaged"):
+        lsp.read(str(tmp_path), "train")
+
+
+def test_no_permission_is_not_damage(tmp_path, monkeypatch):
+    make_lsp(tmp_path)
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match="Permission denied: .*joints.mat"):
         lsp.read(str(tmp_path), "train")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ def load(path: pathlib.Path, name: str) -> np.ndarray:
     Raises:
       ValueError: the file is missing, empty, damaged, or has no such array of
         numbers; names the file and what to do.
+      OSError: it cannot be read: no permission, for one.
     """
     array = np.asarray(_variable(path, name))
     if array.dtype.kind not in "fiub":
@@ -34,6 +36,7 @@ def load_structs(path: pathlib.Path, name: str, fields: Sequence[str]) -> list[d
 
     Raises:
       ValueError: as `load`, or it is no struct or lacks a field.
+      OSError: as `load`.
     """
     structs = listed(_variable(path, name, simplify_cells=True))
     if not structs:
@@ -54,8 +57,9 @@ def listed(value) -> list[dict]:
 def _variable(path: pathlib.Path, name: str, **how):
     if not path.is_file():
         raise ValueError(f"{path}: no such file. {_advice(path)}")
+    stored = path.read_bytes()  # scipy would tell no permission from damage.
     try:
-        content = scipy.io.loadmat(path, **how)
+        content = scipy.io.loadmat(io.BytesIO(stored), **how)
     except NotImplementedError as error:
         raise ValueError(
             f"{path}: saved by MATLAB as version 7.3, which is not read here. In "
