@@ -55,10 +55,59 @@ def test_observer_centric_joints_are_a_file_of_their_own(tmp_path):
     joints = make_lsp(tmp_path, 3)
     with pytest.raises(ValueError, match="joints-OC.mat: no such file.*relabeling"):
         lsp.read(str(tmp_path), "train", "observer")
-    save(tmp_path, joints[:2] + 3, "lsp-joints-OC.mat")
-    person = lsp.read(str(tmp_path), "train")
-    observer = lsp.read(str(tmp_path), "train", "observer")
-    np.testing.assert_allclose(observer.keypoints - person.keypoints, 3, atol=1e-5)
+    swapped = joints[:2].copy()
+    swapped[:, :, 1] = joints[:2, LSP.mirror, 1]
+    save(tmp_path, swapped, "lsp-joints-OC.mat")
+    person = lsp.read(str(tmp_path), "train").keypoints
+    observer = lsp.read(str(tmp_path), "train", "observer").keypoints
+    np.testing.assert_array_equal(observer[[0, 2]], person[[0, 2]])
+    np.testing.assert_array_equal(observer[1], person[1][list(LSP.mirror)])
+
+
+def test_real_observer_centric_joints(shared_data, tmp_path):
+    """The published labels of both kinds, of 500 people in the small release's pixels:
+    the same points, and other sides of 192 people."""
+    path = shared_data / "metrics_reference" / "lsp_predictions.mat"
+    published = scipy.io.loadmat(path)
+    (tmp_path / "images").mkdir()
+    save(tmp_path, published["gt_person_centric"])
+    save(tmp_path, published["gt_observer_centric"], "joints-OC.mat")
+    person = lsp.read(str(tmp_path), "train").keypoints
+    observer = lsp.read(str(tmp_path), "train", "observer").keypoints
+    assert (person != observer).any(axis=(1, 2)).sum() == 192
+    # Beside the labels of all images they would be taken for those of the first 500.
+    everyone = scipy.io.loadmat(shared_data / "lsp" / "joints.mat")["joints"]
+    save(tmp_path, everyone)
+    with pytest.raises(ValueError, match="labels 500 people, and .* beside it 1500"):
+        lsp.read(str(tmp_path), "test", "observer")
+    everyone[:2, 6:12, ::3] = everyone[:2, 11:5:-1, ::3]  # arms, of every third person
+    save(tmp_path, everyone, "joints-OC.mat")
+    assert len(lsp.read(str(tmp_path), "test", "observer")) == 500
+    save(tmp_path, everyone / 2, "joints-OC.mat")
+    with pytest.raises(ValueError, match="of 1500 of 1500 people .* 0.50 times"):
+        lsp.read(str(tmp_path), "test", "observer")
+
+
+def test_observer_centric_joints_without_the_others(tmp_path):
+    joints = make_lsp(tmp_path, 6)
+    save(tmp_path, joints[:2], "joints-OC.mat")
+    (tmp_path / "joints.mat").unlink()
+    assert len(lsp.read(str(tmp_path), "train", "observer")) == 6
+    save(tmp_path, joints[:2, :, :2], "joints-OC.mat")
+    with pytest.raises(ValueError, match="labels 2 people, .* last .* is number 6"):
+        lsp.read(str(tmp_path), "train", "observer")
+
+
+def test_observer_centric_joints_of_others_in_the_same_pixels(tmp_path):
+    """Also where a missing joint and one careless person are let pass."""
+    joints = make_lsp(tmp_path, 40)
+    changed = joints[:2].copy()
+    changed[:, 3, 2], changed[:, :, 5] = np.nan, 1
+    save(tmp_path, changed, "joints-OC.mat")
+    assert len(lsp.read(str(tmp_path), "train", "observer")) == 40
+    save(tmp_path, changed[:, :, ::-1], "joints-OC.mat")
+    with pytest.raises(ValueError, match="of 40 of 40 people are not those of"):
+        lsp.read(str(tmp_path), "train", "observer")
 
 
 def test_nan_joints_are_not_labeled_and_stay_nan(tmp_path):

@@ -20,6 +20,11 @@ TRAIN_IMAGES = 1000
 # sides of the image, is a later relabeling that comes as its own file.
 OBSERVER_FILES = ("joints-OC.mat", "lsp-joints-OC.mat", "LSP-joints-OC.mat")
 
+# Both files have the same points; left and right alone are exchanged. So each point is
+# within this many pixels of its own or its partner's place in the other file, of at
+# least this share of the people.
+SAME_PIXELS, SAME_SHARE = 1.0, 0.95
+
 
 def read(root: str, split: str, convention: str = "person") -> Annotations:
     """The train or test split of the LSP folder `root`.
@@ -36,9 +41,21 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
         `lsp-joints-OC.mat`) beside it, in pixels of these images.
 
     Raises:
-      ValueError: a file is missing, damaged or of a wrong shape; names it.
+      ValueError: a file is missing, damaged or of a wrong shape, or observer-centric
+        joints are not of these images; names it.
     """
     path = _file(pathlib.Path(root), convention)
+    keypoints = _points(path)
+    if convention == "observer":
+        _require_same_people(path, keypoints)
+    labeled = np.isfinite(keypoints).all(axis=2)
+    folder = pathlib.Path(root) / "images"
+    people = build(folder, "lsp/im{:04d}", keypoints, labeled)
+    return people.take(_indices(split, len(people)))
+
+
+def _points(path: pathlib.Path) -> np.ndarray:
+    """Keypoints [N, 14, 2], pixels, of a file of LSP's form."""
     joints = matlab.load(path, "joints")
     if joints.ndim != 3 or joints.shape[0] not in (2, 3) or joints.shape[1] != 14:
         hint = (
@@ -47,11 +64,7 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
         raise ValueError(
             f"{path}: 'joints' has shape {joints.shape}, expected (3, 14, N){hint}"
         )
-    keypoints = joints[:2].transpose(2, 1, 0) - 0.5  # [N, 14, 2]
-    labeled = np.isfinite(keypoints).all(axis=2)
-    folder = pathlib.Path(root) / "images"
-    people = build(folder, "lsp/im{:04d}", keypoints, labeled)
-    return people.take(_indices(split, len(people)))
+    return joints[:2].transpose(2, 1, 0) - 0.5
 
 
 def build(
@@ -93,6 +106,45 @@ def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
         "relabeling that is not in the LSP download: put it there under this name "
         "('joints', 3 x 14 x N, in pixels of these images), or take the person-centric"
     )
+
+
+def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
+    """Checks that observer-centric joints [N, 14, 2] belong to the images beside them:
+    by the person-centric ones of `joints.mat`, or else by their number.
+
+    Raises:
+      ValueError: they do not; says what is different.
+    """
+    needed = (
+        "It has to label every image of the folder in their order, those for training "
+        "(1-1000) too, in their pixels"
+    )
+    official = path.with_name("joints.mat")
+    if not official.is_file():
+        numbers = [file.stem[2:] for file in path.parent.glob("images/im*.jpg")]
+        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        if len(observer) != last:
+            raise ValueError(
+                f"{path}: labels {len(observer)} people, and the last image in images "
+                f"is number {last}. {needed}"
+            )
+        return
+    person = _points(official)
+    if len(observer) != len(person):
+        raise ValueError(
+            f"{path}: labels {len(observer)} people, and {official.name} beside it "
+            f"{len(person)}. {needed}"
+        )
+    places = person, person[:, list(skeleton.LSP.mirror)]
+    off = np.minimum(*(np.linalg.norm(observer - place, axis=2) for place in places))
+    other = (off > SAME_PIXELS).any(axis=1)  # Not of a joint that is NaN.
+    if other.sum() > (1 - SAME_SHARE) * len(other):
+        tall = [np.ptp(points[other][..., 1], axis=1) for points in (observer, person)]
+        raise ValueError(
+            f"{path}: the points of {other.sum()} of {len(other)} people are not those "
+            f"of {official.name} beside it with left and right exchanged; they are "
+            f"{np.nanmedian(tall[0] / tall[1]):.2f} times as tall. {needed}"
+        )
 
 
 def _indices(split: str, count: int) -> np.ndarray:
