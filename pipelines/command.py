@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from deeppose_tf.pipelines import outputs
+
 DAMAGE = (
     "a record of --data is damaged. The same deeppose-prepare as before names the file"
 )
@@ -27,6 +29,7 @@ def run(
     documentation: str,
     folder: str | None = None,
     file: str | None = None,
+    makes_data: bool = False,
 ) -> None:
     """Defines the flags, runs `main`, and leaves with status 1 on a user's error.
 
@@ -36,6 +39,8 @@ def run(
       documentation: for `--help`.
       folder: the flag that says which folder the script makes or fills.
       file: the flag that says which file it writes.
+      makes_data: whether that folder becomes a prepared data set; otherwise it must
+        not be one.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
     with their stack trace only under --verbosity=1. So are records that rotted, and
@@ -46,7 +51,7 @@ def run(
     for name in set(flags.FLAGS) - before:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = documentation
-    app.run(lambda argv: _guarded(main, argv, folder, file))
+    app.run(lambda argv: _guarded(main, argv, folder, file, makes_data))
 
 
 def _guarded(
@@ -54,6 +59,7 @@ def _guarded(
     argv: list[str],
     folder: str | None = None,
     file: str | None = None,
+    makes_data: bool = False,
 ) -> None:
     name = pathlib.Path(argv[0]).stem
     if not flags.FLAGS["verbosity"].present:
@@ -65,6 +71,8 @@ def _guarded(
         _check_numbers()
         if folder:
             _check_place(folder, False)
+        if folder and not makes_data:
+            outputs.require_no_data(folder, flags.FLAGS[folder].value or "")
         if file:
             _check_place(file, True)
         main(argv)

@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
+
+# Settings that name files or folders.
+PATHS = ("boxes", "data", "evaluations", "input", "model", "predictions", "skeleton")
+
+
+def require_no_data(flag: str, folder: str) -> None:
+    """Checks that a folder to write into is no prepared data set.
+
+    Raises:
+      ValueError: it is one, finished or not; names the flag.
+    """
+    # As in `records`, which would import TensorFlow.
+    content = _read(pathlib.Path(folder) / "dataset.json")
+    if str(content.get("format")).startswith("deeppose-tf records"):
+        raise ValueError(
+            f"--{flag}={folder} is a prepared data set, which nothing else is written "
+            "into: give another folder"
+        )
 
 
 def require_free(
@@ -36,8 +55,28 @@ def require_free(
 
 
 def _is_ours(path, form, settings) -> bool:
+    content = _read(path)
+    found = content.get("settings")
+    if content.get("format") != form or not isinstance(found, dict):
+        return False
+    return _resolved(found) == _resolved(settings)
+
+
+def _read(path) -> dict:
+    """The object in a JSON file; an empty one where there is none."""
     try:
         content = json.loads(path.read_text())
-        return content["format"] == form and content["settings"] == settings
-    except (OSError, ValueError, TypeError, KeyError):
-        return False
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _resolved(settings: dict) -> dict:
+    """With real paths, so that runs/lsp/ and ./runs/lsp are the same model."""
+
+    def real(value):
+        if isinstance(value, list):
+            return [real(one) for one in value]
+        return os.path.realpath(value) if isinstance(value, str) else value
+
+    return {key: real(x) if key in PATHS else x for key, x in settings.items()}

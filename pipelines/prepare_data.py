@@ -167,7 +167,7 @@ def describe(index: records.Index) -> str:
 
 
 def run() -> None:
-    command.run(define_flags, main, __doc__, folder="output")
+    command.run(define_flags, main, __doc__, folder="output", makes_data=True)
 
 
 if __name__ == "__main__":

@@ -229,6 +229,21 @@ def test_a_file_in_place_of_a_folder_is_a_line(script, places, capsys):
         assert capsys.readouterr().err.startswith(f"script: {why}")
 
 
+@pytest.mark.parametrize("script", FOLDERS, ids=name_of)
+def test_prepared_data_is_no_place_for_anything_else(script, tmp_path, capsys):
+    """Also where --overwrite was given."""
+    toy_training.make_index(tmp_path)
+    name, *others = FOLDERS[script]
+    place = f"--{name}={tmp_path / 'data'}"
+    if script is prepare_data:
+        assert begins(script, place, *others)
+        return
+    with pytest.raises(SystemExit) as left:
+        begins(script, place, *others)
+    assert left.value.code == 1
+    assert f"{place} is a prepared data set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("script", FILES, ids=name_of)
 def test_a_folder_in_place_of_a_file_is_a_line(script, places, capsys):
     """[Errno 21] came after minutes of measurements, which were lost."""
