@@ -71,9 +71,9 @@ def train_stage(
     if options.overfit:
         recipe = _by_heart(recipe, options.overfit)
     earlier = _load_earlier(run, number, index)
-    begins_as = earlier[-1] if earlier and recipe.warm_start else None
+    begins_as = earlier[-1:] if recipe.warm_start else []
     if options.start_from:
-        begins_as = _load(options.start_from, number, "--start_from")
+        begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
     asked = settings.of(recipe, options, index, earlier)
     directory = pathlib.Path(run) / f"stage_{number}"
     work = pathlib.Path(run) / f"training_{number}"
@@ -150,15 +150,19 @@ def _is_named(run, number):
 
 
 def _build(index, recipe, begins_as, options, target, precision):
-    """A fresh network that answers the mean target, or begins as another stage."""
+    """A fresh network that answers the mean target, or begins as the one of other
+    stages that has most layers in common with it, and of these as the first."""
     model = build_stage(
         recipe.stage, index.skeleton, target, precision, options.weights
     )
-    copied = warm_start(model, begins_as.model) if begins_as else 0
-    if options.start_from and not copied:
+    # The one that reaches farthest overwrites what the others left.
+    copied = [warm_start(model, stage.model) for stage in begins_as]
+    if options.start_from and not copied[0]:
         raise ValueError(
             f"--start_from: {options.start_from} has no layer of this network"
         )
+    if copied:
+        warm_start(model, begins_as[copied.index(max(copied))].model)
     return model
 
 

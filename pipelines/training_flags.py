@@ -51,8 +51,9 @@ def define_flags() -> None:
         "recipe",
         "compact",
         list(recipes.RECIPES),
-        "Preset: compact is small and made for few data and phones; paper follows the "
-        "paper to the letter (58 million parameters a stage).",
+        "Preset: compact is small and made for few data and phones; deep is compact "
+        "with later stages as deep as the first, for tight first boxes; paper follows "
+        "the paper to the letter (58 million parameters a stage).",
     )
     flags.DEFINE_integer("steps", None, "Gradient steps a stage; default: recipe's.")
     flags.DEFINE_integer(
@@ -94,7 +95,8 @@ def define_flags() -> None:
         None,
         "A trained run, of any joints: each stage begins as its stage of the same "
         "number, layer by layer as far as they have the same shapes, which saves most "
-        "of the steps where people are few. Default: at random.",
+        "of the steps where people are few; or as the stage before, if that has more "
+        "of its layers and the recipe allows. Default: at random.",
     )
     flags.DEFINE_integer("size", None, "Side of a crop, pixels; default: the recipe's.")
     flags.DEFINE_float(

@@ -29,7 +29,7 @@ from deeppose_tf.pipelines import (
     train_stage,
     training,
 )
-from deeppose_tf.stage import StageConfig, build_stage
+from deeppose_tf.stage import StageConfig, build_stage, load_stage, save_stage
 
 keras = tf.keras
 
@@ -484,6 +484,34 @@ def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
     train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
     with pytest.raises(ValueError, match="start_from was .*, is None"):
         train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, toy.QUIET)
+
+
+@pytest.mark.parametrize("widths, expected", [((4, 8), "own"), ((4, 16), "other")])
+def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
+    index, trained, tmp_path, widths, expected
+):
+    """The other run's stage 2 has widths 4 and 16, its own stage before 4 and 8."""
+    kept = load_stage(str(trained[0] / "stage_1"))
+    wider = dataclasses.replace(kept.config, widths=(4, 16))
+    other = dataclasses.replace(
+        kept, config=wider, model=build_stage(wider, kept.skeleton)
+    )
+    save_stage(kept, str(tmp_path / "run" / "stage_1"))
+    save_stage(other, str(tmp_path / "other" / "stage_2"))
+    recipe = toy.recipe_for(2)
+    recipe = dataclasses.replace(
+        recipe,
+        warm_start=True,
+        stage=dataclasses.replace(kept.config, widths=widths),
+        train=dataclasses.replace(recipe.train, steps=1, learning_rate=0.0),
+    )
+    options = dataclasses.replace(toy.QUIET, start_from=str(tmp_path / "other"))
+    run = str(tmp_path / "run")
+    stage = train_stage.train_stage(run, 2, index, recipe, options)
+    wanted = {"own": kept, "other": other}[expected].model.trainable_weights
+    for one, weight in zip(stage.model.trainable_weights, wanted, strict=True):
+        # The running average rounds.
+        np.testing.assert_allclose(one, weight, rtol=0, atol=1e-6)
 
 
 def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
