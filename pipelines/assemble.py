@@ -14,6 +14,7 @@ import deeppose_tf
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines import (
     check_data,
+    data_sets,
     first_boxes,
     record_writer,
     records,
@@ -129,12 +130,15 @@ def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
             f"{len(names)} --dataset ({', '.join(names)}) but {len(roots)} --source "
             f"({', '.join(roots)}); each needs its own, in the same order"
         )
+    for flag, name in (("flic_plus", "flic"), ("skeleton", "coco")):
+        if getattr(options, flag) and name not in names:
+            raise ValueError(f"--{flag} is for --dataset={name}, which is not given")
     sources, fatal = [], []
     for i, (name, root) in enumerate(zip(names, roots, strict=True)):
         if (name, root) in list(zip(names[:i], roots[:i], strict=True)):
             raise ValueError(f"--dataset={name} --source={root} is given twice")
         try:
-            parts = splits.read(
+            parts = data_sets.read(
                 name,
                 root,
                 options.convention,

@@ -1,6 +1,7 @@
 """FLIC: known counts of the real release, its conversion, and what broken files say."""
 
 import collections
+import re
 
 import numpy as np
 import pytest
@@ -129,10 +130,28 @@ def test_wrong_index_files_of_flic_plus(tmp_path, numbers, says):
         ({"istest": np.ones(2)}, r"'istest' is .* expected .* shape \(\)"),
     ],
 )
-def test_wrong_elements_are_named(tmp_path, changes, says):
-    root = make_flic(tmp_path, [flic_example(0), flic_example(1, **changes)])
-    with pytest.raises(ValueError, match=f"examples.mat: example 2: {says}"):
-        flic.read_splits(root)
+def test_a_wrong_element_is_one_person(tmp_path, changes, says):
+    """The others keep their names and numbers: those of FLIC-plus are 1, 2 and 3."""
+    people = [flic_example(i, filepath="one.jpg") for i in range(3)]
+    people[1] |= changes
+    people.append(flic_example(3, istrain=0, istest=1))
+    root = make_flic(tmp_path, people)
+    for plus in (None, flic_plus(tmp_path, [1, 2, 3])):
+        splits = flic.read_splits(root, plus=plus)
+        last = 2 if "filepath" in changes else 3
+        names = ("flic/one-1", f"flic/one-{last}")
+        assert splits["train"].ids == names and len(splits["test"]) == 1
+        ((what, reason),) = splits["train"].damaged
+        assert what == f"{tmp_path / 'examples.mat'}: example 2"
+        assert re.match(says, reason)
+        assert not splits["test"].damaged
+
+
+def test_a_file_of_nothing_but_wrong_elements(tmp_path):
+    root = make_flic(tmp_path, [flic_example(0, coords=np.ones(3))] * 2)
+    splits = flic.read_splits(root)
+    assert len(splits["train"].damaged) == 2
+    assert len(splits["train"]) == len(splits["test"]) == 0
 
 
 def test_missing_parts_are_named(tmp_path):

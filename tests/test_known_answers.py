@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeppose_tf import metrics, skeleton
 from deeppose_tf.datasets import coco, mpii
-from deeppose_tf.pipelines import splits
+from deeppose_tf.pipelines import data_sets, splits
 
 OBSERVER = ("parse", "buffy")
 COUNTS = {
@@ -51,7 +51,7 @@ def read(shared_data):
     def once(name):
         if name not in known:
             convention = "observer" if name in OBSERVER else "person"
-            known[name] = splits.read(name, str(shared_data / name), convention)
+            known[name] = data_sets.read(name, str(shared_data / name), convention)
         return known[name]
 
     return once

@@ -14,7 +14,13 @@ from toy_film import STICKS, flic_example, flic_plus, make_flic, write_sticks
 from toy_lsp import make_lsp, save, spoilt_images
 
 from deeppose_tf.datasets import generated, lsp, lspet
-from deeppose_tf.pipelines import check_data, prepare_data, records, splits
+from deeppose_tf.pipelines import (
+    check_data,
+    data_sets,
+    prepare_data,
+    records,
+    splits,
+)
 from deeppose_tf.pipelines.assemble import Options, prepare
 from deeppose_tf.pipelines.people import read_people
 
@@ -123,6 +129,8 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
             {"convention": "observer", "dataset": ("lspet",)},
             "--convention=observer: lspet has person-centric labels only",
         ),
+        ({"flic_plus": "x.mat"}, "--flic_plus is for --dataset=flic, which is not"),
+        ({"skeleton": "lsp"}, "--skeleton is for --dataset=coco, which is not given"),
         ({"dataset": ("parse",)}, "parse .* only, .*; give --convention=observer"),
     ],
 )
@@ -131,6 +139,35 @@ def test_wrong_flags_say_which(tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         prepare(options(tmp_path, **changes))
     assert sorted(os.listdir(tmp_path)) == ["lsp"]
+
+
+@pytest.mark.parametrize("name", data_sets.ADDRESSES)
+def test_whoever_lacks_a_data_set_is_told_where_it_is(tmp_path, name):
+    """Where there is no folder, and where it is another one."""
+    convention = data_sets.DATASETS[name][0]
+    for source in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ValueError, match=f"no.* {name} is at http"):
+            prepare(
+                options(
+                    tmp_path,
+                    dataset=(name,),
+                    source=(str(source),),
+                    convention=convention,
+                )
+            )
+
+
+def test_a_bad_example_of_flic_is_left_out_where_asked_for(tmp_path):
+    people = [flic_example(i) for i in range(4)]
+    people[2]["torsobox"] = np.ones(3)
+    make_flic(tmp_path, people)
+    for i in range(4):
+        Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"film-{i:08d}.jpg")
+    film = options(tmp_path, dataset=("flic",), source=(str(tmp_path),))
+    with pytest.raises(ValueError, match="1 problem.*\n.*example 3: 'torsobox' is"):
+        prepare(film)
+    index = prepare(dataclasses.replace(film, skip_bad=True))
+    assert index.counts["train"] == 3 and len(index.skipped) == 1
 
 
 def test_a_file_as_source(tmp_path):

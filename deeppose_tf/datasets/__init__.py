@@ -13,6 +13,10 @@ import numpy as np
 from deeppose_tf.skeleton import Skeleton
 
 
+class Missing(ValueError):
+    """A file or folder of the official release is not there."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Annotations:
     """N labeled people.

@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations
+from deeppose_tf.datasets import Annotations, Missing
 
 # Those that results are reported on; the others are for training.
 TEST_EPISODES = (2, 5, 6)
@@ -47,7 +47,7 @@ def read_splits(root: str, convention: str = "observer") -> dict[str, Annotation
         name = file.name.removesuffix("_sticks.txt")
         pictures = folder / "images" / f"{name}_original"
         if not pictures.is_dir():
-            raise ValueError(f"{pictures}: no such folder; the frames belong there")
+            raise Missing(f"{pictures}: no such folder; the frames belong there")
         for frame, six in _read_frames(file).items():
             episodes.append(number)
             sticks.append(six)
@@ -113,7 +113,7 @@ def _episodes(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
     ]
     found = sorted((int(match[1]), file) for match, file in matches if match)
     if not found:
-        raise ValueError(
+        raise Missing(
             f"{folder / 'data'}: no buffy_s5e2_sticks.txt or the like there. Give the "
             "folder of the official release, with data and images"
         )

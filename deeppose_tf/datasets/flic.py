@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, matlab
+from deeppose_tf.datasets import Annotations, Missing, matlab
 
 # Columns of `coords`, counted from zero, in the order of `skeleton.FLIC`: the left and
 # the right shoulder, elbow and wrist; the hips; the eyes.
@@ -40,28 +40,33 @@ def read_splits(
       plus: the index file of FLIC-plus, `tr_plus_indices.mat`: the elements of
         FLIC-full that are for training, counted from one.
 
+    An element of another form is one person who is left out: it is `damaged`, of the
+    training part, by its number from one.
+
     Raises:
-      ValueError: a file is missing, damaged or of a wrong form; names it, and the
-        element by its number from one.
+      ValueError: a file is missing, damaged or of a wrong form; names it.
     """
     path = pathlib.Path(root) / "examples.mat"
     examples = matlab.load_structs(path, "examples", FIELDS)
-    people = _people(path, examples)
+    people, marks, numbers = _people(path, examples)
     if convention == "observer":
         people = observer_centric(people)
     elif convention != "person":
         raise ValueError(f"convention {convention!r}: expected person or observer")
-    test = _marked(path, examples, "istest")
-    train = _plus_rows(pathlib.Path(plus), len(people)) if plus else None
-    if train is None:
-        train = _marked(path, examples, "istrain")
-    both = np.intersect1d(train, test)
+    train, test = marks.T
+    if plus:
+        train = np.isin(numbers, _plus_numbers(pathlib.Path(plus), len(examples)))
+    both = numbers[train & test]
     if len(both):
         raise ValueError(
             f"{plus or path}: {len(both)} examples are for training and for testing, "
-            f"such as number {both[0] + 1}. Are both files of the same release?"
+            f"such as number {both[0]}. Are both files of the same release?"
         )
-    return {"train": people.take(train), "test": people.take(test)}
+    tested = people.take(np.flatnonzero(test))
+    return {
+        "train": people.take(np.flatnonzero(train)),
+        "test": dataclasses.replace(tested, damaged=()),
+    }
 
 
 def observer_centric(people: Annotations) -> Annotations:
@@ -84,64 +89,74 @@ def observer_centric(people: Annotations) -> Annotations:
     return dataclasses.replace(people, keypoints=keypoints, labeled=labeled)
 
 
-def _people(path: pathlib.Path, examples: list[dict]) -> Annotations:
-    """Everyone of the file, in its order."""
+def _people(
+    path: pathlib.Path, examples: list[dict]
+) -> tuple[Annotations, np.ndarray, np.ndarray]:
+    """Everyone of the file, in its order, but for those with something wrong.
+
+    Also, of the same people, whether they are marked for training and for testing,
+    [N, 2] bool, and the numbers of their elements, counted from one, [N].
+    """
     folder = path.parent / "images"
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; the images belong there")
-    files = [example["filepath"] for example in examples]
-    for i, file in enumerate(files):
-        if not isinstance(file, str) or not file:
-            raise ValueError(f"{path}: example {i + 1}: 'filepath' names no file")
-    keypoints = _arrays(path, examples, "coords", (2, 29))[:, :, COLUMNS] - 0.5
+        raise Missing(f"{folder}: no such folder; the images belong there")
+    seen, rows, damaged = collections.Counter(), [], []
+    for number, example in enumerate(examples, start=1):
+        file = str(example["filepath"])
+        seen[file] += 1
+        # People of one frame are told apart by their order.
+        name = f"flic/{pathlib.PurePosixPath(file).stem}-{seen[file]}"
+        try:
+            coords, torso, marks = _labels(example)
+            rows.append((str(folder / file), coords, torso, marks, name, number))
+        except ValueError as error:
+            damaged.append((f"{path}: example {number}", str(error)))
+    images, coords, torsos, marks, ids, numbers = (
+        zip(*rows, strict=True) if rows else [()] * 6
+    )
+    keypoints = np.reshape(coords, (-1, 2, 29))[:, :, COLUMNS] - 0.5
     keypoints = keypoints.transpose(0, 2, 1)  # [N, 10, 2]
     labeled = ~np.isnan(keypoints).any(axis=2)
-    torsos = _arrays(path, examples, "torsobox", (4,)) - 0.5
+    torsos = np.reshape(torsos, (-1, 4)) - 0.5
     sound = np.isfinite(torsos).all(axis=1) & (torsos[:, 2:] > torsos[:, :2]).all(
         axis=1
     )
-    return Annotations(
+    people = Annotations(
         skeleton=skeleton.FLIC,
-        images=tuple(str(folder / file) for file in files),
+        images=images,
         keypoints=np.where(labeled[..., np.newaxis], keypoints, 0).astype(np.float32),
         labeled=labeled,
-        boxes=np.zeros((len(files), 4), np.float32),
-        ids=_ids(files),
+        boxes=np.zeros((len(ids), 4), np.float32),
+        ids=ids,
+        damaged=tuple(damaged),
         torsos=np.where(sound[:, np.newaxis], torsos, 0).astype(np.float32),
     )
+    return people, np.array(marks, bool).reshape(-1, 2), np.array(numbers, np.int64)
 
 
-def _ids(files: list[str]) -> tuple[str, ...]:
-    """Frames with a number: people of one frame are told apart by their order."""
-    seen = collections.Counter()
-    ids = []
-    for file in files:
-        seen[file] += 1
-        ids.append(f"flic/{pathlib.PurePosixPath(file).stem}-{seen[file]}")
-    return tuple(ids)
+def _labels(example: dict) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """`coords` [2, 29], `torsobox` [4], `istrain` and `istest` of an element.
 
-
-def _arrays(path, examples, field, shape) -> np.ndarray:
-    """One field of all elements, [N, *shape] float64."""
+    Raises:
+      ValueError: one of its fields is of another form; names the field.
+    """
+    if not isinstance(example["filepath"], str) or not example["filepath"]:
+        raise ValueError("'filepath' names no file")
+    shapes = {"coords": (2, 29), "torsobox": (4,), "istrain": (), "istest": ()}
     arrays = []
-    for i, example in enumerate(examples):
+    for field, shape in shapes.items():
         array = np.asarray(example[field])
         if array.dtype.kind not in "fiub" or array.shape != shape:
             raise ValueError(
-                f"{path}: example {i + 1}: {field!r} is {array.dtype} of shape "
-                f"{array.shape}, expected numbers of shape {shape}"
+                f"{field!r} is {array.dtype} of shape {array.shape}, expected numbers "
+                f"of shape {shape}"
             )
         arrays.append(array.astype(np.float64))
-    return np.stack(arrays)
+    return arrays[0], arrays[1], arrays[2:]
 
 
-def _marked(path, examples, field) -> np.ndarray:
-    """Indices of the elements whose field is 1."""
-    return np.flatnonzero(_arrays(path, examples, field, ()))
-
-
-def _plus_rows(path: pathlib.Path, count: int) -> np.ndarray:
-    """Indices from zero of the training examples of FLIC-plus, each once."""
+def _plus_numbers(path: pathlib.Path, count: int) -> np.ndarray:
+    """Numbers from one of the training examples of FLIC-plus."""
     numbers = matlab.load(path, PLUS).ravel()
     whole = np.isfinite(numbers) & (numbers == np.round(numbers))
     good = whole & (numbers >= 1) & (numbers <= count)
@@ -150,4 +165,4 @@ def _plus_rows(path: pathlib.Path, count: int) -> np.ndarray:
             f"{path}: {PLUS!r} holds {numbers[~good][0]:g}, expected numbers from 1 to "
             f"{count}, of the examples of FLIC-full (examples.mat of that release)"
         )
-    return np.unique(numbers.astype(np.int64)) - 1
+    return numbers.astype(np.int64)

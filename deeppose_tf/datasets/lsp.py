@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, matlab
+from deeppose_tf.datasets import Annotations, Missing, matlab
 
 TRAIN_IMAGES = 1000
 
@@ -77,10 +77,10 @@ def build(
       pattern: of the ids; the image is named as their last part.
 
     Raises:
-      ValueError: there is no such folder.
+      Missing: there is no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; the images belong there")
+        raise Missing(f"{folder}: no such folder; the images belong there")
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))
     names = [name.split("/")[1] + ".jpg" for name in ids]
     return Annotations(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.io
 
+from deeppose_tf.datasets import Missing
+
 
 def load(path: pathlib.Path, name: str) -> np.ndarray:
     """The variable `name` of a MAT-file, as float64; beyond float32 is infinite.
@@ -56,7 +58,7 @@ def listed(value) -> list[dict]:
 
 def _variable(path: pathlib.Path, name: str, **how):
     if not path.is_file():
-        raise ValueError(f"{path}: no such file. {_advice(path)}")
+        raise Missing(f"{path}: no such file. {_advice(path)}")
     stored = path.read_bytes()  # scipy would tell no permission from damage.
     try:
         content = scipy.io.loadmat(io.BytesIO(stored), **how)

@@ -20,7 +20,7 @@ import pathlib
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, matlab
+from deeppose_tf.datasets import Annotations, Missing, matlab
 
 OFFICIAL = "mpii_human_pose_v1_u12_1.mat"
 TRAIN, TEST = "train.json", "valid.json"
@@ -52,7 +52,7 @@ def read_splits(root: str) -> dict[str, Annotations]:
     found = [file for file in found if file.is_file()]
     if len(found) != 1:
         names = " and ".join(str(file.relative_to(path)) for file in found)
-        raise ValueError(
+        raise Missing(
             f"{root}: has {names or 'nothing to read'}, expected one of {OFFICIAL} and "
             f"{TRAIN}, there or in annot. Or give a JSON file itself as source"
         )
