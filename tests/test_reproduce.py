@@ -100,6 +100,22 @@ def test_limbs_stand_beside_the_paper_and_the_floor(data, model, tmp_path):
     assert cv2.imread(str(tmp_path / "table1.png")).shape[0] > 200
 
 
+def test_rows_whose_heading_looks_wrong_say_so(data, model, tmp_path):
+    """Table 2 prints arms where everyone else's legs are; its rows did not say it."""
+    splits, index = data
+    content = make("table2", Oracle(splits["test"]), index, model, tmp_path)
+    limbs = "upper arm", "lower arm", "upper leg", "lower leg", "mean4"
+    printed = line(content, "DeepPose, as printed (a)")
+    exchanged = line(content, "DeepPose, arms and legs exchanged (b)")
+    assert [printed[limb] for limb in limbs] == ["80", "75", "71", "50", "69"]
+    assert [exchanged[limb] for limb in limbs] == ["71", "50", "80", "75", "69"]
+    text = report.markdown(content)
+    assert "(a) printed in the paper, under its own heading, in which arms" in text
+    assert "(b) not printed: " in text
+    rows = published.EXPERIMENTS["table2"].rows
+    assert all(row.method.endswith(("as printed", "exchanged")) for row in rows)
+
+
 @pytest.mark.parametrize("name", ["fig3", "fig4", "fig5", "fig7"])
 def test_joints_by_share_of_the_torso(data, model, tmp_path, name):
     splits, index = data
