@@ -23,7 +23,7 @@ from deeppose_tf.pipelines import (
     reproduce,
     transfer,
 )
-from deeppose_tf.pipelines.splits import DATASETS
+from deeppose_tf.pipelines.data_sets import DATASETS
 
 # As Buffy is: no legs, other order, and a joint that no model knows.
 UPPER = skeleton.from_json(
