@@ -84,6 +84,7 @@ def prepare(options: Options) -> records.Index:
     result = splits.arrange(
         good, options.validation, options.test, options.seed, options.repeat
     )
+    held_out = splits.held_out(good, result)
     result, provenance = _with_boxes(result, options, given)
     harmless = [s for one in sources for p in one.parts.values() for s in p.skipped]
     _require_space(result, options.output)
@@ -95,6 +96,7 @@ def prepare(options: Options) -> records.Index:
             "arguments": arguments,
             "version": deeppose_tf.__version__,
             "converted": converted,
+            "held_out": held_out,
             **provenance,
         },
         skipped=tuple(harmless + problems),

@@ -118,13 +118,25 @@ def joints_inside(people: Annotations) -> float | None:
     return float(inside.all(axis=2)[counted].mean()) if counted.any() else None
 
 
-def describe(provenance: dict, split: str) -> str | None:
-    """The boxes of a split in words, from the provenance of its data, if it knows."""
+def describe(provenance: dict, split: str, people: int | None = None) -> str | None:
+    """The boxes of a split in words, from the provenance of its data, if it knows.
+
+    Args:
+      people: how many of the split are spoken of. What is counted is all of it, which
+        is said if there are more.
+    """
     how = provenance.get("first_boxes")
     if how is None:
         return None
     counts = how["splits"].get(split, {})
-    return "; ".join(f"{KINDS[k]} ({counts[k]} people)" for k in KINDS if counts.get(k))
+    boxes = {KINDS[kind]: counts[kind] for kind in KINDS if counts.get(kind)}
+    total = sum(boxes.values())
+    if counts.get("several faces"):
+        boxes["one of several faces"] = counts["several faces"]
+    of = "people"
+    if people is not None and people < total:
+        of = f"of the {total} people of the split"
+    return "; ".join(f"{what} ({count} {of})" for what, count in boxes.items())
 
 
 def read_enlargements(path: str) -> Enlargements:

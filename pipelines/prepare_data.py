@@ -157,6 +157,12 @@ def describe(index: records.Index) -> str:
         f"{len(joints)} joints, {len(pairs)} pairs of left and right; not paired: "
         f"{', '.join(alone) or 'none'}",
     ]
+    held_out = index.provenance.get("held_out")
+    if held_out:
+        unofficial = "; no official test part is there" if "test" in held_out else ""
+        lines.append(
+            f"held out of the training part: {', '.join(held_out)}{unofficial}"
+        )
     for split in index.counts:
         boxes = first_boxes.describe(index.provenance, split)
         if boxes:

@@ -28,6 +28,7 @@ MEANINGS = {
     "counts": "labeled joints only; a prediction that is missing or not finite is "
     "wrong",
 }
+HELD_OUT = " (held out of the training part, not the official one)"
 UNKNOWN = "not said by the data"
 CONVENTIONS = {
     "person": "person-centric: left is the person's own left",
@@ -86,6 +87,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "split": split,
         "people": len(people.ids),
         "of": index.counts[split],
+        "held_out": split in index.provenance.get("held_out", []),
         "skeleton": index.skeleton.name,
         "first_box": _first_box(people, index, split),
         "floor_from": floor_split(index, split),
@@ -147,7 +149,8 @@ def heading(said: dict) -> str:
     people = said["people"]
     number = f"{people}" if people == said["of"] else f"The first {people}"
     return (
-        f"{number} people of the split {said['split']} of "
+        f"{number} people of the split {said['split']}"
+        f"{HELD_OUT if said.get('held_out') else ''} of "
         f"{' + '.join(said['datasets']) or said['data']}. First box: "
         f"{said['first_box']}. Labels: {said['labels']}."
     )
@@ -171,7 +174,7 @@ def _columns(one: dict, limbs: list[str], key: str) -> list:
 
 
 def _first_box(people, index, split):
-    said = first_boxes.describe(index.provenance, split)
+    said = first_boxes.describe(index.provenance, split, len(people.ids))
     if said:
         return said
     whole = int(np.sum(~people.boxes.any(axis=1)))

@@ -88,6 +88,15 @@ def arrange(
     return {"train": train, "validation": out["validation"], "test": out["test"]}
 
 
+def held_out(parts: list[Splits], result: Splits) -> list[str]:
+    """Which splits that `arrange` made are of training images, no data set's own."""
+    return [
+        split
+        for split in ("validation", "test")
+        if len(result[split]) and not any(len(part[split]) for part in parts)
+    ]
+
+
 def hold_out(
     people: Annotations, images: int, seed: int
 ) -> tuple[Annotations, Annotations]:

@@ -110,6 +110,18 @@ def test_kinds_in_order_of_preference(seen):
     assert said["enlargements"] == {"face": [1, 1, 1], "torso": [1, 2, 3]}
     text = first_boxes.describe({"first_boxes": said}, "train")
     assert text.count("(1 people)") == 4 and "the whole image (1 people)" in text
+    assert first_boxes.describe({"first_boxes": said}, "train", 4) == text
+    some = first_boxes.describe({"first_boxes": said}, "train", 3)
+    assert some.count("(1 of the 4 people of the split)") == 4
+
+
+def test_who_has_several_faces_is_said():
+    splits = {"test": {"face": 7, "no face": 0, "several faces": 2}}
+    provenance = {"first_boxes": {"splits": splits}}
+    text = first_boxes.describe(provenance, "test")
+    assert text.endswith("enlarged (7 people); one of several faces (2 people)")
+    text = first_boxes.describe(provenance, "test", 5)
+    assert text.endswith("one of several faces (2 of the 7 people of the split)")
 
 
 def test_boxes_of_the_labels_themselves():

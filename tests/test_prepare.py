@@ -19,6 +19,7 @@ from deeppose_tf.pipelines import (
     data_sets,
     prepare_data,
     records,
+    scores,
     splits,
 )
 from deeppose_tf.pipelines.assemble import Options, prepare
@@ -263,6 +264,32 @@ def test_test_part_is_held_out_where_there_is_none(tmp_path):
     make_lsp(tmp_path / "lsp", 40)
     index = prepare(options(tmp_path, test=None, validation=5))
     assert index.counts == {"train": 31, "validation": 5, "test": 4}
+    assert index.provenance["held_out"] == ["validation", "test"]
+    text = prepare_data.describe(index)
+    assert "part: validation, test; no official test part is there" in text
+    said = scores.protocol(index, "test", read_people(index, "test"))
+    assert scores.heading(said).startswith(
+        "4 people of the split test (held out of the training part, not the official "
+        "one) of lsp. "
+    )
+    assert "held out" not in scores.heading(said | {"held_out": False})
+
+
+def test_an_official_test_part_is_not_called_held_out(tmp_path):
+    """Six for training, of whom one is held out for validation, and two for testing."""
+    people = [flic_example(i, istest=int(i > 5), istrain=int(i < 6)) for i in range(8)]
+    make_flic(tmp_path, people)
+    for i in range(8):
+        Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"film-{i:08d}.jpg")
+    film = {"dataset": ("flic",), "source": (str(tmp_path),)}
+    index = prepare(options(tmp_path, **film, validation=1, test=None))
+    assert index.counts == {"train": 5, "validation": 1, "test": 2}
+    assert index.provenance["held_out"] == ["validation"]
+    assert "held out of the training part: validation\n" in (
+        prepare_data.describe(index) + "\n"
+    )
+    said = scores.protocol(index, "test", read_people(index, "test"))
+    assert "held out" not in scores.heading(said)
 
 
 def test_repeating_confirms_without_looking_at_images(tmp_path, capsys):
