@@ -204,7 +204,7 @@ DATA = {
     "flic": (
         "FLIC (examples.mat and its pictures)",
         "deeppose-prepare --dataset=flic --source=FLIC --convention=observer "
-        "--boxes=face --output=DATA",
+        "--boxes=face,torso --coverage=0.99 --output=DATA (the paper: --boxes=face)",
     ),
     "buffy": (
         "Buffy Stickmen (its folders data and images)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
 import string
 from collections.abc import Callable
 
-from deeppose_tf.pipelines import experiment, published, scores
+from deeppose_tf.pipelines import experiment, published, records, scores
 
 FORMAT = "deeppose-tf experiment 1"
 NOT_SAID = "data not said"
@@ -81,10 +82,18 @@ def with_advice(
       folder: its argument.
       paper: what the experiment is in the paper.
       is_model: whether it is a run.
+
+    Raises:
+      ValueError: as `read`, with the advice. What is there and damaged is not to be
+        begun from nothing.
     """
+    there = pathlib.Path(folder) / ("cascade.json" if is_model else records.INDEX)
     try:
         return read(folder)
     except ValueError as error:
+        if there.exists():
+            again = f"\nGet a whole copy of {folder}, or delete it and train it again"
+            raise ValueError(f"{error}{again if is_model else ''}") from error
         needed = paper.trained if is_model else paper.scored
         what, prepare = published.DATA[needed]
         steps = [f"get {what} from its authors", f"run {prepare}"]
@@ -94,7 +103,7 @@ def with_advice(
                 f"--run={folder}"
             )
         order = "; then ".join(steps)
-        raise ValueError(f"{error}\n{paper.title}, as in the paper: {order}") from error
+        raise ValueError(f"{error}\nFor {paper.title}: {order}") from error
 
 
 def _model(run, cascade):

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import pathlib
+import shutil
 import types
 
 import cv2
@@ -374,13 +376,51 @@ def test_what_is_missing_is_explained(data, model, tmp_path):
         toy_run.call(reproduce, *missing, output, "--experiment=fig7")
 
 
+def test_what_is_damaged_is_not_to_be_begun_from_nothing(data, tmp_path):
+    """Of damaged weights the advice was to get FLIC and to begin anew."""
+    _, index = data
+    toy_run.save_run(tmp_path / "run", LSP)
+    weights = tmp_path / "run" / "stage_2" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    given = f"--model={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"
+    message = (
+        "weights.safetensors is damaged.*\nGet a whole copy of .*run, or delete it"
+    )
+    with pytest.raises(ValueError, match=message) as found:
+        toy_run.call(
+            reproduce, f"--data={index.directory}", *given, "--experiment=fig3"
+        )
+    assert "deeppose-prepare" not in str(found.value)
+    shutil.copytree(index.directory, tmp_path / "data")
+    next((tmp_path / "data").glob("test-*")).write_bytes(b"")
+    with pytest.raises(ValueError, match="has 0 bytes, expected .*Delete .*/data and"):
+        toy_run.call(
+            reproduce, f"--data={tmp_path / 'data'}", *given, "--experiment=fig3"
+        )
+
+
 @pytest.mark.parametrize("name", published.DATA)
 def test_advice_names_data_sets_and_labels_that_there_are(name):
     _, command = published.DATA[name]
-    words = command.partition(",")[0] if name == "buffy" else command
+    words = command.partition(", RUN")[0].partition(" (")[0]
     given = dict(word[2:].split("=") for word in words.split()[1:])
     for dataset in given["dataset"].split(","):
         assert given.get("convention", "person") in DATASETS[dataset]
+
+
+def test_advice_is_what_the_readme_says():
+    """FLIC was to be prepared in one way there and in another here."""
+    readme = pathlib.Path(__file__).parents[1] / "README.md"
+    text = readme.read_text().replace("\\\n  ", "")
+    for name in ("parse", "flic", "buffy"):
+        words = published.DATA[name][1].partition(" --output")[0].split()
+        shown = [
+            line.split()
+            for line in text.splitlines()
+            if line.startswith(f"deeppose-prepare --dataset={name} ")
+        ]
+        given = {word for word in words if "boxes_from" not in word}
+        assert shown and all(given <= set(one) for one in shown), name
 
 
 def test_what_is_published_adds_up():
