@@ -10,6 +10,8 @@ from deeppose_tf.pipelines import experiment, published, records, scores
 
 FORMAT = "deeppose-tf experiment 1"
 NOT_SAID = "data not said"
+# What to get where the paper does not say whose an experiment is.
+ANY = "lsp"
 
 
 def content(
@@ -39,7 +41,12 @@ def content(
         "title": paper.title,
         "protocol": said,
         "model": _model(run, cascade),
-        "paper": {"trained": paper.trained, "scored": paper.scored, "says": paper.says},
+        "paper": {
+            "trained": paper.trained,
+            "scored": paper.scored,
+            "whole": paper.whole,
+            "says": paper.says,
+        },
         "unit": result.unit,
         "columns": list(result.columns),
         "rows": list(result.rows),
@@ -68,8 +75,7 @@ def markdown(content: dict) -> str:
     if content["unit"] == experiment.PER_CENT:
         lines.append(f"- counted: {said['meanings']['counts']}.")
     lines += [f"- ({mark}) {source}." for source, mark in _marks(content).items()]
-    data = f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
-    return "\n".join([*lines, "", f"The paper: {data}. {paper['says']}"])
+    return "\n".join([*lines, "", f"The paper: {_whose(paper)}. {paper['says']}"])
 
 
 def with_advice(
@@ -94,7 +100,7 @@ def with_advice(
         if there.exists():
             again = f"\nGet a whole copy of {folder}, or delete it and train it again"
             raise ValueError(f"{error}{again if is_model else ''}") from error
-        needed = paper.trained if is_model else paper.scored
+        needed = (paper.trained if is_model else paper.scored) or ANY
         what, prepare = published.DATA[needed]
         steps = [f"get {what} from its authors", f"run {prepare}"]
         if is_model:
@@ -104,6 +110,14 @@ def with_advice(
             )
         order = "; then ".join(steps)
         raise ValueError(f"{error}\nFor {paper.title}: {order}") from error
+
+
+def _whose(paper):
+    """The paper's model and people, as far as it names them."""
+    trained, scored = (paper[key] or "" for key in ("trained", "scored"))
+    if not trained and not scored:
+        return "of which model and which people is not said"
+    return f"a model of {trained.upper()} on {scored.upper()}"
 
 
 def _model(run, cascade):
@@ -139,10 +153,20 @@ def _warnings(content):
             "The paper has another model or other people here: its numbers do not "
             "compare with these."
         )
+    if content["paper"]["whole"] and said["datasets"] == [content["paper"]["scored"]]:
+        warnings.append(_part(content["paper"]["scored"], said["split"]))
     if said.get("unanswered"):
         number = said["unanswered"]
         warnings.append(f"{number} people have no answer, which counts as wrong.")
     return warnings
+
+
+def _part(dataset, split):
+    which = f": {published.PARTS[dataset]}" if split == "test" else ""
+    return (
+        f"The paper scored all of {dataset.upper()}; these people are the split "
+        f"{split} alone{which}."
+    )
 
 
 def _is_elsewhere(content):
@@ -151,9 +175,9 @@ def _is_elsewhere(content):
     trained = content["model"]["trained"]
     return bool(_marks(content)) and (
         trained != NOT_SAID
-        and paper["trained"] not in trained.split(" + ")
+        and paper["trained"] not in (None, *trained.split(" + "))
         or bool(scored)
-        and paper["scored"] not in scored
+        and paper["scored"] not in (None, *scored)
     )
 
 

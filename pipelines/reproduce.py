@@ -154,10 +154,10 @@ def define_flags() -> None:
         "experiment",
         None,
         f"What to make: one or more of {', '.join(published.EXPERIMENTS)}, joined by "
-        "commas. table1, fig4, fig6 and fig8 are the paper's of LSP, table2 of a model "
+        "commas. table1, fig4 and fig8 are the paper's of LSP, table2 of a model "
         "of LSP on Image Parse, fig3, fig5 and fig9 of FLIC, fig7 of a model of FLIC "
-        "on Buffy. Other data with the same kinds of joints will do; the output says "
-        "what was taken.",
+        "on Buffy; whose fig6 and runtime are it does not say. Other data with the "
+        "same kinds of joints will do; the output says what was taken.",
     )
     flags.DEFINE_string(
         "model", None, "The run directory of a cascade that deeppose-train wrote."
