@@ -26,6 +26,9 @@ SAVE_SECONDS = 20.0
 
 Pose = tuple[np.ndarray, np.ndarray]
 
+# What NumPy raises of a file that is no archive of arrays, besides zipfile's own.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+
 
 def predict_people(
     cascade, index: records.Index, split: str, count: int, verbose: int = 1
@@ -52,7 +55,7 @@ def kept_poses(
       path: the file, of this cascade and split alone; written every `SAVE_SECONDS`
         and at the end, also when stopped.
     """
-    found = _read(path)
+    found = _read(path, cascade.count, len(cascade.skeleton.joints))
     before, written = len(found), time.monotonic()
     try:
         for pose in _predict(cascade, index, split, before, count, verbose):
@@ -98,14 +101,19 @@ def _stacked(found: list[Pose]) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(poses), np.stack(weights)
 
 
-def _read(path) -> list[Pose]:
-    """Nobody where there is no file, or a damaged one."""
+def _read(path, stages, joints) -> list[Pose]:
+    """Nobody where there is no file, or a damaged one or one of other shapes."""
     try:
         # By way of bytes: of a damaged file NumPy would leave the handle open.
         with np.load(io.BytesIO(path.read_bytes())) as content:
-            return list(zip(content["poses"], content["scores"], strict=True))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            poses, weights = content["poses"], content["scores"]
+    except (*_UNREADABLE, zipfile.BadZipFile):
         return []
+    count = len(poses) if poses.ndim else 0
+    fits = poses.shape == (count, stages, joints, 2)
+    fits = fits and weights.shape == (count, joints)
+    fits = fits and poses.dtype.kind == weights.dtype.kind == "f"
+    return list(zip(poses, weights, strict=True)) if fits else []
 
 
 def _write(path, found) -> None:

@@ -93,13 +93,13 @@ def reproduce(
     """
     paper = published.EXPERIMENTS[name]
     folder = pathlib.Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     people = read_people(index, split, limit)
     said = scores.protocol(index, split, people)
     said["other_boxes"] = transfer.other_boxes(cascade, index.provenance)
     if name == "runtime":
         count = min(len(people.ids), limit or running_time.IMAGES)
         said["people"] = count
+        folder.mkdir(parents=True, exist_ok=True)
         result = running_time.result(cascade, index, split, count, paper, verbose)
     else:
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
@@ -126,6 +126,8 @@ def reproduce(
 
 def _predict(cascade, index, split, people, said, kept, verbose):
     """`Measured.named`; says in the protocol who was not answered."""
+    # Not before model and data are known to fit, and before what takes its time.
+    kept.parent.mkdir(parents=True, exist_ok=True)
     found, _ = poses.kept_poses(
         cascade, index, split, len(people.ids), kept, verbose
     )  # [N, S, K of the model, 2]

@@ -195,6 +195,50 @@ def test_what_was_predicted_is_not_predicted_again(data, model, tmp_path):
     assert len(oracle.boxes) == TEST - 4 + TEST
 
 
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        {"poses": np.zeros((2, 14, 2), np.float32)},
+        {"poses": np.zeros((2, 3, 14, 2), np.float32)},
+        {"poses": np.zeros((3, 2, 14, 2), np.float32)},
+        {"poses": np.float32(1.0)},
+        {"poses": np.full((2, 2, 14, 2), "far")},
+        {"scores": np.zeros(2, np.float32)},
+    ],
+)
+def test_kept_poses_of_another_shape_are_predicted_again(data, tmp_path, tampered):
+    """They were a stack trace."""
+    splits, index = data
+    oracle = Oracle(splits["test"])
+    good = {
+        "poses": np.zeros((2, 2, 14, 2), np.float32),
+        "scores": np.zeros((2, 14), np.float32),
+    }
+    arguments = oracle, index, "test", TEST, tmp_path / "kept.npz", 0
+    np.save(tmp_path / "one.npy", good["poses"])
+    (tmp_path / "one.npy").rename(tmp_path / "kept.npz")
+    assert poses._read(tmp_path / "kept.npz", 2, 14) == []
+    for content, predicted in ((good | tampered, TEST), (good, TEST - 2)):
+        np.savez(tmp_path / "kept.npz", **content)
+        oracle.boxes.clear()
+        found, _ = poses.kept_poses(*arguments)
+        assert len(oracle.boxes) == predicted
+        np.testing.assert_array_equal(found[-1, 1], splits["test"].keypoints[-1])
+
+
+def test_an_error_leaves_no_empty_folder(data, model, tmp_path):
+    splits, index = data
+    oracle = Oracle(splits["test"])
+    folder = str(tmp_path / "out")
+    for name in ("table1", "runtime"):
+        with pytest.raises(ValueError, match="nobody in its validation; it has train"):
+            reproduce.reproduce(name, oracle, model, index, "validation", folder)
+    oracle.skeleton = skeleton.FLIC
+    with pytest.raises(ValueError, match="does not predict"):
+        make("table1", oracle, index, model, folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_predictions_are_those_of_one_model_and_one_split(data, model, tmp_path):
     _, index = data
     toy_run.save_run(tmp_path, LSP)  # other weights
