@@ -43,7 +43,8 @@ def pcp(
       One fraction for each limb type of the skeleton, left and right pooled; `mean4`,
       the mean over those of the paper's four types (`PAPER_TYPES`) that the skeleton
       has; `mean10`, the mean over all its sticks (ten on LSP), each counting once.
-      Sticks that no person has labeled stay out of the means; NaN is 0 of 0.
+      What no person has labeled stays out of the means: of three types where nobody
+      has the fourth. NaN is 0 of 0.
 
     Raises:
       ValueError: the shapes do not fit, or a labeled joint is not finite.

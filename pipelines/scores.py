@@ -18,9 +18,10 @@ THRESHOLDS = (0.1, 0.2, 0.5)
 MEANINGS = {
     "pcp_strict": "both ends of a limb within 0.5 of its true length of their places",
     "pcp_loose": "the mean distance of a limb's two ends within 0.5 of its true length",
-    "mean4": "mean over those of upper and lower arms and legs that the skeleton has, "
-    "left and right pooled",
-    "mean10": "mean over all sticks of the skeleton, each counting once",
+    "mean4": "mean over those of upper and lower arms and legs that the skeleton has "
+    "and anyone has labeled, left and right pooled",
+    "mean10": "mean over all sticks of the skeleton that anyone has labeled, each "
+    "counting once",
     "pdj": "joints within a share of the true torso diameter of their places",
     "area": "mean of PDJ over 51 shares from 0 to 0.5",
     "floor": "the mean of each joint relative to the first box, over the people of the "

@@ -5,6 +5,7 @@ import pytest
 import scipy.io
 
 from deeppose_tf import metrics, skeleton
+from deeppose_tf.pipelines import scores as tables
 
 LSP, FLIC = skeleton.LSP, skeleton.FLIC
 INDEX = {name: i for i, name in enumerate(LSP.joints)}
@@ -73,6 +74,20 @@ def test_a_limb_end_at_half_the_length_is_correct_and_beyond_it_is_wrong():
         scores = metrics.pcp(predicted, keypoints, labeled, LSP)
         assert scores["lower_arm"] == expected
         assert scores["upper_arm"] == 1.0
+
+
+def test_what_nobody_has_labeled_is_not_in_the_means():
+    """Nor said to be: mean4 was called that of the types that the skeleton has."""
+    keypoints, labeled = people(2)
+    labeled[:, [INDEX["left_ankle"], INDEX["right_ankle"]]] = False
+    predicted = keypoints.copy()
+    predicted[:, [INDEX["left_wrist"], INDEX["right_wrist"]]] += 1000
+    found = metrics.pcp(predicted, keypoints, labeled, LSP)
+    assert np.isnan(found["lower_leg"])
+    assert found["mean4"] == pytest.approx((1 + 0 + 1) / 3)
+    assert found["mean10"] == pytest.approx(6 / 8)  # no lower arms, and no lower legs
+    for name in ("mean4", "mean10"):
+        assert "anyone has labeled" in tables.MEANINGS[name]
 
 
 def test_loose_takes_the_mean_of_both_ends():
