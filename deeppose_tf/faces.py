@@ -7,8 +7,8 @@ counts, and the best of it is taken.
 
 from __future__ import annotations
 
-import functools
 import pathlib
+import threading
 
 import cv2
 import numpy as np
@@ -25,6 +25,8 @@ _LARGEST, _LEAST = 1024, 0.09
 # Steps between sizes, and the number of detections that must agree. Above a torso there
 # is hardly anything else to be found, so that more can be let through.
 _NEAR, _ANYWHERE = (1.05, 3), (1.1, 6)
+
+_cascades = threading.local()
 
 
 def likeliest_face(
@@ -126,6 +128,10 @@ def _merged(boxes, votes) -> list[np.ndarray]:
     return [box for _, box in sorted(faces, key=lambda face: -face[0])]
 
 
-@functools.cache
 def _cascade(name):
-    return cv2.CascadeClassifier(str(pathlib.Path(cv2.data.haarcascades) / name))
+    """One of OpenCV's; each thread needs its own, they keep what they work on."""
+    own = vars(_cascades)
+    if name not in own:
+        path = pathlib.Path(cv2.data.haarcascades) / name
+        own[name] = cv2.CascadeClassifier(str(path))
+    return own[name]

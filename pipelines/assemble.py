@@ -6,9 +6,6 @@ import dataclasses
 import os
 import pathlib
 import shutil
-from collections.abc import Callable
-
-from tensorflow import keras
 
 import deeppose_tf
 from deeppose_tf.datasets import images
@@ -16,6 +13,7 @@ from deeppose_tf.pipelines import (
     check_data,
     data_sets,
     first_boxes,
+    progress,
     record_writer,
     records,
     splits,
@@ -103,7 +101,7 @@ def prepare(options: Options) -> records.Index:
         fingerprint=fingerprint,
         seed=options.seed,
         convert=options.convert,
-        progress=_progress(f"Writing {total} people", total),
+        progress=progress.bar(f"Writing {total} people", total),
     )
 
 
@@ -112,11 +110,12 @@ def _with_boxes(result: Splits, options: Options, given) -> tuple[Splits, dict]:
     if not options.boxes:
         return result, {}
     total = sum(map(len, result.values()))
-    progress = None
+    bar = None
     if "face" in options.boxes:
-        progress = _progress(f"Looking for the faces of {total} people", total)
+        bar = progress.bar(f"Looking for the faces of {total} people", total)
     coverage = 1.0 if options.coverage is None else options.coverage
-    result, how = first_boxes.choose(result, options.boxes, coverage, given, progress)
+    kept = record_writer.partial_directory(options.output)
+    result, how = first_boxes.choose(result, options.boxes, coverage, given, bar, kept)
     return result, {"first_boxes": how}
 
 
@@ -146,7 +145,7 @@ def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
                 options.convention,
                 options.skeleton,
                 options.seed,
-                _drawing_progress(),
+                progress.drawing(),
                 options.flic_plus,
             )
         except (ValueError, OSError) as error:
@@ -176,7 +175,7 @@ def check(sources: list[Source], options: Options):
         paths,
         options.max_pixels,
         options.convert,
-        _progress(f"Checking {len(paths)} images", len(paths)),
+        progress.bar(f"Checking {len(paths)} images", len(paths)),
     )
     good, problems = [], []
     for one in sources:
@@ -232,21 +231,3 @@ def _require_space(result: Splits, output: str) -> None:
             f"{folder}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed. Make "
             "room, or give another --output"
         )
-
-
-def _drawing_progress() -> Callable[[int, int], None]:
-    """One bar after the other: the pictures of each split are counted anew."""
-    bars = {}
-
-    def update(done: int, total: int) -> None:
-        if done == 1:
-            bars["now"] = _progress(f"Drawing {total} pictures", total)
-        bars["now"](done)
-
-    return update
-
-
-def _progress(title: str, total: int) -> Callable[[int], None]:
-    """A bar with the time left, under its title."""
-    print(title, flush=True)
-    return keras.utils.Progbar(total, unit_name="item", interval=0.5).update

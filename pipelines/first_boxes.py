@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deeppose_tf import detect, faces
-from deeppose_tf.datasets import Annotations, images
-from deeppose_tf.pipelines import records
+from deeppose_tf import detect
+from deeppose_tf.datasets import Annotations
+from deeppose_tf.pipelines import found_faces, records
 
 # Kinds of boxes, as they are named beside scores.
 KINDS = {
@@ -37,18 +37,20 @@ def choose(
     coverage: float = 1.0,
     given: Enlargements | None = None,
     progress: Callable[[int], None] | None = None,
+    kept: pathlib.Path | None = None,
 ) -> tuple[Splits, dict]:
     """Everyone's box of the first of several kinds that there is for them.
 
     Where there is none, it is the whole image. Faces and torsos are enlarged by what
     contains the labeled joints of the people of `train`; of faces, of those people of
-    whom it is the face. How the face is chosen: `faces.likeliest_face`.
+    whom it is the face. How the face is found: `found_faces.find`.
 
     Args:
       kinds: of `KINDS`, the preferred one first.
       coverage: see `detect.fit_enlargement`.
       given: enlargements by kind, of other data, that are not fitted.
       progress: called with the number of people whose face was looked for.
+      kept: the folder in which faces are kept, so that a stopped run goes on.
 
     Returns:
       The splits with these boxes; and a JSON value that says how they came about: the
@@ -58,7 +60,7 @@ def choose(
     Raises:
       ValueError: there is nobody to fit a kind on, or nobody has a torso.
     """
-    sought = _find_faces(splits, progress) if "face" in kinds else {}
+    sought = found_faces.find(splits, kept, progress) if "face" in kinds else {}
     boxes = {s: np.zeros((len(p), 4), np.float32) for s, p in splits.items()}
     origins = {s: np.full(len(p), "full", object) for s, p in splits.items()}
     fitted: Enlargements = {}
@@ -179,27 +181,6 @@ def of_model(cascade) -> Enlargements:
     return enlargements(data.get("provenance", {}))
 
 
-def _find_faces(splits, progress) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Faces [N, 4], zeros for none, and how many there were to choose from, [N].
-
-    Copies of a person, as `--repeat` makes them, are looked at once.
-    """
-    known, done, found = {}, 0, {}
-    for split, people in splits.items():
-        rows = []
-        for path, torso in zip(people.images, _torsos(people), strict=True):
-            key = path, torso.tobytes()
-            if key not in known:
-                known[key] = faces.likeliest_face(images.read_image(path), torso)
-            rows.append(known[key])
-            done += 1
-            if progress:
-                progress(done)
-        boxes = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
-        found[split] = boxes, np.array([number for _, number in rows], int)
-    return found
-
-
 def _rectangles(kind, people, sought) -> np.ndarray:
     """[N, 4] of one kind, not enlarged yet; zeros for people without."""
     if kind == "own":
@@ -207,17 +188,12 @@ def _rectangles(kind, people, sought) -> np.ndarray:
     if kind == "face":
         return sought[0]
     if kind == "torso":
-        return _torsos(people)
+        return found_faces.torsos(people)
     shown = people.labeled[..., np.newaxis]
     low = np.where(shown, people.keypoints, np.inf).min(axis=1)
     high = np.where(shown, people.keypoints, -np.inf).max(axis=1)
     sized = (high > low).all(axis=1, keepdims=True)
     return np.where(sized, np.concatenate([low, high], axis=1), 0).astype(np.float32)
-
-
-def _torsos(people: Annotations) -> np.ndarray:
-    nothing = np.zeros((len(people), 4), np.float32)
-    return nothing if people.torsos is None else people.torsos
 
 
 def _summary(people, origins, sought) -> dict:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from deeppose_tf import files
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations, images
-from deeppose_tf.pipelines import records
+from deeppose_tf.pipelines import found_faces, records
 
 SHARD_BYTES = 64 << 20
 MIN_SHARDS = 16  # Of a big split, so that shards can be read in parallel and mixed.
@@ -71,6 +71,7 @@ def write(
             "skipped": [{"what": what, "reason": why} for what, why in skipped],
         }
         _write_json(partial / records.INDEX, content)
+        (partial / found_faces.KEPT).unlink(missing_ok=True)
         os.replace(partial, pathlib.Path(output).resolve())
         files.sync(partial.parent)
     return records.read_index(output)

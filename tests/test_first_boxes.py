@@ -5,13 +5,12 @@ import types
 
 import numpy as np
 import pytest
-from PIL import Image
-from toy_film import flic_example, make_flic
+from toy_film import flic_data
 
 from deeppose_tf import faces
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines import first_boxes, scores
-from deeppose_tf.pipelines.assemble import Options, prepare
+from deeppose_tf.pipelines import first_boxes, found_faces, scores
+from deeppose_tf.pipelines.assemble import prepare
 from deeppose_tf.pipelines.people import read_people
 from deeppose_tf.skeleton import from_json
 
@@ -57,7 +56,7 @@ def seen(monkeypatch):
             return np.array(box, np.float32), number
 
         monkeypatch.setattr(faces, "likeliest_face", likeliest)
-        monkeypatch.setattr(first_boxes.images, "read_image", lambda path: path)
+        monkeypatch.setattr(found_faces.images, "read_image", lambda path: path)
         return asked
 
     return install
@@ -141,7 +140,7 @@ def test_copies_of_a_person_are_looked_at_once(seen):
     done = []
     both = {"train": train, "test": train}
     first_boxes.choose(both, ("face",), progress=done.append)
-    assert asked == ["a0.png"] and done == [1, 2]
+    assert asked == ["a0.png"] and done == [2]
 
 
 def test_nobody_to_fit_on(seen):
@@ -172,27 +171,6 @@ def test_enlargements_that_other_data_has_not(tmp_path):
         first_boxes.require_known(["torso", "face"], True, given)
     with pytest.raises(ValueError, match="--coverage is for what is fitted"):
         prepare(flic_data(tmp_path, boxes_from=str(tmp_path)))
-
-
-def flic_data(folder, **changes):
-    """Prepared FLIC of four people to train on and one to test on."""
-    root = make_flic(
-        folder,
-        [flic_example(i, istest=int(i == 4), istrain=int(i < 4)) for i in range(5)],
-    )
-    for i in range(5):
-        Image.new("RGB", (120, 80)).save(folder / "images" / f"film-{i:08d}.jpg")
-    return Options(
-        **{
-            "dataset": ("flic",),
-            "source": (root,),
-            "output": str(folder / "out"),
-            "validation": 1,
-            "boxes": ("face", "torso"),
-            "coverage": 0.99,
-        }
-        | changes
-    )
 
 
 def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
-"""Folders of the form of FLIC and of Buffy, without their images."""
+"""Folders of the form of FLIC and of Buffy, mostly without their images."""
 
 import numpy as np
 import scipy.io
+from PIL import Image
 from toy_matlab import save
 
 from deeppose_tf.datasets import flic
+from deeppose_tf.pipelines.assemble import Options
 
 # One frame of `sticks`, by hand: an upright body that faces the camera.
 TORSO, HEAD = [(100, 60), (102, 160)], [(100, 58), (98, 20)]
@@ -38,6 +40,28 @@ def make_flic(folder, examples):
     (folder / "images").mkdir(exist_ok=True)
     save(folder / "examples.mat", "examples", examples)
     return str(folder)
+
+
+def flic_data(folder, **changes):
+    """What prepares a FLIC, made with its images, of four people to train on and one to
+    test on."""
+    root = make_flic(
+        folder,
+        [flic_example(i, istest=int(i == 4), istrain=int(i < 4)) for i in range(5)],
+    )
+    for i in range(5):
+        Image.new("RGB", (120, 80)).save(folder / "images" / f"film-{i:08d}.jpg")
+    return Options(
+        **{
+            "dataset": ("flic",),
+            "source": (root,),
+            "output": str(folder / "out"),
+            "validation": 1,
+            "boxes": ("face", "torso"),
+            "coverage": 0.99,
+        }
+        | changes
+    )
 
 
 def flic_plus(folder, numbers):

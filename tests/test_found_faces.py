@@ -1,0 +1,125 @@
+"""Faces of a data set's people: found once, and kept while deeppose-prepare runs."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from toy_film import flic_data
+
+from deeppose_tf import faces
+from deeppose_tf.datasets import flic
+from deeppose_tf.pipelines import first_boxes, found_faces, record_writer
+from deeppose_tf.pipelines.assemble import prepare
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The torsos of people whose face was looked for; the torso is said to be one.
+    Whoever is in `asked.stop` gets Ctrl-C."""
+
+    class Asked(list):
+        stop = None
+
+    asked = Asked()
+
+    def likeliest(image, torso):
+        if asked.stop == len(asked):
+            raise KeyboardInterrupt
+        asked.append(torso.tolist())
+        return np.array(torso, np.float32), 1
+
+    monkeypatch.setattr(faces, "likeliest_face", likeliest)
+    monkeypatch.setattr(found_faces.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(first_boxes, "_is_own", lambda found, people: found[:, 0] > 0)
+    return asked
+
+
+def film(tmp_path):
+    """Five people on as many images, and the folder that faces are kept in."""
+    options = flic_data(tmp_path)
+    splits = flic.read_splits(str(tmp_path))
+    return splits, record_writer.partial_directory(options.output)
+
+
+def kept_faces(folder):
+    return json.loads((folder / found_faces.KEPT).read_text())["faces"]
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, asked):
+    options, whole = flic_data(tmp_path), tmp_path / "whole"
+    asked.stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options)
+    assert len(asked) == 3
+    asked.stop = None
+    index = prepare(options)
+    assert len(asked) == 5
+    assert not (tmp_path / "out" / found_faces.KEPT).exists()
+    assert sorted(os.listdir(tmp_path)) == ["examples.mat", "images", "out"]
+    # The same as of a run that was not stopped.
+    whole.mkdir()
+    again = prepare(flic_data(whole))
+    assert again.provenance["first_boxes"] == index.provenance["first_boxes"]
+    assert len(asked) == 10
+
+
+def test_a_kill_costs_little(tmp_path, asked, monkeypatch):
+    """Written after everyone, as if looking took that long."""
+    monkeypatch.setattr(found_faces, "SAVE_SECONDS", -1.0)
+    splits, folder = film(tmp_path)
+    seen = []
+
+    def look(done):
+        there = (folder / found_faces.KEPT).exists()
+        seen.append((done, len(kept_faces(folder)) if there else 0))
+
+    found_faces.find(splits, folder, look)
+    assert seen == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
+    assert len(kept_faces(folder)) == 5
+
+
+def test_faces_come_back_as_they_were(tmp_path, asked):
+    splits, folder = film(tmp_path)
+    first, done = found_faces.find(splits, folder), []
+    again = found_faces.find(splits, folder, done.append)
+    assert len(asked) == 5 and done == [5]
+    for split in ("train", "test"):
+        for one, other in zip(first[split], again[split], strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
+
+
+def test_whatever_a_face_depends_on_has_it_looked_for_again(tmp_path, asked):
+    splits, folder = film(tmp_path)
+    found_faces.find(splits, folder)
+    os.utime(splits["train"].images[0], (1, 1))
+    splits["train"].torsos[1] += 1
+    found_faces.find(splits, folder)
+    assert len(asked) == 5 + 2
+
+
+@pytest.mark.parametrize("spoil", ["damage", "nothing", "another version"])
+def test_faces_that_do_not_count(tmp_path, asked, spoil, monkeypatch):
+    splits, folder = film(tmp_path)
+    found_faces.find(splits, folder)
+    file = folder / found_faces.KEPT
+    if spoil == "damage":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif spoil == "nothing":
+        file.write_text("[]")
+    else:
+        monkeypatch.setattr(found_faces.cv2, "__version__", "0")
+    found_faces.find(splits, folder)
+    assert len(asked) == 10
+
+
+def test_real_faces_do_not_depend_on_threads(shared_data, monkeypatch):
+    people = flic.read_splits(str(shared_data / "flic"))["test"].take(range(12))
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(found_faces.os, "cpu_count", lambda cores=cores: cores)
+        found.append(found_faces.find({"test": people})["test"])
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+    assert found[0][0].any(axis=1).sum() > 6
