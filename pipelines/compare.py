@@ -18,7 +18,7 @@ from deeppose_tf.pipelines import command, evaluate, outputs, scores
 FORMAT = "deeppose-tf comparison 1"
 TABLE, CONTENT = "comparison.md", "comparison.json"
 # What has to be the same in the protocols of evaluations that share a table.
-SAME = ("datasets", "split", "people", "of", "skeleton", "labels")
+SAME = ("datasets", "split", "people", "of", "skeleton", "labels", "fingerprint")
 # The share of the torso diameter that single joints are compared at.
 SHARE = "0.2"
 
@@ -32,7 +32,8 @@ def compare(folders: Sequence[str]) -> dict:
     Returns:
       A JSON value: `protocol`, what they have in common; `rows` of `name`, the folder's
       (all of its path where the last part is that of another) and the stage's,
-      `first_box`, and `values` by column, fractions or None.
+      `first_box`, and `values` by column, fractions or None; `unknown`, the folders of
+      earlier versions, which do not say which people they scored.
 
     Raises:
       ValueError: a folder holds no evaluation, or one of other people.
@@ -40,15 +41,12 @@ def compare(folders: Sequence[str]) -> dict:
     if not folders:
         raise ValueError("--evaluations names no folder")
     contents = {folder: _read(folder) for folder in folders}
-    first = next(iter(contents.values()))["protocol"]
-    for folder, content in contents.items():
-        said = content["protocol"]
-        for key in SAME:
-            if said.get(key) != first.get(key):
-                raise ValueError(
-                    f"{folder}: its {key} is {said.get(key)}, that of {folders[0]} is "
-                    f"{first.get(key)}; only scores of the same people are comparable"
-                )
+    unknown = [
+        folder
+        for folder, content in contents.items()
+        if "fingerprint" not in content["protocol"]
+    ]
+    common = _common({f: content["protocol"] for f, content in contents.items()})
     rows, short = [], [pathlib.Path(folder).name for folder in contents]
     for folder, content in contents.items():
         name = pathlib.Path(folder).name
@@ -62,7 +60,7 @@ def compare(folders: Sequence[str]) -> dict:
             }
             for row in (floor, last)
         ]
-    return {"protocol": {key: first.get(key) for key in SAME}, "rows": rows}
+    return {"protocol": common, "rows": rows, "unknown": unknown}
 
 
 def table(content: dict) -> str:
@@ -87,8 +85,33 @@ def table(content: dict) -> str:
             f"{scores.MEANINGS['mean4']}.",
             "",
             *boxes[1::2],
+            *(
+                f"- {folder}: whether these are the same people is not known; it is of "
+                "an earlier version. deeppose-evaluate makes it anew."
+                for folder in content["unknown"]
+            ),
         ]
     )
+
+
+def _common(protocols: dict[str, dict]) -> dict:
+    """What the protocols, by folder, have to share and do; that one of a version before
+    fingerprints has none is not held against it."""
+    common, of = {}, {}
+    for folder, said in protocols.items():
+        for key in SAME:
+            if key == "fingerprint" and key not in said:
+                continue
+            value = said.get(key)
+            if value != common.setdefault(key, value):
+                what = f"its {key} is {value}, that of {of[key]} is {common[key]}"
+                if key == "fingerprint":
+                    what = f"other people or labels than those of {of[key]}"
+                raise ValueError(
+                    f"{folder}: {what}; only scores of the same people are comparable"
+                )
+            of.setdefault(key, folder)
+    return common
 
 
 def _read(folder: str) -> dict:

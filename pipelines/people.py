@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import tensorflow as tf
@@ -62,6 +63,20 @@ def read_people(index: records.Index, split: str, limit: int | None = None) -> P
     batches = dataset.batch(_BATCH).as_numpy_iterator()
     ids, *arrays = map(np.concatenate, zip(*batches, strict=True))
     return People(tuple(name.decode() for name in ids), *arrays)
+
+
+def fingerprint(people: People) -> str:
+    """Of ids and labels, whatever their order, first boxes and images: the same for the
+    same people alone."""
+    parts = []
+    for person, keypoints, labeled in zip(
+        people.ids, people.keypoints, people.labeled, strict=True
+    ):
+        # What is not labeled is no label, whatever is stored there.
+        labels = np.where(labeled[:, None], keypoints, 0).astype("<f4").tobytes()
+        content = person.encode() + b"\0" + labeled.astype("u1").tobytes() + labels
+        parts.append(hashlib.sha256(content).digest())
+    return hashlib.sha256(b"".join(sorted(parts))).hexdigest()[:16]
 
 
 def copies(

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from deeppose_tf import geometry, metrics
 from deeppose_tf.pipelines import first_boxes, records
-from deeppose_tf.pipelines.people import People
+from deeppose_tf.pipelines.people import People, fingerprint
 from deeppose_tf.skeleton import Skeleton
 
 FORMAT = "deeppose-tf metrics 1"
@@ -88,6 +88,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "split": split,
         "people": len(people.ids),
         "of": index.counts[split],
+        "fingerprint": fingerprint(people),
         "held_out": split in index.provenance.get("held_out", []),
         "skeleton": index.skeleton.name,
         "first_box": _first_box(people, index, split),

@@ -11,6 +11,7 @@ from toy_people import Oracle, make_data
 
 from deeppose_tf import files
 from deeppose_tf.pipelines import compare, evaluate, record_writer, records
+from deeppose_tf.pipelines.people import fingerprint, read_people
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,54 @@ def test_the_floor_and_the_last_stage_of_each(evaluations):
     text = compare.table(content)
     assert "| own, stage 2 | 100.0 |" in text
     assert "- full, stage 2: first box: the whole image." in text
+
+
+def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path):
+    """Two halves of a data set, or labels that were mended, stood in one table."""
+    own, other, old = (str(evaluations / "own"), str(tmp_path / "a"), str(tmp_path))
+    splits, _ = make_data(tmp_path)
+    test = splits["test"]
+    for changed in (
+        dataclasses.replace(test, ids=tuple(f"{i}-b" for i in test.ids)),
+        dataclasses.replace(test, keypoints=test.keypoints + np.float32(0.5)),
+    ):
+        arguments = {"dataset": ["toy"], "convention": "person"}
+        parts = splits | {"test": changed}
+        record_writer.write(parts, str(tmp_path / "data"), {"arguments": arguments})
+        index = records.read_index(str(tmp_path / "data"))
+        evaluate.evaluate(Oracle(changed), index, "test", other, verbose=0)
+        with pytest.raises(ValueError, match="a: other people or labels than .*own; "):
+            compare.compare([own, other])
+        shutil.rmtree(tmp_path / "data")
+    # An earlier version did not say who it was, and may be anyone.
+    content = json.loads((evaluations / "own" / "metrics.json").read_text())
+    del content["protocol"]["fingerprint"]
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    for folders in ([own, old], [old, own]):
+        content = compare.compare(folders)
+        assert content["unknown"] == [old] and content["protocol"]["fingerprint"]
+        assert f"- {old}: whether these are the same people" in compare.table(content)
+    assert "not known" not in compare.table(compare.compare([own]))
+    with pytest.raises(ValueError, match="other people"):
+        compare.compare([own, old, other])
+
+
+def test_who_people_are_does_not_depend_on_their_order_or_boxes(tmp_path):
+    splits, index = make_data(tmp_path)
+    people = read_people(index, "test")
+    turned = [4, 2, 0, 1, 3, 5]
+    keypoints = people.keypoints.copy()
+    keypoints[~people.labeled] = np.nan
+    same = dataclasses.replace(
+        people,
+        ids=tuple(people.ids[i] for i in turned),
+        keypoints=keypoints[turned],
+        labeled=people.labeled[turned],
+        boxes=people.boxes + 1,
+    )
+    assert fingerprint(same) == fingerprint(people)
+    fewer = dataclasses.replace(people, labeled=people.labeled & (np.arange(14) < 13))
+    assert fingerprint(fewer) != fingerprint(people)
 
 
 def test_folders_of_one_name_are_told_apart(evaluations, tmp_path):
