@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 DISTANCE = "distance to the true joint / torso diameter"
 DETECTED = "detected joints (PDJ)"
+_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,8 @@ def plot_curves(
     Args:
       thresholds: [T] the horizontal axis: fractions of the torso diameter, or
         integers, such as numbers of stages.
-      panels: (title, curves), each with its own legend.
+      panels: (title, curves). Legends stand outside of the axes: one for all panels
+        where they show the same curves, and otherwise one below each.
       title: above all of it; the place to say what was measured and how.
       across, up: what the axes are.
       highest: end of the vertical axis, which starts at 0; None to fit the values.
@@ -88,7 +90,8 @@ def plot_curves(
         else:
             ax.set_xlim(thresholds[0], thresholds[-1])
             ax.locator_params("x", nbins=5)
-        _finish(ax, up, highest, beside=len(panels) == 1)
+        _finish(ax, up, highest)
+    _add_legends(figure, axes[: len(panels)], [curves for _, curves in panels])
     return _rendered(figure)
 
 
@@ -117,7 +120,8 @@ def plot_bars(
             label=one.label,
         )  # fmt: skip
     ax.set_xticks(np.arange(len(groups)), groups)
-    _finish(ax, up, highest, beside=True)
+    _finish(ax, up, highest)
+    ax.legend(**_BESIDE)
     return _rendered(figure)
 
 
@@ -142,15 +146,28 @@ def _draw_curve(ax, thresholds, curve):
     )
 
 
-def _finish(ax, up, highest, beside):
+def _add_legends(figure, axes, panels):
+    """Where they cover no curve."""
+    shown = [
+        [(c.label, c.color, c.dashed) for c in curves if c.label] for curves in panels
+    ]
+    if len(axes) == 1:
+        axes[0].legend(**_BESIDE)
+    elif all(one == shown[0] for one in shown):
+        handles, labels = axes[0].get_legend_handles_labels()
+        columns = min(len(labels), 5)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    else:
+        for ax in axes:
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+            ax.legend(fontsize=8, ncols=2, **place)
+
+
+def _finish(ax, up, highest):
     ax.set_ylabel(up)
     if highest is not None:
         ax.set_ylim(0, highest)
     ax.grid(alpha=0.3)
-    if beside:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    else:
-        ax.legend(fontsize=8, loc="best")
 
 
 def _rendered(figure):

@@ -189,6 +189,33 @@ def test_curves_are_drawn_in_every_panel():
         assert 0.3 * solid < dashed < 0.9 * solid
 
 
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_legends_cover_no_curve(count, same, monkeypatch):
+    """They were put where there seemed to be room, and hid what lay there."""
+    figures, render = [], plot._rendered
+    monkeypatch.setattr(plot, "_rendered", lambda f: (figures.append(f), render(f))[1])
+    rising = np.linspace(0, 1, 51)
+    panels = []
+    for i in range(count):
+        names = ["floor", "stage 1", f"MODEC, Sapp and Taskar, {0 if same else i}"]
+        curves = [
+            plot.Curve(name, rising * (k + 1) / 3, k) for k, name in enumerate(names)
+        ]
+        panels.append((f"panel {i}", curves))
+    image = plot.plot_curves(rising / 2, panels, "title")
+    (figure,) = figures
+    legends = figure.legends + [a.get_legend() for a in figure.axes if a.get_legend()]
+    assert len(legends) == (1 if same or count == 1 else count)
+    height, width = image.shape[:2]
+    for legend in legends:
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= width and 0 <= box.y0 and box.y1 <= height
+        for ax in figure.axes[:count]:
+            assert not box.overlaps(ax.get_window_extent())
+            assert not box.overlaps(ax.xaxis.get_tightbbox())
+
+
 def test_single_places_are_dots_and_counts_an_axis_of_their_own():
     blue, orange = (31, 119, 180), (255, 127, 14)
     dot = plot.Curve("published", np.array([0.5]), 0, at=np.array([0.2]))
