@@ -104,7 +104,8 @@ def contact_sheet(
     columns: int,
     cell: int = 260,
 ) -> np.ndarray:
-    """Images in rows on white, each shrunk or enlarged to a cell, captions below.
+    """Images in rows on white, each shrunk or enlarged to a cell, captions below. A row
+    is as high as its highest image.
 
     Args:
       images: N of [H, W, 3] uint8 RGB, of any sizes.
@@ -118,17 +119,18 @@ def contact_sheet(
     if not images or len(images) != len(captions):
         raise ValueError(f"{len(images)} images and {len(captions)} captions")
     gap, text = 6, 22
-    rows = -(-len(images) // columns)
-    height, width = rows * (cell + text + gap), columns * (cell + gap)
-    sheet = np.full((height + gap, width + gap, 3), 255, np.uint8)
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x = gap + i % columns * (cell + gap)
-        y = gap + i // columns * (cell + text + gap)
-        fitted = resize_to(image, cell)[0]
-        h, w = fitted.shape[:2]
-        top, left = y + (cell - h) // 2, x + (cell - w) // 2
-        sheet[top : top + h, left : left + w] = fitted
-        _caption(sheet, caption, x, y + cell + text - 6, cell)
+    fitted = [resize_to(image, cell)[0] for image in images]
+    rows = [fitted[i : i + columns] for i in range(0, len(images), columns)]
+    heights = [max(len(image) for image in row) for row in rows]
+    tops = np.cumsum([gap, *(height + text + gap for height in heights)])
+    sheet = np.full((tops[-1], columns * (cell + gap) + gap, 3), 255, np.uint8)
+    for i, (image, caption) in enumerate(zip(fitted, captions, strict=True)):
+        row, column = divmod(i, columns)
+        x, y = gap + column * (cell + gap), tops[row]
+        h, w = image.shape[:2]
+        top, left = y + (heights[row] - h) // 2, x + (cell - w) // 2
+        sheet[top : top + h, left : left + w] = image
+        _caption(sheet, caption, x, int(y) + heights[row] + text - 6, cell)
     return sheet
 
 

@@ -14,6 +14,8 @@ from deeppose_tf.skeleton import Skeleton
 
 FLOOR_COLOR = 7  # grey in matplotlib's cycle
 CELL = 260
+# Shown around people's first boxes on sheets, as a share of their longer side.
+MARGIN = 0.05
 MEAN = "mean over joints"
 
 # Index of a person -> image [H, W, 3] uint8 RGB.
@@ -104,7 +106,7 @@ def stage_sheet(
     images: Images,
     chosen: Sequence[int],
 ) -> np.ndarray:
-    """A row for each of some people, a column per stage: truth green, predictions red
+    """Some people in rows, a column per stage: truth green, predictions red
     (Fig. 6).
 
     Args:
@@ -117,8 +119,9 @@ def stage_sheet(
         for name, poses in named:
             cells.append(_pose_cell(image, poses[person], people, person, skeleton))
             captions.append(f"{_short(people, person)}, {name}")
-    # A single column would be a tower.
-    return draw.contact_sheet(cells, captions, max(len(named), 3), CELL)
+    # A single column would be a tower; nobody's stages are torn apart.
+    columns = len(named) * -(-3 // len(named))
+    return draw.contact_sheet(cells, captions, columns, CELL)
 
 
 def pose_sheet(
@@ -133,8 +136,8 @@ def pose_sheet(
     colour (Fig. 8)."""
     cells = []
     for person in chosen:
-        cell, factors = draw.resize_to(images(person), CELL)
-        cells.append(draw.draw_pose(cell, poses[person] * factors, skeleton))
+        cell, move = _cut(images(person), people, person, [poses[person]])
+        cells.append(draw.draw_pose(cell, move(poses[person]), skeleton))
     captions = [_short(people, person) for person in chosen]
     return draw.contact_sheet(cells, captions, columns, CELL)
 
@@ -194,14 +197,27 @@ def group_pdj(
 
 def _pose_cell(image, pose, people, person, skeleton):
     """Drawn at the size it is shown at: thin lines, whatever the size of the photo."""
-    cell, factors = draw.resize_to(image, CELL)
-    return draw.draw_truth(
-        cell,
-        people.keypoints[person] * factors,
-        pose * factors,
-        people.labeled[person],
-        skeleton,
-    )
+    truth, labeled = people.keypoints[person], people.labeled[person]
+    cell, move = _cut(image, people, person, [truth[labeled], pose])
+    return draw.draw_truth(cell, move(truth), move(pose), labeled, skeleton)
+
+
+def _cut(image, people, person, points):
+    """What an image shows around a person's first box and all [..., 2] points, pixels,
+    made as large as a cell; and a function that takes points there."""
+    boxes = people.first_boxes[person].reshape(2, 2)
+    shown = np.concatenate([boxes, *points])
+    shown = shown[np.isfinite(shown).all(axis=1)]
+    size = np.array(image.shape[1::-1])
+    low, high = (edge(shown, axis=0) for edge in (np.min, np.max))
+    margin = MARGIN * (high - low).max()
+    low = np.clip(np.floor(low - margin), 0, size).astype(int)
+    high = np.clip(np.ceil(high + margin), 0, size).astype(int)
+    if (high <= low).any():  # a box beside the image
+        low, high = np.zeros(2, int), size
+    part = image[low[1] : high[1], low[0] : high[0]]
+    cell, factors = draw.resize_to(part, CELL)
+    return cell, lambda some: (some - low) * factors
 
 
 def _short(people, person):

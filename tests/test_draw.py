@@ -168,6 +168,19 @@ def test_a_contact_sheet_places_every_image_in_its_cell():
         draw.contact_sheet(images[:1], ["a", "b"], 2)
 
 
+def test_a_row_of_flat_images_is_flat():
+    """A third of a sheet of film frames was white."""
+    images = [np.full((20, 80, 3), 9, np.uint8)] * 3 + [
+        np.full((60, 80, 3), 9, np.uint8)
+    ]
+    sheet = draw.contact_sheet(images, [""] * 4, 2, cell=80)
+    # Gaps of 6, captions of 22.
+    assert sheet.shape == (6 + (20 + 22 + 6) + (60 + 22 + 6), 2 * 86 + 6, 3)
+    where = painted(sheet, (9, 9, 9))
+    assert where[6:26].sum() == 2 * 80 * 20
+    assert where[54:114].sum() == 80 * 20 + 80 * 60
+
+
 def test_resizing_says_by_how_much_points_move():
     image = black(100, 40)
     resized, factors = draw.resize_to(image, 250)

@@ -1,5 +1,6 @@
 """`deeppose-evaluate` on a small data set whose scores are known by construction."""
 
+import dataclasses
 import json
 
 import cv2
@@ -12,8 +13,15 @@ from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import lsp
-from deeppose_tf.pipelines import coco_results, evaluate, record_writer, records, scores
-from deeppose_tf.pipelines.people import read_people
+from deeppose_tf.pipelines import (
+    coco_results,
+    evaluate,
+    figures,
+    record_writer,
+    records,
+    scores,
+)
+from deeppose_tf.pipelines.people import People, read_people
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,35 @@ def test_numbers_say_what_they_are(data):
     assert (first[column], counted[column]) == ("97.6", "83")
     assert len({len(row) for row in cells}) == 1
     json.dumps(content, allow_nan=False)
+
+
+def test_sheets_show_the_first_box_and_all_that_is_drawn():
+    """People of films were a few dozen pixels wide."""
+    image = np.zeros((100, 400, 3), np.uint8)
+    image[40:60, 200:240] = 200
+    keypoints = np.full((1, 14, 2), (220.0, 50.0), np.float32)
+    people = People(
+        ("film/1",),
+        keypoints,
+        np.ones((1, 14), bool),
+        np.array([[200, 40, 240, 60]], np.float32),
+        np.array([[100, 400]], np.int32),
+    )
+    # The margin is 2 pixels, a twentieth of 40: 44 x 24 pixels, 5.9 times as large.
+    cell, move = figures._cut(image, people, 0, [keypoints[0]])
+    assert cell.shape == (round(24 * 260 / 44), 260, 3)
+    np.testing.assert_allclose(move(np.array([198.0, 38.0])), 0)
+    assert (cell[18:-18, 18:-18] > 190).all() and cell[0, 0, 0] < 10
+    # A prediction that is far off is still there, and one that is nowhere is not.
+    far = np.array([[20.0, 50.0], [np.nan, np.nan]])
+    cell, move = figures._cut(image, people, 0, [far])
+    assert 0 < move(far)[0, 0] < 260 and cell.shape[1] == 260
+    np.testing.assert_allclose(move(np.array([20 - 11.0, 0]))[0], 0)
+    # A box beside the image cuts nothing off.
+    beside = dataclasses.replace(people, boxes=people.boxes + 1000)
+    cell, move = figures._cut(image, beside, 0, [keypoints[0] + 1000])
+    assert cell.shape == (65, 260, 3)
+    np.testing.assert_allclose(move(np.zeros(2)), 0)
 
 
 def test_the_yardstick_of_pdj_is_that_of_the_skeleton():

@@ -153,6 +153,7 @@ def test_refinement_shows_who_was_helped_most_and_least(data, model, tmp_path):
     assert "ranked by the share of the first stage's error" in report.markdown(content)
     sheet = cv2.imread(str(tmp_path / "fig6.png"))[..., ::-1].astype(int)
     assert ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum() > 500  # red
+    assert sheet.shape[1] == 4 * 266 + 6  # two people of two stages side by side
 
 
 def test_a_sheet_of_poses(data, model, tmp_path):
