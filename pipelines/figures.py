@@ -116,8 +116,9 @@ def stage_sheet(
     cells, captions = [], []
     for person in chosen:
         image = images(person)
-        for name, poses in named:
-            cells.append(_pose_cell(image, poses[person], people, person, skeleton))
+        every = [poses[person] for _, poses in named]
+        for (name, _), pose in zip(named, every, strict=True):
+            cells.append(_pose_cell(image, pose, people, person, skeleton, every))
             captions.append(f"{_short(people, person)}, {name}")
     # A single column would be a tower; nobody's stages are torn apart.
     columns = len(named) * -(-3 // len(named))
@@ -195,10 +196,11 @@ def group_pdj(
     return found
 
 
-def _pose_cell(image, pose, people, person, skeleton):
-    """Drawn at the size it is shown at: thin lines, whatever the size of the photo."""
+def _pose_cell(image, pose, people, person, skeleton, every=()):
+    """Drawn at the size it is shown at: thin lines, whatever the size of the photo. Cut
+    in the same way for `every` pose of the person."""
     truth, labeled = people.keypoints[person], people.labeled[person]
-    cell, move = _cut(image, people, person, [truth[labeled], pose])
+    cell, move = _cut(image, people, person, [truth[labeled], pose, *every])
     return draw.draw_truth(cell, move(truth), move(pose), labeled, skeleton)
 
 

@@ -134,6 +134,14 @@ def test_sheets_show_the_first_box_and_all_that_is_drawn():
     cell, move = figures._cut(image, people, 0, [far])
     assert 0 < move(far)[0, 0] < 260 and cell.shape[1] == 260
     np.testing.assert_allclose(move(np.array([20 - 11.0, 0]))[0], 0)
+    # All stages of a person are seen in the same part, which the second fills less of.
+    near, away = keypoints, keypoints + np.float32([0, 40])
+    named = [("stage 1", away), ("stage 2", near)]
+    sheet = figures.stage_sheet(named, people, LSP, lambda _: image, [0])
+    filled = [
+        (sheet[6:-28, x : x + 260] < 250).all(axis=-1).sum() for x in (6, 6 + 266)
+    ]
+    assert filled[0] == pytest.approx(filled[1], rel=0.05)
     # A box beside the image cuts nothing off.
     beside = dataclasses.replace(people, boxes=people.boxes + 1000)
     cell, move = figures._cut(image, beside, 0, [keypoints[0] + 1000])
