@@ -93,13 +93,14 @@ def reproduce(
     """
     paper = published.EXPERIMENTS[name]
     folder = pathlib.Path(output)
+    if name == "runtime":
+        limit = limit or running_time.IMAGES
     people = read_people(index, split, limit)
     said = scores.protocol(index, split, people)
     said["other_boxes"] = transfer.other_boxes(cascade, index.provenance)
     if name == "runtime":
-        count = min(len(people.ids), limit or running_time.IMAGES)
-        said["people"] = count
         folder.mkdir(parents=True, exist_ok=True)
+        count = len(people.ids)
         result = running_time.result(cascade, index, split, count, paper, verbose)
     else:
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
