@@ -88,6 +88,12 @@ def test_real_observer_centric_joints(shared_data, tmp_path):
         lsp.read(str(tmp_path), "test", "observer")
 
 
+def test_a_copy_of_the_person_centric_joints_is_not_observer_centric(tmp_path):
+    save(tmp_path, make_lsp(tmp_path, 3), "joints-OC.mat")
+    with pytest.raises(ValueError, match="joints-OC.mat: is joints.mat under another"):
+        lsp.read(str(tmp_path), "train", "observer")
+
+
 def test_observer_centric_joints_without_the_others(tmp_path):
     joints = make_lsp(tmp_path, 6)
     save(tmp_path, joints[:2], "joints-OC.mat")

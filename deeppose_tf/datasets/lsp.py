@@ -145,6 +145,11 @@ def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
             f"of {official.name} beside it with left and right exchanged; they are "
             f"{np.nanmedian(tall[0] / tall[1]):.2f} times as tall. {needed}"
         )
+    if np.array_equal(observer, person, equal_nan=True):
+        raise ValueError(
+            f"{path}: is {official.name} under another name: nobody's left and right "
+            "are exchanged, as they are of 192 of the 500 test people"
+        )
 
 
 def _indices(split: str, count: int) -> np.ndarray:
