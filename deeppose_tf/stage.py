@@ -204,12 +204,23 @@ def warm_start(model: keras.Model, earlier: keras.Model) -> int:
     Returns:
       How many weights were copied.
     """
-    pairs = list(zip(_named_weights(earlier), _named_weights(model), strict=False))
+    count = count_common(model, earlier)
+    for source, target in _pairs(model, earlier)[:count]:
+        target[1].assign(source[1])
+    return count
+
+
+def count_common(model: keras.Model, earlier: keras.Model) -> int:
+    """How many weights `warm_start` would copy."""
+    pairs = _pairs(model, earlier)
     for count, ((name, source), (own, target)) in enumerate(pairs):
         if name != own or source.shape != target.shape:
             return count
-        target.assign(source)
     return len(pairs)
+
+
+def _pairs(model, earlier):
+    return list(zip(_named_weights(earlier), _named_weights(model), strict=False))
 
 
 def _load_weights(model, path):

@@ -71,10 +71,11 @@ def _guarded(
         _check_numbers()
         if folder:
             _check_place(folder, False)
-        if folder and not makes_data:
-            outputs.require_no_data(folder, flags.FLAGS[folder].value or "")
         if file:
             _check_place(file, True)
+        if (folder or file) and not makes_data:
+            place = folder or file
+            outputs.require_no_data(place, flags.FLAGS[place].value or "")
         main(argv)
     except (ValueError, OSError) as error:
         logging.debug("where it was raised", exc_info=True)

@@ -133,12 +133,13 @@ def describe(provenance: dict, split: str, people: int | None = None) -> str | N
     counts = how["splits"].get(split, {})
     boxes = {KINDS[kind]: counts[kind] for kind in KINDS if counts.get(kind)}
     total = sum(boxes.values())
-    if counts.get("several faces"):
-        boxes["one of several faces"] = counts["several faces"]
     of = "people"
     if people is not None and people < total:
         of = f"of the {total} people of the split"
-    return "; ".join(f"{what} ({count} {of})" for what, count in boxes.items())
+    words = [f"{what} ({count} {of})" for what, count in boxes.items()]
+    if counts.get("several faces"):
+        words.append(f"of the faces, {counts['several faces']} were one of several")
+    return "; ".join(words)
 
 
 def read_enlargements(path: str) -> Enlargements:

@@ -122,6 +122,8 @@ def _read(kept: pathlib.Path) -> dict[str, Face]:
             }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
+    except (OverflowError, RecursionError):  # an endless number or nesting
+        pass
     return {}
 
 

@@ -8,22 +8,25 @@ import pathlib
 from collections.abc import Sequence
 
 # Settings that name files or folders.
-PATHS = ("boxes", "data", "evaluations", "input", "model", "predictions", "skeleton")
+PATHS = ("boxes", "data", "evaluations", "input", "model", "predictions")
 
 
-def require_no_data(flag: str, folder: str) -> None:
-    """Checks that a folder to write into is no prepared data set.
+def require_no_data(flag: str, place: str) -> None:
+    """Checks that a folder or file to write is no prepared data set, nor within one.
 
     Raises:
-      ValueError: it is one, finished or not; names the flag.
+      ValueError: it is, in one that is finished or not; names the flag.
     """
-    # As in `records`, which would import TensorFlow.
-    content = _read(pathlib.Path(folder) / "dataset.json")
-    if str(content.get("format")).startswith("deeppose-tf records"):
-        raise ValueError(
-            f"--{flag}={folder} is a prepared data set, which nothing else is written "
-            "into: give another folder"
-        )
+    path = pathlib.Path(os.path.realpath(place))
+    for folder in (path, *path.parents) if place else ():
+        # As in `records`, which would import TensorFlow.
+        content = _read(folder / "dataset.json")
+        if str(content.get("format")).startswith("deeppose-tf records"):
+            within = "is" if folder == path else f"lies within {folder},"
+            raise ValueError(
+                f"--{flag}={place} {within} a prepared data set, which nothing else is "
+                "written into: give another place"
+            )
 
 
 def require_free(

@@ -27,7 +27,15 @@ SAVE_SECONDS = 20.0
 Pose = tuple[np.ndarray, np.ndarray]
 
 # What NumPy raises of a file that is no archive of arrays, besides zipfile's own.
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # an encrypted part, or NotImplementedError: another compression
+)
 
 
 def predict_people(

@@ -89,7 +89,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "people": len(people.ids),
         "of": index.counts[split],
         "fingerprint": fingerprint(people),
-        "held_out": split in index.provenance.get("held_out", []),
+        "held_out": split == "test" and split in index.provenance.get("held_out", []),
         "skeleton": index.skeleton.name,
         "first_box": _first_box(people, index, split),
         "floor_from": floor_split(index, split),

@@ -32,6 +32,7 @@ from deeppose_tf.pipelines.training_flags import Options
 from deeppose_tf.stage import (
     Stage,
     build_stage,
+    count_common,
     load_stage,
     save_stage,
     warm_start,
@@ -150,19 +151,22 @@ def _is_named(run, number):
 
 
 def _build(index, recipe, begins_as, options, target, precision):
-    """A fresh network that answers the mean target, or begins as the one of other
-    stages that has most layers in common with it, and of these as the first."""
+    """A fresh network that answers the mean target, or begins as another stage: the
+    first of those with the most weights in common before the last layer, whose shape
+    is that of the joints."""
     model = build_stage(
         recipe.stage, index.skeleton, target, precision, options.weights
     )
-    # The one that reaches farthest overwrites what the others left.
-    copied = [warm_start(model, stage.model) for stage in begins_as]
-    if options.start_from and not copied[0]:
+    if not begins_as:
+        return model
+    *_, last = (layer for layer in model.layers if layer.weights)
+    most = len(model.weights) - len(last.weights)
+    common = [min(count_common(model, stage.model), most) for stage in begins_as]
+    if options.start_from and not common[0]:
         raise ValueError(
             f"--start_from: {options.start_from} has no layer of this network"
         )
-    if copied:
-        warm_start(model, begins_as[copied.index(max(copied))].model)
+    warm_start(model, begins_as[common.index(max(common))].model)
     return model
 
 

@@ -96,7 +96,7 @@ def define_flags() -> None:
         "A trained run, of any joints: each stage begins as its stage of the same "
         "number, layer by layer as far as they have the same shapes, which saves most "
         "of the steps where people are few; or as the stage before, if that has more "
-        "of its layers and the recipe allows. Default: at random.",
+        "of its layers before the last and the recipe allows. Default: at random.",
     )
     flags.DEFINE_integer("size", None, "Side of a crop, pixels; default: the recipe's.")
     flags.DEFINE_float(

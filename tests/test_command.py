@@ -242,6 +242,21 @@ def test_prepared_data_is_no_place_for_anything_else(script, tmp_path, capsys):
         begins(script, place, *others)
     assert left.value.code == 1
     assert f"{place} is a prepared data set" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        begins(script, f"{place}/new/one", *others)
+    assert "a prepared data set, which" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", FILES, ids=name_of)
+def test_no_file_of_prepared_data_is_replaced(script, tmp_path, capsys):
+    toy_training.make_index(tmp_path)
+    name, *others = FILES[script]
+    place = f"--{name}={tmp_path / 'data' / 'dataset.json'}"
+    with pytest.raises(SystemExit) as left:
+        begins(script, place, *others)
+    assert left.value.code == 1
+    assert f"{place} lies within" in capsys.readouterr().err
+    assert begins(script, f"--{name}={tmp_path / 'one.json'}", *others)
 
 
 @pytest.mark.parametrize("script", FILES, ids=name_of)

@@ -118,9 +118,9 @@ def test_who_has_several_faces_is_said():
     splits = {"test": {"face": 7, "no face": 0, "several faces": 2}}
     provenance = {"first_boxes": {"splits": splits}}
     text = first_boxes.describe(provenance, "test")
-    assert text.endswith("enlarged (7 people); one of several faces (2 people)")
+    assert text.endswith("enlarged (7 people); of the faces, 2 were one of several")
     text = first_boxes.describe(provenance, "test", 5)
-    assert text.endswith("one of several faces (2 of the 7 people of the split)")
+    assert text.endswith("of the faces, 2 were one of several")
 
 
 def test_boxes_of_the_labels_themselves():

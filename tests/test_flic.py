@@ -128,6 +128,7 @@ def test_wrong_index_files_of_flic_plus(tmp_path, numbers, says):
         ({"torsobox": np.ones(3)}, r"'torsobox' is .* expected .* shape \(4,\)"),
         ({"filepath": 7}, "'filepath' names no file"),
         ({"istest": np.ones(2)}, r"'istest' is .* expected .* shape \(\)"),
+        ({"istest": np.nan}, "'istest' is nan, expected a finite number"),
     ],
 )
 def test_a_wrong_element_is_one_person(tmp_path, changes, says):

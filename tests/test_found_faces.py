@@ -1,6 +1,7 @@
 """Faces of a data set's people: found once, and kept while deeppose-prepare runs."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_whatever_a_face_depends_on_has_it_looked_for_again(tmp_path, asked):
     assert len(asked) == 5 + 2
 
 
-@pytest.mark.parametrize("spoil", ["damage", "nothing", "another version"])
+@pytest.mark.parametrize("spoil", ["damage", "nothing", "endless", "another version"])
 def test_faces_that_do_not_count(tmp_path, asked, spoil, monkeypatch):
     splits, folder = film(tmp_path)
     found_faces.find(splits, folder)
@@ -108,6 +109,10 @@ def test_faces_that_do_not_count(tmp_path, asked, spoil, monkeypatch):
         file.write_bytes(file.read_bytes()[:-9])
     elif spoil == "nothing":
         file.write_text("[]")
+    elif spoil == "endless":
+        content = json.loads(file.read_text())
+        faces = {key: [box, math.inf] for key, (box, _) in content["faces"].items()}
+        file.write_text(json.dumps(content | {"faces": faces}))
     else:
         monkeypatch.setattr(found_faces.cv2, "__version__", "0")
     found_faces.find(splits, folder)

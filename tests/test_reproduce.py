@@ -227,6 +227,19 @@ def test_kept_poses_of_another_shape_are_predicted_again(data, tmp_path, tampere
         np.testing.assert_array_equal(found[-1, 1], splits["test"].keypoints[-1])
 
 
+@pytest.mark.parametrize("at", [8, 10], ids=["encrypted", "otherwise compressed"])
+def test_kept_poses_that_zip_cannot_open_are_predicted_again(tmp_path, at):
+    """At 8 the flags of a part in the archive's list, at 10 its compression."""
+    path = tmp_path / "kept.npz"
+    content = np.zeros((2, 2, 14, 2), np.float32), np.zeros((2, 14), np.float32)
+    np.savez(path, poses=content[0], scores=content[1])
+    assert len(poses._read(path, 2, 14)) == 2
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + at] = 0x61
+    path.write_bytes(data)
+    assert poses._read(path, 2, 14) == []
+
+
 def test_an_error_leaves_no_empty_folder(data, model, tmp_path):
     splits, index = data
     oracle = Oracle(splits["test"])

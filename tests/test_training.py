@@ -22,6 +22,7 @@ from deeppose_tf import cascade
 from deeppose_tf.pipelines import (
     checkpoints,
     inputs,
+    recipes,
     settings,
     steps,
     strategies,
@@ -29,7 +30,14 @@ from deeppose_tf.pipelines import (
     train_stage,
     training,
 )
-from deeppose_tf.stage import StageConfig, build_stage, load_stage, save_stage
+from deeppose_tf.skeleton import FLIC, LSP
+from deeppose_tf.stage import (
+    StageConfig,
+    build_stage,
+    load_stage,
+    save_stage,
+    warm_start,
+)
 
 keras = tf.keras
 
@@ -486,15 +494,28 @@ def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
         train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, toy.QUIET)
 
 
-@pytest.mark.parametrize("widths, expected", [((4, 8), "own"), ((4, 16), "other")])
+@pytest.mark.parametrize(
+    "widths, others, joints, expected",
+    [
+        ((4, 8), (4, 16), "same", "own"),
+        ((4, 16), (4, 16), "same", "other"),
+        ((4, 8), (4, 8), "same", "other"),
+        # But for its last layer it is the other run's.
+        ((4, 8), (4, 8), "fewer", "other"),
+    ],
+)
 def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
-    index, trained, tmp_path, widths, expected
+    index, trained, tmp_path, widths, others, joints, expected
 ):
-    """The other run's stage 2 has widths 4 and 16, its own stage before 4 and 8."""
+    """The other run's stage 2 has the widths `others`, its own stage before 4 and 8."""
     kept = load_stage(str(trained[0] / "stage_1"))
-    wider = dataclasses.replace(kept.config, widths=(4, 16))
+    wider = dataclasses.replace(kept.config, widths=others)
+    skeleton = kept.skeleton if joints == "same" else FLIC
     other = dataclasses.replace(
-        kept, config=wider, model=build_stage(wider, kept.skeleton)
+        kept,
+        config=wider,
+        skeleton=skeleton,
+        model=build_stage(wider, skeleton),
     )
     save_stage(kept, str(tmp_path / "run" / "stage_1"))
     save_stage(other, str(tmp_path / "other" / "stage_2"))
@@ -509,9 +530,23 @@ def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
     run = str(tmp_path / "run")
     stage = train_stage.train_stage(run, 2, index, recipe, options)
     wanted = {"own": kept, "other": other}[expected].model.trainable_weights
-    for one, weight in zip(stage.model.trainable_weights, wanted, strict=True):
+    pairs = list(zip(stage.model.trainable_weights, wanted, strict=True))
+    for one, weight in pairs[: None if joints == "same" else -2]:
         # The running average rounds.
         np.testing.assert_allclose(one, weight, rtol=0, atol=1e-6)
+
+
+def test_later_stages_of_deep_begin_as_all_of_its_first():
+    first, *later = recipes.RECIPES["deep"]
+    assert first == recipes.RECIPES["compact"][0] and len(later) == 2
+    one = build_stage(first.stage, LSP)
+    for recipe, compact in zip(later, recipes.RECIPES["compact"][1:], strict=True):
+        assert recipe.warm_start
+        network = build_stage(recipe.stage, LSP)
+        assert warm_start(network, one) == len(network.weights) == len(one.weights)
+        shape = {"widths": compact.stage.widths, "blocks": compact.stage.blocks}
+        stage = dataclasses.replace(recipe.stage, **shape)
+        assert dataclasses.replace(recipe, stage=stage) == compact
 
 
 def test_a_start_that_cannot_be_taken(index, trained, tmp_path):

@@ -152,6 +152,8 @@ def _labels(example: dict) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
                 f"of shape {shape}"
             )
         arrays.append(array.astype(np.float64))
+        if not shape and not np.isfinite(array):
+            raise ValueError(f"{field!r} is {array}, expected a finite number")
     return arrays[0], arrays[1], arrays[2:]
 
 

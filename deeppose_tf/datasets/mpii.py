@@ -52,7 +52,7 @@ def read_splits(root: str) -> dict[str, Annotations]:
     found = [file for file in found if file.is_file()]
     if len(found) != 1:
         names = " and ".join(str(file.relative_to(path)) for file in found)
-        raise Missing(
+        raise (ValueError if found else Missing)(
             f"{root}: has {names or 'nothing to read'}, expected one of {OFFICIAL} and "
             f"{TRAIN}, there or in annot. Or give a JSON file itself as source"
         )
