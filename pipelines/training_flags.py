@@ -52,7 +52,7 @@ def define_flags() -> None:
         "compact",
         list(recipes.RECIPES),
         "Preset: compact is small and made for few data and phones; deep is compact "
-        "with later stages as deep as the first, for tight first boxes; paper follows "
+        "with later stages as deep as the first, better and slower; paper follows "
         "the paper to the letter (58 million parameters a stage).",
     )
     flags.DEFINE_integer("steps", None, "Gradient steps a stage; default: recipe's.")
