@@ -7,7 +7,11 @@ import fcntl
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+
+# How much work a kill may cost; see `kept`.
+SAVE_SECONDS = 20.0
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -29,6 +33,33 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def kept(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Has what long work did so far written every `SAVE_SECONDS`, and at the end, also
+    when it is stopped.
+
+    Args:
+      write: writes all of it.
+
+    Returns:
+      To be called after each part of the work.
+    """
+    written, any_done = time.monotonic(), False
+
+    def done():
+        nonlocal written, any_done
+        any_done = True
+        if time.monotonic() - written > SAVE_SECONDS:
+            write()
+            written = time.monotonic()
+
+    try:
+        yield done
+    finally:
+        if any_done:
+            write()
 
 
 def sync(path: str | os.PathLike) -> None:

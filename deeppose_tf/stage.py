@@ -204,23 +204,26 @@ def warm_start(model: keras.Model, earlier: keras.Model) -> int:
     Returns:
       How many weights were copied.
     """
-    count = count_common(model, earlier)
-    for source, target in _pairs(model, earlier)[:count]:
-        target[1].assign(source[1])
-    return count
+    common = _common(model, earlier)
+    for source, target in common:
+        target.assign(source)
+    return len(common)
 
 
 def count_common(model: keras.Model, earlier: keras.Model) -> int:
     """How many weights `warm_start` would copy."""
-    pairs = _pairs(model, earlier)
-    for count, ((name, source), (own, target)) in enumerate(pairs):
+    return len(_common(model, earlier))
+
+
+def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
+    """The weights of both networks, side by side, up to the first that differ."""
+    pairs = []
+    both = zip(_named_weights(earlier), _named_weights(model), strict=False)
+    for (name, source), (own, target) in both:
         if name != own or source.shape != target.shape:
-            return count
-    return len(pairs)
-
-
-def _pairs(model, earlier):
-    return list(zip(_named_weights(earlier), _named_weights(model), strict=False))
+            break
+        pairs.append((source, target))
+    return pairs
 
 
 def _load_weights(model, path):

@@ -69,13 +69,11 @@ def _guarded(
         if len(argv) > 1:
             raise ValueError(f"what is {argv[1]!r}? Flags are given as --name=value")
         _check_numbers()
-        if folder:
-            _check_place(folder, False)
-        if file:
-            _check_place(file, True)
-        if (folder or file) and not makes_data:
-            place = folder or file
-            outputs.require_no_data(place, flags.FLAGS[place].value or "")
+        for place, is_file in ((folder, False), (file, True)):
+            if place:
+                _check_place(place, is_file)
+            if place and not makes_data:
+                outputs.require_no_data(place, flags.FLAGS[place].value or "")
         main(argv)
     except (ValueError, OSError) as error:
         logging.debug("where it was raised", exc_info=True)

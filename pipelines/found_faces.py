@@ -1,7 +1,7 @@
 """The faces of a data set's people, looked for on all cores and kept in a file.
 
 It takes a tenth of a second to half of one for each person, so a stopped run must not
-lose it: `find` writes what it has every `SAVE_SECONDS`, and when it is stopped.
+lose it: `find` writes what it has from time to time, and when it is stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import time
 from collections.abc import Callable
 
 import cv2
@@ -22,8 +21,17 @@ from deeppose_tf import faces, files
 from deeppose_tf.datasets import Annotations, images
 
 KEPT = "faces.json"
-# How much work a kill may cost.
-SAVE_SECONDS = 20.0
+
+# What a damaged file raises; the last two of an endless number or nesting.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 Face = tuple[list[float], int]  # Its box, zeros for none; how many there were.
 
@@ -41,6 +49,9 @@ def find(
     Args:
       kept: a folder for the file; made where it is missing. None for no file.
       progress: called with the number of people done.
+
+    Raises:
+      ValueError, OSError: an image cannot be read; see `images.read_image`.
     """
     keys, wanted = {}, {}
     for split, people in splits.items():
@@ -72,24 +83,21 @@ def _look(found, wanted, people, kept, progress) -> None:
     done = sum(people[key] for key in wanted if key in found)
     if done and progress:
         progress(done)
-    threads, written = cv2.getNumThreads(), time.monotonic()
+    threads = cv2.getNumThreads()
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     cv2.setNumThreads(1)  # Or one thread in `faces` would restore it under another.
-    try:
-        results = pool.map(lambda key: _face(*wanted[key]), missing)
-        for key, face in zip(missing, results, strict=True):
-            found[key] = face
-            done += people[key]
-            if progress:
-                progress(done)
-            if kept and time.monotonic() - written > SAVE_SECONDS:
-                _write(kept, found)
-                written = time.monotonic()
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
-        cv2.setNumThreads(threads)
-        if kept and missing:
-            _write(kept, found)
+    with files.kept(lambda: _write(kept, found)) as keep:
+        try:
+            results = pool.map(lambda key: _face(*wanted[key]), missing)
+            for key, face in zip(missing, results, strict=True):
+                found[key] = face
+                done += people[key]
+                if progress:
+                    progress(done)
+                keep()
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
+            cv2.setNumThreads(threads)
 
 
 def _face(path: str, torso: np.ndarray) -> Face:
@@ -120,14 +128,14 @@ def _read(kept: pathlib.Path) -> dict[str, Face]:
                 key: (np.asarray(box, float).reshape(4).tolist(), int(number))
                 for key, (box, number) in content["faces"].items()
             }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    except (OverflowError, RecursionError):  # an endless number or nesting
+    except _UNREADABLE:
         pass
     return {}
 
 
-def _write(kept: pathlib.Path, found: dict[str, Face]) -> None:
+def _write(kept: pathlib.Path | None, found: dict[str, Face]) -> None:
+    if not kept:
+        return
     kept.mkdir(parents=True, exist_ok=True)
     content = {"made_by": _made_by(), "faces": found}
     files.write_bytes(kept / KEPT, json.dumps(content).encode())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import pathlib
-import time
 import zipfile
 from collections.abc import Iterator
 
@@ -20,9 +19,6 @@ from deeppose_tf import files
 from deeppose_tf.pipelines import inputs, records
 
 keras = tf.keras
-
-# How much work a kill may cost.
-SAVE_SECONDS = 20.0
 
 Pose = tuple[np.ndarray, np.ndarray]
 
@@ -60,20 +56,13 @@ def kept_poses(
     """As `predict_people`, but predicts only those whom a file does not have yet.
 
     Args:
-      path: the file, of this cascade and split alone; written every `SAVE_SECONDS`
-        and at the end, also when stopped.
+      path: the file, of this cascade and split alone; written as `files.kept` does.
     """
     found = _read(path, cascade.count, len(cascade.skeleton.joints))
-    before, written = len(found), time.monotonic()
-    try:
-        for pose in _predict(cascade, index, split, before, count, verbose):
+    with files.kept(lambda: _write(path, found)) as done:
+        for pose in _predict(cascade, index, split, len(found), count, verbose):
             found.append(pose)
-            if time.monotonic() - written > SAVE_SECONDS:
-                _write(path, found)
-                written = time.monotonic()
-    finally:
-        if len(found) > before:
-            _write(path, found)
+            done()
     return _stacked(found[:count])
 
 

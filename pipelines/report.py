@@ -114,10 +114,9 @@ def with_advice(
 
 def _whose(paper):
     """The paper's model and people, as far as it names them."""
-    trained, scored = (paper[key] or "" for key in ("trained", "scored"))
-    if not trained and not scored:
+    if not paper["trained"]:  # nor "scored"
         return "of which model and which people is not said"
-    return f"a model of {trained.upper()} on {scored.upper()}"
+    return f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
 
 
 def _model(run, cascade):

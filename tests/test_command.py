@@ -81,18 +81,23 @@ def rotten(folder):
     return str(folder / "data")
 
 
-def test_a_rotten_record_is_a_line_that_says_what_to_do(tmp_path, capsys):
-    directory = rotten(tmp_path)
+def said_of_reading(index, capsys):
+    """What a command that reads the training people prints before it leaves with 1."""
 
     def main(argv):
-        index = records.read_index(directory)  # sizes are right
         for _ in inputs.evaluation_dataset(index, "train", inputs.InputConfig(), 4):
             pass
 
     with pytest.raises(SystemExit) as left:
         command._guarded(main, ["deeppose-train"])
     assert left.value.code == 1
-    said = capsys.readouterr().err
+    return capsys.readouterr().err
+
+
+def test_a_rotten_record_is_a_line_that_says_what_to_do(tmp_path, capsys):
+    directory = rotten(tmp_path)
+    index = records.read_index(directory)  # sizes are right
+    said = said_of_reading(index, capsys)
     assert said.startswith("deeppose-train: a record of --data is damaged")
     with pytest.raises(ValueError, match="train-.*content has changed"):
         records.verify(directory)
@@ -103,15 +108,7 @@ def test_a_file_that_tensorflow_cannot_read_is_a_line(tmp_path, capsys):
     index = records.read_index(str(tmp_path / "data"))
     gone = index.shards["train"][0]
     pathlib.Path(gone).unlink()
-
-    def main(argv):
-        for _ in inputs.evaluation_dataset(index, "train", inputs.InputConfig(), 4):
-            pass
-
-    with pytest.raises(SystemExit) as left:
-        command._guarded(main, ["deeppose-train"])
-    assert left.value.code == 1
-    said = capsys.readouterr().err
+    said = said_of_reading(index, capsys)
     assert said.endswith(f"{gone}: No such file or directory\n")
     assert said.startswith("deeppose-train: ") and said.count("\n") == 1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_film import flic_data
 
-from deeppose_tf import faces
+from deeppose_tf import faces, files
 from deeppose_tf.datasets import flic
 from deeppose_tf.pipelines import first_boxes, found_faces, record_writer
 from deeppose_tf.pipelines.assemble import prepare
@@ -67,7 +67,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, asked):
 
 def test_a_kill_costs_little(tmp_path, asked, monkeypatch):
     """Written after everyone, as if looking took that long."""
-    monkeypatch.setattr(found_faces, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(files, "SAVE_SECONDS", -1.0)
     splits, folder = film(tmp_path)
     seen = []
 

@@ -14,7 +14,7 @@ import toy_people
 import toy_run
 from toy_people import LSP, TEST, Oracle
 
-from deeppose_tf import draw, skeleton
+from deeppose_tf import draw, files, skeleton
 from deeppose_tf.pipelines import (
     experiment,
     poses,
@@ -265,7 +265,7 @@ def test_predictions_are_those_of_one_model_and_one_split(data, model, tmp_path)
 
 def test_poses_are_saved_on_the_way(data, tmp_path, monkeypatch):
     splits, index = data
-    monkeypatch.setattr(poses, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(files, "SAVE_SECONDS", 0.0)
     written = []
     monkeypatch.setattr(poses, "_write", lambda path, found: written.append(len(found)))
     oracle = Oracle(splits["test"])
