@@ -10,6 +10,7 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "deeppose_tf" / "__init__.py").read_text()
 ).group(1)
 
+STARTS = "deeppose_tf.pipelines.cli.scripts"
 # Of commands whose names begin with deeppose-.
 SCRIPTS = [
     "prepare",
@@ -27,6 +28,15 @@ SCRIPTS = [
     "client",
 ]
 
+# Folders at the top level -> packages below deeppose_tf.
+INSTALLED = {
+    f"deeppose_tf.{path.parent.as_posix().replace('/', '.')}": path.parent.as_posix()
+    for top in ("pipelines", "export")
+    for path in sorted(
+        found.relative_to(HERE) for found in (HERE / top).rglob("__init__.py")
+    )
+}
+
 setup(
     name="deeppose-tf",
     version=VERSION,
@@ -35,18 +45,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10,<3.14",
-    packages=[
-        "deeppose_tf",
-        "deeppose_tf.datasets",
-        "deeppose_tf.pipelines",
-        "deeppose_tf.export",
-    ],
+    packages=["deeppose_tf", "deeppose_tf.datasets", *INSTALLED],
     # A wheel must put nothing named `pipelines` or `export` at the top level.
-    package_dir={
-        "deeppose_tf": "deeppose_tf",
-        "deeppose_tf.pipelines": "pipelines",
-        "deeppose_tf.export": "export",
-    },
+    package_dir={"deeppose_tf": "deeppose_tf", **INSTALLED},
     install_requires=[
         "tensorflow>=2.15,<2.22",
         "tensorboard",
@@ -76,8 +77,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"deeppose-{name} = deeppose_tf.pipelines.scripts:{name.replace('-', '_')}"
-            for name in SCRIPTS
+            f"deeppose-{name} = {STARTS}:{name.replace('-', '_')}" for name in SCRIPTS
         ]
     },
 )

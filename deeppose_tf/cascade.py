@@ -177,7 +177,7 @@ def refined_pose(
     # Pair i of crop i. By a mask, because TFLite has no operation for a diagonal.
     own = tf.reduce_sum(outputs * tf.eye(joints)[:, :, None], axis=2)  # [N, K, 2]
     seen = tf.squeeze(geometry.denormalize(own[:, :, None], boxes), 2)
-    return keypoints + stage.config.correction * (seen - keypoints)
+    return keypoints + stage.config.step_size * (seen - keypoints)
 
 
 def scores(before: tf.Tensor, after: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
@@ -234,15 +234,15 @@ def displacements(
 
 
 def displacement_statistics(
-    displaced: np.ndarray, known: np.ndarray, farthest: float = np.inf
+    displaced: np.ndarray, known: np.ndarray, outlier_threshold: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance per joint of Sec. 3.2.
 
     Args:
       displaced: [N, K, 2], pose diameters.
       known: [N, K] bool.
-      farthest: what lies farther away, in pose diameters, is left out, unless hardly
-        anything is nearer: a stage that has learned nothing yet.
+      outlier_threshold: what lies farther away, in pose diameters, is left out,
+        unless hardly anything is nearer: a stage that has learned nothing yet.
 
     Returns:
       mean [K, 2] and covariance [K, 2, 2]; those of all joints together for a joint
@@ -251,7 +251,7 @@ def displacement_statistics(
     Raises:
       ValueError: fewer than two joints are known in all.
     """
-    near = known & (np.linalg.norm(displaced, axis=-1) <= farthest)
+    near = known & (np.linalg.norm(displaced, axis=-1) <= outlier_threshold)
     known = near if near.sum() > 1 else known
     everything = displaced[known]
     mean, covariance = [], []

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 keras = tf.keras
 
-HEADS = ("linear", "integral")
 MAP_LOGITS, EXPECTATION = "map_logits", "expectation"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-LOSSES = ("l2", "l1")
+from deeppose_tf.config import LOSSES
+
 # Standard deviation of the blob of `map_loss`, in crops: half a place of a map of 16.
 # Wider ones were worse: a prototype of stage 1, trained on 512,000 crops of LSP and
 # LSPET, had 57.0 % of four limbs right on LSP test im1001-1500 with 1.5 / 16, 60.2 with

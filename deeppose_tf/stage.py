@@ -17,64 +17,13 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from deeppose_tf import files, heads, networks
+from deeppose_tf import files, networks
+from deeppose_tf.config import StageConfig, config_from_json
 from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
 
-
-@dataclasses.dataclass(frozen=True)
-class StageConfig:
-    """What a stage's network is and what it looks at.
-
-    Attributes:
-      network: `paper` (Fig. 2), `compact` (ours), or the name of a class of
-        `keras.applications`.
-      size: S, side of the crop in pixels.
-      head: `linear` (2k outputs, as in the paper) or `integral` (expected place
-        under a softmax over a map per joint).
-      widths: channels of `compact` after each halving of the resolution.
-      blocks: residual blocks of `compact` after each halving.
-      subcells: an integral head's places along a side of a cell of the last layer.
-      dropout: share of units dropped in fully connected layers.
-      margin: stage 1: share by which the first box is grown.
-      square: stage 1: whether the first box becomes a square, which keeps the
-        proportions of the picture. The paper's does not.
-      sigma: later stages: side of the joint box in pose diameters.
-      correction: later stages: share of the displacement seen that is applied; the
-        paper applies all of it.
-      farthest: displacements of this stage beyond so many pose diameters are left out
-        of its statistics: left and right exchanged are no errors that a later stage
-        could see in its crop. The paper leaves none out.
-    """
-
-    network: str = "paper"
-    size: int = 220
-    head: str = "linear"
-    widths: tuple[int, ...] = ()
-    blocks: tuple[int, ...] = ()
-    subcells: int = 1
-    dropout: float = 0.0
-    margin: float = 0.0
-    square: bool = False
-    sigma: float = 2.0
-    correction: float = 1.0
-    farthest: float = 1e6
-
-    def __post_init__(self):
-        if self.size < 32:
-            raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
-        if self.head not in heads.HEADS:
-            raise ValueError(f"head {self.head!r} is none of {heads.HEADS}")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma is {self.sigma}; it must be positive")
-        if not 0 < self.correction <= 1:
-            raise ValueError(f"correction is {self.correction}; it is a share in 0..1")
-        # JSON knows lists alone.
-        object.__setattr__(self, "widths", tuple(self.widths))
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        if len(self.widths) != len(self.blocks):
-            raise ValueError(f"widths {self.widths} and blocks {self.blocks} differ")
+FORMAT = 2  # of stage.json; 1 had other names for fields of the configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +89,7 @@ def save_stage(stage: Stage, directory: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description = {
-        "format": 1,
+        "format": FORMAT,
         "config": dataclasses.asdict(stage.config),
         "skeleton": to_json(stage.skeleton),
         "displacement": {
@@ -175,7 +124,7 @@ def load_stage(directory: str) -> Stage:
         (path.parent / f".{path.name}.replaced").rename(path)
     try:
         value = json.loads((path / "stage.json").read_text())
-        config = StageConfig(**value["config"])
+        config = config_from_json(value["config"])
         skeleton = from_json(value["skeleton"])
         displacement = value["displacement"]
         mean = np.asarray(displacement["mean"], np.float32)

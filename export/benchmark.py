@@ -19,8 +19,12 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export import checks, graph, lite, native, rows, saved_model
-from deeppose_tf.pipelines import command, machine, recipes
+from deeppose_tf.export.saved_model import checks, graph, native, saved_model
+from deeppose_tf.export.saved_model import signatures as rows
+from deeppose_tf.export.tflite import lite
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.profiling import machine
+from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage, build_stage
 

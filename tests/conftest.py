@@ -35,7 +35,7 @@ def shared_data():
 def mirrored():
     """Both devices as replicas. One for all tests: the collective operations of a
     second strategy in the same process would be taken for those of the first."""
-    from deeppose_tf.pipelines import strategies
+    from deeppose_tf.pipelines.train import strategies
 
     strategy = strategies.make_strategy("mirrored")
     assert strategy.num_replicas_in_sync == 2

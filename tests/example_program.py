@@ -1,4 +1,4 @@
-"""`export/example.c`: compiled as its own first lines say, run, and what it prints."""
+"""The C example, compiled as its own first lines say, run, and what it prints."""
 
 import pathlib
 import shutil
@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import tensorflow as tf
 
-SOURCE = pathlib.Path(__file__).parents[1] / "export" / "example.c"
+SOURCE = pathlib.Path(__file__).parents[1] / "export" / "saved_model" / "example.c"
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 
 

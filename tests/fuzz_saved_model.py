@@ -18,7 +18,7 @@ import tensorflow as tf
 import toy_export
 from PIL import Image
 
-from deeppose_tf.export import checks
+from deeppose_tf.export.saved_model import checks
 
 ROWS = 5  # hostile ones in a request
 LONGEST = 120  # seconds for a request, on a machine that others use as well

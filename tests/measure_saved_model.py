@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from deeppose_tf import metrics
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.pipelines import records
+from deeppose_tf.pipelines.data import records
 
 # What photos are resized to, from what, and how many times. Most photos of LSP have
 # nothing to lose: so they are made large, with the noise of a camera, which would be

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import networks, skeleton, stage
+from deeppose_tf.config import StageConfig
 
 keras = tf.keras
 NAMES = [name for name in dir(keras.applications) if name[:1].isupper()]
@@ -28,7 +29,7 @@ def test_every_network_has_a_preprocessing():
 def test_only_networks_are_networks(name):
     """Functions beside the networks of `keras.applications` were called as one."""
     with pytest.raises(ValueError, match="neither paper nor compact"):
-        networks.build(stage.StageConfig(name, 32), 4, np.zeros([4, 2]), None)
+        networks.build(StageConfig(name, 32), 4, np.zeros([4, 2]), None)
 
 
 def test_a_backbone_is_fed_what_it_was_trained_on():
@@ -40,7 +41,7 @@ def test_a_backbone_is_fed_what_it_was_trained_on():
 
 
 def test_a_backbone_survives_its_directory(tmp_path):
-    config = stage.StageConfig("MobileNetV3Small", 32, "linear")
+    config = StageConfig("MobileNetV3Small", 32, "linear")
     model = stage.build_stage(config, skeleton.LSP)
     k = len(skeleton.LSP.joints)
     one = stage.Stage(config, skeleton.LSP, model, np.zeros([k, 2]), np.zeros([k]), {})

@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import geometry, sampling
-from deeppose_tf.pipelines import augment, inputs
-from deeppose_tf.pipelines.augment import DRAWS, AugmentConfig
-from deeppose_tf.pipelines.views import View, view_maps, view_normalize
+from deeppose_tf.config import StageConfig
+from deeppose_tf.pipelines.data import augment, inputs
+from deeppose_tf.pipelines.data.augment import DRAWS
+from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
+from deeppose_tf.pipelines.data.views import View, view_maps, view_normalize
 from deeppose_tf.skeleton import LSP
-from deeppose_tf.stage import StageConfig
 
 HEIGHT, WIDTH = 180, 310
 BOX = [60, 8, 270, 172]
@@ -68,7 +69,7 @@ def centroids(crops):
 
 def canvases_of(images, keypoints, side=288):
     """As the pipeline cuts them: [K, C, C, 3], keypoints and boxes of the canvas."""
-    config = inputs.InputConfig(canvas=side, batch=1)
+    config = InputConfig(canvas=side, batch=1)
     box = tf.constant(BOX, tf.float32)
     cut = [inputs.cut_canvas(tf.constant(image), box, config) for image in images]
     _, factor, origin = cut[0]

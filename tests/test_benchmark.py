@@ -7,7 +7,8 @@ import pytest
 import toy_run
 import toy_training as toy
 
-from deeppose_tf.pipelines import benchmark, memory, recipes, timing
+from deeppose_tf.pipelines.profiling import benchmark, memory, timing
+from deeppose_tf.pipelines.train import recipes
 
 
 @pytest.fixture(scope="module")

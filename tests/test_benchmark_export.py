@@ -7,7 +7,8 @@ import pytest
 import toy_export
 import toy_run
 
-from deeppose_tf.export import benchmark, checks
+from deeppose_tf.export import benchmark
+from deeppose_tf.export.saved_model import checks
 
 WAYS = [
     "bare networks",

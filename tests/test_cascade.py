@@ -9,8 +9,9 @@ import tensorflow as tf
 import toy_run
 
 from deeppose_tf import cascade, sampling
+from deeppose_tf.config import StageConfig
 from deeppose_tf.skeleton import LSP
-from deeppose_tf.stage import Stage, StageConfig
+from deeppose_tf.stage import Stage
 
 keras = tf.keras
 
@@ -65,7 +66,7 @@ def coloured():
         [
             stage(FIRST, Colour()),
             stage(LATER, Colour()),
-            stage(dataclasses.replace(LATER, sigma=0.8, correction=0.5), Colour()),
+            stage(dataclasses.replace(LATER, sigma=0.8, step_size=0.5), Colour()),
         ]
     )
 

@@ -11,8 +11,10 @@ import toy_run
 import toy_training as toy
 
 from deeppose_tf import stage
-from deeppose_tf.pipelines import choose, held_out, settings, train_stage
-from deeppose_tf.pipelines.people import read_people
+from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.train import choose, settings
+from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train import validation as held_out
 
 # How many of the fourteen joints are right by sigma after each stage; the first knows
 # no sigma. Sigma 1 stops helping at its third stage, sigma 2 at its fourth.
@@ -191,7 +193,7 @@ def test_with_stages_that_are_trained(index, tmp_path, monkeypatch):
     monkeypatch.setattr(train_stage, "EVALUATIONS", 1)
     content = choose.choose(str(tmp_path), index, recipe_for, [1.0, 2.0], 2, QUIET)
     from deeppose_tf.cascade import Cascade
-    from deeppose_tf.pipelines import train_cascade
+    from deeppose_tf.pipelines.train import cascade as train_cascade
 
     config = recipe_for(1.0, 2).inputs
     for one in content["candidates"]:

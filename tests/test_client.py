@@ -13,8 +13,8 @@ from PIL import Image
 
 from deeppose_tf import detect, skeleton
 from deeppose_tf.datasets import images
-from deeppose_tf.export import client, serving
-from deeppose_tf.pipelines import media, predict
+from deeppose_tf.export.serving import client, serving
+from deeppose_tf.pipelines.predict import media, predict
 
 LSP = skeleton.LSP
 

@@ -13,21 +13,19 @@ import toy_training
 from absl import flags
 
 from deeppose_tf.export import benchmark as benchmark_export
-from deeppose_tf.export import client, saved_model, tflite
-from deeppose_tf.pipelines import (
-    benchmark,
-    choose,
-    command,
-    compare,
-    evaluate,
-    inputs,
-    predict,
-    prepare_data,
-    records,
-    reproduce,
-    train_cascade,
-    train_stage,
-)
+from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.serving import client
+from deeppose_tf.export.tflite import tflite
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.data import inputs, prepare_data, records
+from deeppose_tf.pipelines.data.config import InputConfig
+from deeppose_tf.pipelines.evaluation import compare, evaluate
+from deeppose_tf.pipelines.paper import reproduce
+from deeppose_tf.pipelines.predict import predict
+from deeppose_tf.pipelines.profiling import benchmark
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import choose
+from deeppose_tf.pipelines.train import stage as train_stage
 
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
 # The flag that says where a script writes, and the others that it cannot do without.
@@ -85,7 +83,7 @@ def said_of_reading(index, capsys):
     """What a command that reads the training people prints before it leaves with 1."""
 
     def main(argv):
-        for _ in inputs.evaluation_dataset(index, "train", inputs.InputConfig(), 4):
+        for _ in inputs.evaluation_dataset(index, "train", InputConfig(), 4):
             pass
 
     with pytest.raises(SystemExit) as left:

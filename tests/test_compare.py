@@ -10,8 +10,9 @@ import toy_run
 from toy_people import Oracle, make_data
 
 from deeppose_tf import files
-from deeppose_tf.pipelines import compare, evaluate, record_writer, records
-from deeppose_tf.pipelines.people import fingerprint, read_people
+from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data.labels import fingerprint, read_people
+from deeppose_tf.pipelines.evaluation import compare, evaluate
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from toy_cascade import make
 
 from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export import checks, convert, delegates, flatbuffer, half, lite
+from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export.tflite import convert, delegates, flatbuffer, half, lite
 from deeppose_tf.skeleton import LSP
 
 SIZE = (60, 91)

@@ -9,7 +9,10 @@ import toy_training
 
 from deeppose_tf import cascade, skeleton
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines import held_out, inputs, people, record_writer, splits
+from deeppose_tf.pipelines.data import labels as people
+from deeppose_tf.pipelines.data import record_writer, splits
+from deeppose_tf.pipelines.data.config import InputConfig
+from deeppose_tf.pipelines.train import validation as held_out
 
 K = 3
 SKELETON = skeleton.Skeleton("three", ("a", "b", "c"), (), (), ())
@@ -37,7 +40,7 @@ def test_the_farthest_are_left_out(random):
     known = np.ones((50, K), bool)
     displaced[7] = 100.0
     others = np.delete(displaced, 7, axis=0)
-    found = cascade.displacement_statistics(displaced, known, farthest=20.0)
+    found = cascade.displacement_statistics(displaced, known, outlier_threshold=20.0)
     expected = cascade.displacement_statistics(others, known[1:])
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b)
@@ -48,7 +51,7 @@ def test_a_stage_that_is_far_off_everywhere_has_statistics_too(random):
     the news that no joint was labeled."""
     displaced = random.normal(5.0, 0.1, (50, K, 2))
     known = np.ones((50, K), bool)
-    found = cascade.displacement_statistics(displaced, known, farthest=0.5)
+    found = cascade.displacement_statistics(displaced, known, outlier_threshold=0.5)
     expected = cascade.displacement_statistics(displaced, known)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b)
@@ -60,7 +63,9 @@ class Guesser:
     """Stands in for a cascade; what it answers depends on the picture."""
 
     count = 1
-    stages = (types.SimpleNamespace(config=types.SimpleNamespace(farthest=np.inf)),)
+    stages = (
+        types.SimpleNamespace(config=types.SimpleNamespace(outlier_threshold=np.inf)),
+    )
 
     def __init__(self):
         self.asked = 0
@@ -90,7 +95,7 @@ def test_copies_are_predicted_once_and_count_each_time(
     assert [person for person, one in zip(persons, first, strict=True) if one] == unique
     assert list(copies) == [persons.count(person) for person in unique]
     assert len(unique) == distinct or limit
-    config, guesser = inputs.InputConfig(canvas=48), Guesser()
+    config, guesser = InputConfig(canvas=48), Guesser()
     statistics = held_out.observed_displacements(guesser, index, config, limit, 1)
     assert guesser.asked == len(unique)
     assert f"leaves on {len(unique)} people" in capsys.readouterr().out

@@ -13,15 +13,9 @@ from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import lsp
-from deeppose_tf.pipelines import (
-    coco_results,
-    evaluate,
-    figures,
-    record_writer,
-    records,
-    scores,
-)
-from deeppose_tf.pipelines.people import People, read_people
+from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data.labels import People, read_people
+from deeppose_tf.pipelines.evaluation import coco_results, evaluate, figures, scores
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from toy_film import flic_data
 
 from deeppose_tf import faces
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines import first_boxes, found_faces, scores
-from deeppose_tf.pipelines.assemble import prepare
-from deeppose_tf.pipelines.people import read_people
+from deeppose_tf.pipelines.data import first_boxes, found_faces
+from deeppose_tf.pipelines.data.assemble import prepare
+from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.skeleton import from_json
 
 ENDS = from_json(

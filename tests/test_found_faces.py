@@ -10,8 +10,8 @@ from toy_film import flic_data
 
 from deeppose_tf import faces, files
 from deeppose_tf.datasets import flic
-from deeppose_tf.pipelines import first_boxes, found_faces, record_writer
-from deeppose_tf.pipelines.assemble import prepare
+from deeppose_tf.pipelines.data import first_boxes, found_faces, record_writer
+from deeppose_tf.pipelines.data.assemble import prepare
 
 
 @pytest.fixture

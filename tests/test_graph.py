@@ -8,7 +8,7 @@ import tensorflow as tf
 import toy_cascade
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf.export import checks, graph, native
+from deeppose_tf.export.saved_model import checks, graph, native
 from deeppose_tf.skeleton import LSP
 
 keras = tf.keras

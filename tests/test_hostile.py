@@ -9,7 +9,8 @@ import sys
 import pytest
 import toy_export
 
-from deeppose_tf.export import rows, saved_model
+from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.saved_model import signatures as rows
 
 # DEEPPOSE_FUZZ=100000,7 asks for more inputs, and another seed.
 COUNT, SEED = os.environ.get("DEEPPOSE_FUZZ", "10000,0").split(",")

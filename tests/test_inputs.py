@@ -8,13 +8,14 @@ import tensorflow as tf
 
 from deeppose_tf import sampling
 from deeppose_tf.datasets import Annotations, images
-from deeppose_tf.pipelines import augment, inputs, records
+from deeppose_tf.pipelines.data import augment, inputs, records
+from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.skeleton import LSP
 
 K = len(LSP.joints)
 HEIGHT, WIDTH = 20, 31  # Of every image; the first joint of person i is at (i, 3).
 PEOPLE = 23
-CONFIG = inputs.InputConfig(canvas=40, context=0.25, batch=8, views=2)
+CONFIG = InputConfig(canvas=40, context=0.25, batch=8, views=2)
 
 
 def noise(height, width, seed=0):
@@ -23,7 +24,7 @@ def noise(height, width, seed=0):
 
 
 def cut(image, box, canvas, context=0.0):
-    config = inputs.InputConfig(canvas=canvas, context=context)
+    config = InputConfig(canvas=canvas, context=context)
     found = inputs.cut_canvas(tf.constant(image), tf.constant(box, tf.float32), config)
     return (np.asarray(part) for part in found)
 
@@ -138,7 +139,7 @@ def test_images_are_decoded_as_they_are(tmp_path):
 @pytest.mark.parametrize(("batch", "views"), [(0, 1), (8, 3), (8, 0), (2, 4)])
 def test_views_divide_the_batch(batch, views):
     with pytest.raises(ValueError, match="must be a multiple"):
-        inputs.InputConfig(batch=batch, views=views)
+        InputConfig(batch=batch, views=views)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +215,7 @@ def test_everyone_once_an_epoch_but_for_the_remainder(index):
     numbers = who(batches)
     assert len(batches) == PEOPLE // 4  # 8 crops, 2 of each person.
     assert len(numbers) == len(set(numbers)) == 20
-    everyone = inputs.InputConfig(canvas=40, batch=1)
+    everyone = InputConfig(canvas=40, batch=1)
     assert sorted(who(epoch(index, everyone))) == list(range(PEOPLE))
 
 
@@ -227,7 +228,7 @@ def test_the_same_seed_and_epoch_give_the_same_batches(index):
 
 @pytest.mark.parametrize("other", [{"number": 1}, {"seed": 2}])
 def test_another_seed_or_epoch_gives_another_order_and_other_draws(index, other):
-    config = inputs.InputConfig(canvas=40, batch=1)
+    config = InputConfig(canvas=40, batch=1)
     one, two = epoch(index, config), epoch(index, config, **other)
     assert who(one) != who(two)
     draws = [dict(zip(who(some), some, strict=True)) for some in (one, two)]
@@ -236,7 +237,7 @@ def test_another_seed_or_epoch_gives_another_order_and_other_draws(index, other)
 
 def test_draws_are_the_persons_own(index):
     """Whatever the batch and the place in it; and uniform."""
-    ones = inputs.InputConfig(canvas=40, batch=2, views=2)
+    ones = InputConfig(canvas=40, batch=2, views=2)
     draws = dict(zip(who(epoch(index, ones)), epoch(index, ones), strict=True))
     for batch in epoch(index):
         for place, person in enumerate(who([batch])):
@@ -254,7 +255,7 @@ def test_a_resumed_epoch_goes_on_where_it_stopped(index, skip):
 
 
 def test_a_limit_takes_the_first_people(index):
-    config = inputs.InputConfig(canvas=40, batch=3)
+    config = InputConfig(canvas=40, batch=3)
     numbers = who(epoch(index, config, limit=9))
     assert sorted(numbers) == list(range(9))
     assert who(epoch(index, config, limit=9, number=1)) != numbers

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeppose_tf import metrics, skeleton
 from deeppose_tf.datasets import coco, mpii
-from deeppose_tf.pipelines import data_sets, splits
+from deeppose_tf.pipelines.data import data_sets, splits
 
 OBSERVER = ("parse", "buffy")
 COUNTS = {

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import toy_cascade
 
-from deeppose_tf.export import checks, graph
+from deeppose_tf.export.saved_model import checks, graph
 from deeppose_tf.skeleton import LSP
 
 HEIGHT, WIDTH = 60, 91

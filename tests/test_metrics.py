@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from deeppose_tf import metrics, skeleton
-from deeppose_tf.pipelines import scores as tables
+from deeppose_tf.pipelines.evaluation import scores as tables
 
 LSP, FLIC = skeleton.LSP, skeleton.FLIC
 INDEX = {name: i for i, name in enumerate(LSP.joints)}

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import sampling
-from deeppose_tf.export import native
+from deeppose_tf.export.saved_model import native
 
 SIDE = 32
 

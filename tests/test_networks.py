@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import heads, networks, normalization
+from deeppose_tf.config import StageConfig
 from deeppose_tf.skeleton import LSP
-from deeppose_tf.stage import StageConfig, build_stage
+from deeppose_tf.stage import build_stage
 
 keras = tf.keras
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf.pipelines import optimizers
+from deeppose_tf.pipelines.train import optimizers
 
 keras = tf.keras
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deeppose_tf.pipelines import outputs
+from deeppose_tf.pipelines.cli import outputs
 
 MINE = {"model": "runs/lsp", "data": "parse", "split": "test", "limit": None}
 

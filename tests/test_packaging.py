@@ -81,8 +81,7 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
 
 
 def _exists(module):
-    folder, name = module.split(".")
-    return (ROOT / folder / f"{name}.py").is_file()
+    return (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,7 @@ def test_ctrl_c_before_a_script_begins_is_a_line(tmp_path):
     program = "import sys; sys.argv = ['/bin/deeppose-train']; scripts.train()"
     ran = _python(
         "-c",
-        f"from deeppose_tf.pipelines import scripts; {program}",
+        f"from deeppose_tf.pipelines.cli import scripts; {program}",
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )
     assert ran.returncode == 130

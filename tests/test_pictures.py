@@ -10,7 +10,8 @@ import tensorflow as tf
 import toy_export
 from PIL import Image
 
-from deeppose_tf.export import checks, pictures
+from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export.saved_model import image_decoding as pictures
 
 MOST = 20_000
 PIXELS = checks.picture(40, 30)

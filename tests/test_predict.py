@@ -11,7 +11,7 @@ import toy_run
 from PIL import Image
 
 from deeppose_tf import detect, draw, skeleton
-from deeppose_tf.pipelines import media, predict
+from deeppose_tf.pipelines.predict import media, predict
 
 LSP = skeleton.LSP
 SETTINGS = {"model": "run"}

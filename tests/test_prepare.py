@@ -14,16 +14,11 @@ from toy_film import STICKS, flic_example, flic_plus, make_flic, write_sticks
 from toy_lsp import make_lsp, save, spoilt_images
 
 from deeppose_tf.datasets import generated, lsp, lspet
-from deeppose_tf.pipelines import (
-    check_data,
-    data_sets,
-    prepare_data,
-    records,
-    scores,
-    splits,
-)
-from deeppose_tf.pipelines.assemble import Options, prepare
-from deeppose_tf.pipelines.people import read_people
+from deeppose_tf.pipelines.data import checks as check_data
+from deeppose_tf.pipelines.data import data_sets, prepare_data, records, splits
+from deeppose_tf.pipelines.data.assemble import Options, prepare
+from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.evaluation import scores
 
 KINDS = spoilt_images()
 
@@ -396,7 +391,7 @@ def test_real_lsp_and_lspet(shared_data, tmp_path):
 def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path):
     make_lsp(tmp_path / "lsp", 3)
     (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
-    command = [sys.executable, "-m", "deeppose_tf.pipelines.prepare_data"]
+    command = [sys.executable, "-m", "deeppose_tf.pipelines.data.prepare_data"]
     flags = [f"--source={tmp_path / 'lsp'}", f"--output={tmp_path / 'out'}"]
     flags += ["--dataset=lsp", "--validation=0", "--test=0"]
     bad = subprocess.run([*command, *flags], capture_output=True, text=True)

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 from toy_cascade import make
 
-from deeppose_tf.export import checks, constants, quantise
+from deeppose_tf.config import StageConfig
+from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export.tflite import constants, quantise
 from deeppose_tf.skeleton import LSP
-from deeppose_tf.stage import StageConfig
 
 keras = tf.keras
 

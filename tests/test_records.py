@@ -17,7 +17,7 @@ import tensorflow as tf
 from toy_lsp import HEIGHT, WIDTH, make_lsp
 
 from deeppose_tf.datasets import lsp
-from deeppose_tf.pipelines import record_writer, records
+from deeppose_tf.pipelines.data import record_writer, records
 from deeppose_tf.skeleton import LSP
 
 

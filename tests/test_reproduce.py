@@ -15,17 +15,16 @@ import toy_run
 from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import draw, files, skeleton
-from deeppose_tf.pipelines import (
+from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data.data_sets import DATASETS
+from deeppose_tf.pipelines.evaluation import split_predictions as poses
+from deeppose_tf.pipelines.paper import (
     experiment,
-    poses,
     published,
-    record_writer,
-    records,
     report,
     reproduce,
     transfer,
 )
-from deeppose_tf.pipelines.data_sets import DATASETS
 
 # As Buffy is: no legs, other order, and a joint that no model knows.
 UPPER = skeleton.from_json(

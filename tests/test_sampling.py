@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import geometry, sampling
-from deeppose_tf.export import dense
+from deeppose_tf.export.tflite import dense
 
 SIDE = 24
 HEIGHT, WIDTH = 61, 90  # Odd and even, so that levels round up on one axis.

@@ -16,7 +16,9 @@ from tensorflow.core.protobuf import config_pb2
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import stage as stages
-from deeppose_tf.export import checks, rows, saved_model, warm_up
+from deeppose_tf.config import StageConfig
+from deeppose_tf.export.saved_model import checks, saved_model, warm_up
+from deeppose_tf.export.saved_model import signatures as rows
 from deeppose_tf.skeleton import LSP
 
 HEIGHT, WIDTH = 96, 72
@@ -146,12 +148,10 @@ def test_only_operations_that_every_server_has(signatures):
 
 
 NETWORKS = {
-    "paper": stages.StageConfig("paper", 96),
-    "compact": stages.StageConfig(
-        "compact", 32, "integral", (4, 8), (0, 1), subcells=2
-    ),
-    "MobileNetV2": stages.StageConfig("MobileNetV2", 32),
-    "MobileNetV3Small": stages.StageConfig("MobileNetV3Small", 32),
+    "paper": StageConfig("paper", 96),
+    "compact": StageConfig("compact", 32, "integral", (4, 8), (0, 1), subcells=2),
+    "MobileNetV2": StageConfig("MobileNetV2", 32),
+    "MobileNetV3Small": StageConfig("MobileNetV3Small", 32),
 }
 
 

@@ -14,7 +14,9 @@ import toy_served
 from PIL import Image
 
 from deeppose_tf import skeleton
-from deeppose_tf.export import saved_model, serving, serving_answers
+from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.serving import answers as serving_answers
+from deeppose_tf.export.serving import serving
 
 BOX = [3.5, 4, 20, 30]
 
@@ -260,14 +262,14 @@ def test_an_answer_that_breaks_off_is_asked_for_again(peer, pauses):
 def test_an_answer_without_end_is_not_read(peer, monkeypatch):
     client = serving.Client(peer.rest)
     _ = client.shapes
-    monkeypatch.setattr("deeppose_tf.export.serving_rest.MOST_BYTES", 1000)
+    monkeypatch.setattr("deeppose_tf.export.serving.rest_transport.MOST_BYTES", 1000)
     peer.faults.append(b"[" * 1001)
     with pytest.raises(serving.ServerError, match="an answer of over 1000 bytes"):
         client.predict([png()[1]])
 
 
 def test_an_answer_over_grpc_has_an_end_too(peer, pauses, monkeypatch):
-    module = pytest.importorskip("deeppose_tf.export.serving_grpc")
+    module = pytest.importorskip("deeppose_tf.export.serving.grpc_transport")
     options = [("grpc.max_receive_message_length", 100)]
     monkeypatch.setattr(module, "OPTIONS", options)
     with pytest.raises(serving.ServerError, match="an answer of over"):

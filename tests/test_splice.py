@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from toy_cascade import make
 
-from deeppose_tf.export import constants, convert, flatbuffer, lite, splice
+from deeppose_tf.export.tflite import constants, convert, flatbuffer, lite, splice
 from deeppose_tf.skeleton import LSP
 
 keras = tf.keras

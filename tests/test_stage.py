@@ -10,8 +10,8 @@ import safetensors.numpy
 import tensorflow as tf
 
 from deeppose_tf import stage
+from deeppose_tf.config import StageConfig
 from deeppose_tf.skeleton import LSP, MPII
-from deeppose_tf.stage import StageConfig
 
 K = len(LSP.joints)
 COMPACT = StageConfig("compact", 32, "integral", (4, 8), (0, 1), subcells=2)
@@ -151,7 +151,7 @@ def test_a_damaged_description(saved, content):
         ({"size": 8}, "size is 8"),
         ({"head": "hydra"}, "hydra"),
         ({"sigma": 0}, "sigma is 0"),
-        ({"correction": 1.5}, "correction is 1.5"),
+        ({"step_size": 1.5}, "step_size is 1.5"),
         ({"widths": [4]}, "differ"),
         ({"depth": 50}, "depth"),
         ({"network": "Compact"}, "neither paper nor compact"),

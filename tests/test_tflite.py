@@ -14,7 +14,8 @@ import toy_cascade
 import toy_people
 from toy_run import call
 
-from deeppose_tf.export import checks, convert, lite, report, tflite
+from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export.tflite import convert, lite, report, tflite
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import save_stage
 

@@ -19,17 +19,13 @@ import tensorflow as tf
 import toy_training as toy
 
 from deeppose_tf import cascade
-from deeppose_tf.pipelines import (
-    checkpoints,
-    inputs,
-    recipes,
-    settings,
-    steps,
-    strategies,
-    train_cascade,
-    train_stage,
-    training,
-)
+from deeppose_tf.pipelines.data import inputs
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import checkpoints, recipes, settings, strategies
+from deeppose_tf.pipelines.train import loop as training
+from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train import step as steps
+from deeppose_tf.pipelines.train.recipes import TrainConfig
 from deeppose_tf.skeleton import FLIC, LSP
 from deeppose_tf.stage import (
     StageConfig,
@@ -41,7 +37,7 @@ from deeppose_tf.stage import (
 
 keras = tf.keras
 
-CONFIG = steps.TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
+CONFIG = TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +143,9 @@ def test_without_an_average_the_last_weights_count(index, tmp_path):
 
 
 def test_learning_rates():
-    constant = steps.TrainConfig(learning_rate=0.5, steps=100)
+    constant = TrainConfig(learning_rate=0.5, steps=100)
     assert steps.learning_rate(constant) == 0.5
-    cosine = steps.TrainConfig(
-        learning_rate=0.5, steps=100, schedule="cosine", warmup=0.2
-    )
+    cosine = TrainConfig(learning_rate=0.5, steps=100, schedule="cosine", warmup=0.2)
     rate = steps.learning_rate(cosine)
     # Ten of twenty steps up, the top, half of the eighty steps down, the end.
     found = [float(rate(step)) for step in (0, 10, 20, 60, 100)]
@@ -173,7 +167,7 @@ def test_learning_rates():
 )
 def test_settings_are_checked(field, value):
     with pytest.raises(ValueError, match=field):
-        steps.TrainConfig(**{field: value})
+        TrainConfig(**{field: value})
 
 
 def test_resumed_equals_uninterrupted(index, tmp_path):
@@ -368,7 +362,9 @@ def test_bfloat16_keeps_its_state_in_float32(index, tmp_path):
     trained = toy.train(
         index,
         tmp_path,
-        dataclasses.replace(CONFIG, precision="mixed_bfloat16", ema=0.5, maps=0.1),
+        dataclasses.replace(
+            CONFIG, precision="mixed_bfloat16", ema=0.5, map_weight=0.1
+        ),
         lambda precision: build_stage(config, index.skeleton, precision=precision),
     )
     assert {

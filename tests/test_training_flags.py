@@ -7,13 +7,10 @@ import toy_run
 import toy_training
 from absl import flags
 
-from deeppose_tf.pipelines import (
-    benchmark,
-    recipes,
-    train_cascade,
-    train_stage,
-    training_flags,
-)
+from deeppose_tf.pipelines.profiling import benchmark
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import recipes, training_flags
+from deeppose_tf.pipelines.train import stage as train_stage
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,7 @@ def data(tmp_path_factory):
         ("--steps=0", "steps is 0"),
         ("--stages=0", "--stages=0"),
         ("--sigma=0", "sigma is 0.0"),
-        ("--correction=2", "correction is 2.0"),
+        ("--step_size=2", "step_size is 2.0"),
     ],
 )
 def test_nothing_is_trained_of_a_cascade_that_cannot_be(data, tmp_path, wrong, message):
@@ -63,13 +60,13 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         train_cascade,
         *(f"--data={data}", f"--run={tmp_path}", "--recipe=paper", "--stages=auto"),
         *("--batch=16", "--sigma=1.5", "--learning_rate=0.25", "--optimizer=sgd"),
-        *("--initial_accumulator=0", "--displacement=1.5", "--correction=0.5"),
+        *("--initial_accumulator=0", "--displacement=1.5", "--step_size=0.5"),
         *("--overfit=3", "--seed=7", "--nocollapse_guard", "--start_from=other"),
     )
     preset = recipes.recipe_for("paper", 2)
     assert asked["recipe"] == dataclasses.replace(
         preset,
-        stage=dataclasses.replace(preset.stage, sigma=1.5, correction=0.5),
+        stage=dataclasses.replace(preset.stage, sigma=1.5, step_size=0.5),
         inputs=dataclasses.replace(preset.inputs, batch=16),
         augment=dataclasses.replace(preset.augment, displacement=1.5),
         train=dataclasses.replace(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf.export import warm_up
+from deeppose_tf.export.saved_model import warm_up
 
 
 def test_by_hand():

@@ -3,16 +3,13 @@
 import numpy as np
 
 from deeppose_tf import cascade, stage
+from deeppose_tf.config import StageConfig
 
 # The heads of the first two are divided as those of the recipe `compact`.
 CONFIGS = (
-    stage.StageConfig(
-        "compact", 48, "integral", (8, 16), (0, 1), margin=0.1, subcells=2
-    ),
-    stage.StageConfig(
-        "compact", 32, "integral", (8, 16), (0, 1), sigma=1.5, subcells=2
-    ),
-    stage.StageConfig("compact", 32, "integral", (8, 16), (1, 0), correction=0.5),
+    StageConfig("compact", 48, "integral", (8, 16), (0, 1), margin=0.1, subcells=2),
+    StageConfig("compact", 32, "integral", (8, 16), (0, 1), sigma=1.5, subcells=2),
+    StageConfig("compact", 32, "integral", (8, 16), (1, 0), step_size=0.5),
 )
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from toy_matlab import save
 
 from deeppose_tf.datasets import flic
-from deeppose_tf.pipelines.assemble import Options
+from deeppose_tf.pipelines.data.assemble import Options
 
 # One frame of `sticks`, by hand: an upright body that faces the camera.
 TORSO, HEAD = [(100, 60), (102, 160)], [(100, 58), (98, 20)]

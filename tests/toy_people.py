@@ -7,7 +7,7 @@ import numpy as np
 
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines import record_writer, records
+from deeppose_tf.pipelines.data import record_writer, records
 
 LSP = skeleton.LSP
 WRIST = LSP.joints.index("left_wrist")

@@ -9,12 +9,13 @@ import pytest
 from absl import flags
 
 from deeppose_tf import cascade, stage
-from deeppose_tf.pipelines import command as commands
+from deeppose_tf.config import StageConfig
+from deeppose_tf.pipelines.cli import command as commands
 
 
 def save_run(folder, skeleton, stages=2):
     """Writes a cascade of untrained stages, as `deeppose-train` would."""
-    config = stage.StageConfig("compact", 32, "integral", (4, 8), (1, 1))
+    config = StageConfig("compact", 32, "integral", (4, 8), (1, 1))
     joints = len(skeleton.joints)
     trained = [
         stage.Stage(

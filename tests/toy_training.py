@@ -20,22 +20,15 @@ import traceback
 import tensorflow as tf
 
 from deeppose_tf import heads, networks, sampling
+from deeppose_tf.config import StageConfig
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines import (
-    augment,
-    inputs,
-    recipes,
-    record_writer,
-    records,
-    stage_data,
-    steps,
-    strategies,
-    train_cascade,
-    train_stage,
-    training,
-    training_flags,
-)
-from deeppose_tf.stage import StageConfig
+from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import loop as training
+from deeppose_tf.pipelines.train import recipes, stage_data, strategies, training_flags
+from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
 
@@ -44,9 +37,9 @@ JOINTS = 14
 # Normalisation, dropout, a schedule and a running average: everything with a memory.
 RECIPE = recipes.Recipe(
     StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3),
-    inputs.InputConfig(canvas=48, batch=6),
-    augment.AugmentConfig(flip=True, translation=0.1, rotation=20.0),
-    steps.TrainConfig(
+    InputConfig(canvas=48, batch=6),
+    AugmentConfig(flip=True, translation=0.1, rotation=20.0),
+    TrainConfig(
         steps=12,
         optimizer="adamw",
         learning_rate=1e-2,
@@ -58,8 +51,8 @@ RECIPE = recipes.Recipe(
 )
 REFINER = dataclasses.replace(
     RECIPE,
-    inputs=inputs.InputConfig(canvas=48, batch=12, views=2),
-    augment=augment.AugmentConfig(flip=True),
+    inputs=InputConfig(canvas=48, batch=12, views=2),
+    augment=AugmentConfig(flip=True),
 )
 QUIET = training_flags.Options(verbose=0, guard=False, checkpoint_seconds=0)
 

@@ -1,0 +1,80 @@
+"""What a stage of the cascade is: the one configuration that is kept with its weights.
+
+No TensorFlow: commands read it before they import anything that takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+HEADS = ("linear", "integral")
+LOSSES = ("l2", "l1")
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """What a stage's network is and what it looks at.
+
+    Attributes:
+      network: `paper` (Fig. 2), `compact` (ours), or the name of a class of
+        `keras.applications`.
+      size: S, side of the crop in pixels.
+      head: `linear` (2k outputs, as in the paper) or `integral` (expected place
+        under a softmax over a map per joint).
+      widths: channels of `compact` after each halving of the resolution.
+      blocks: residual blocks of `compact` after each halving.
+      subcells: an integral head's places along a side of a cell of the last layer.
+      dropout: share of units dropped in fully connected layers.
+      margin: stage 1: share by which the first box is grown.
+      square: stage 1: whether the first box becomes a square, which keeps the
+        proportions of the picture. The paper's does not.
+      sigma: later stages: side of the joint box in pose diameters.
+      step_size: later stages: share of the displacement seen that is applied; the
+        paper applies all of it.
+      outlier_threshold: displacements of this stage beyond so many pose diameters
+        are left out of its statistics: left and right exchanged are no errors that a
+        later stage could see in its crop. The paper leaves none out.
+    """
+
+    network: str = "paper"
+    size: int = 220
+    head: str = "linear"
+    widths: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    subcells: int = 1
+    dropout: float = 0.0
+    margin: float = 0.0
+    square: bool = False
+    sigma: float = 2.0
+    step_size: float = 1.0
+    outlier_threshold: float = 1e6
+
+    def __post_init__(self):
+        if self.size < 32:
+            raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
+        if self.head not in HEADS:
+            raise ValueError(f"head {self.head!r} is none of {HEADS}")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma is {self.sigma}; it must be positive")
+        if not 0 < self.step_size <= 1:
+            raise ValueError(f"step_size is {self.step_size}; it is a share in 0..1")
+        # JSON knows lists alone.
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if len(self.widths) != len(self.blocks):
+            raise ValueError(f"widths {self.widths} and blocks {self.blocks} differ")
+
+
+def config_from_json(value: dict) -> StageConfig:
+    """The configuration in a `stage.json` of any format so far.
+
+    Raises:
+      TypeError, ValueError: there is no such field, or a value is not allowed.
+    """
+    return StageConfig(
+        **{_RENAMED.get(name, name): x for name, x in dict(value).items()}
+    )
+
+
+# Names of format 1.
+_RENAMED = {"correction": "step_size", "farthest": "outlier_threshold"}

@@ -1,0 +1,1 @@
+"""The cascade as a SavedModel that loops over its stages."""

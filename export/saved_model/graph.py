@@ -1,0 +1,180 @@
+"""The cascade as one graph: a loop over the stages in which weights are used in place.
+
+One person at a time, so that memory is bounded and nobody's answer depends on who else
+was asked about. What is exported computes this, and only core operations are in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from deeppose_tf import cascade as cascades
+from deeppose_tf import geometry, sampling
+from deeppose_tf.cascade import Cascade
+from deeppose_tf.export.saved_model.native import Framed
+from deeppose_tf.export.tflite import dense
+
+# What is looked at in place of a box that cannot be answered.
+NOWHERE = (0.0, 0.0, 1.0, 1.0)
+# Predictions beyond this, in pixels, are of a network that diverged.
+LOST = 1e9
+
+
+def by_case(index: tf.Tensor, branches: Sequence[Callable[[], tf.Tensor]]) -> tf.Tensor:
+    """The branch of that number, by one `Case`; TFLite has no such operation."""
+    if len(branches) == 1:
+        return branches[0]()
+    return tf.switch_case(index, branches)
+
+
+def by_conds(
+    index: tf.Tensor, branches: Sequence[Callable[[], tf.Tensor]]
+) -> tf.Tensor:
+    """As `by_case`, by two-way `If`s one in the other."""
+    first, *others = branches
+    if not others:
+        return first()
+    return tf.cond(tf.equal(index, 0), first, lambda: by_conds(index - 1, others))
+
+
+def person(
+    cascade: Cascade,
+    image: tf.Tensor,
+    box: tf.Tensor,
+    loop: bool = True,
+    tolerance: float | None = None,
+    choose: Callable[[tf.Tensor, Sequence[Callable]], tf.Tensor] = by_case,
+    view: Callable[[tf.Tensor], sampling.Pyramid | Framed] = sampling.pyramid,
+) -> dict[str, tf.Tensor]:
+    """Eqs. (5) to (7) for one person; S stages, K joints.
+
+    Args:
+      cascade: its variables become those of the graph.
+      image: [H, W, 3] uint8, of at least one pixel.
+      box: [4] float32 pixels, any numbers; all zeros for the whole image.
+      loop: whether the stages after the first are iterations of one loop, or follow
+        one another in a longer graph, which delegates of phones take whole.
+      tolerance: the loop ends once a stage moved every joint by less than this share
+        of the pose's diameter. None runs every stage.
+      choose: calls the branch of a number: `by_case` or `by_conds`.
+      view: makes of images [1, H, W, 3] what crops are read from: `sampling.pyramid`,
+        or `native.framed`, which is faster and for TensorFlow alone.
+
+    Returns:
+      keypoints: [K, 2] pixels; zeros where not valid, as all that follows.
+      keypoints_by_stage: [S, K, 2] pixels; stages not run repeat the one before.
+      scores: [K] in 0..1, see `Cascade.predict`.
+      valid: [] bool, whether the box could be answered, and the networks' answers
+        were finite numbers.
+
+    Raises:
+      ValueError: a tolerance without a loop.
+    """
+    if tolerance is not None and not loop:
+        raise ValueError("only a loop can end early: tolerance needs loop=True")
+    box, valid = _sight(box, tf.shape(image)[None, :2])
+    source = view(image[None])
+    first = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+    state = _first_state(first, valid[0], cascade.count)
+    if loop and cascade.count > 1:
+        goes_on = functools.partial(_goes_on, cascade, tolerance)
+        refine = functools.partial(_refined_state, cascade, source, choose)
+        state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
+    else:
+        for _ in range(1, cascade.count):
+            state = _refined_state(cascade, source, _by_number, *state)
+    _, before, pose, poses, sound = state
+    return _answer(cascade, before, pose, poses, sound)
+
+
+def person_of_known_size(
+    cascade: Cascade, image: tf.Tensor, box: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """As `person`, unrolled, for images of one size, in what delegates of phones take.
+
+    Between the sight of the box and the finished answer there are arithmetic and
+    matrix products on float32 alone: nothing is looked up, chosen or branched on. What
+    is no number may pass from stage to stage, where it can index nothing, and is found
+    at the end.
+
+    Args:
+      cascade: as of `person`.
+      image: [H, W, 3] uint8, H and W known.
+      box: as of `person`.
+    """
+    box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
+    source = dense.levels(image)
+    poses = [cascades.first_pose(cascade.stages[0], source, box, _image_of_one())]
+    for stage in cascade.stages[1:]:
+        poses.append(cascades.refined_pose(stage, source, poses[-1], _image_of_one()))
+    by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
+    sound = valid[0] & _is_finite(by_stage)
+    return _answer(
+        cascade, poses[max(cascade.count - 2, 0)], poses[-1], by_stage, sound
+    )
+
+
+def _sight(box, size):
+    """[4] and the size [1, 2] of the image -> the box to look at, and if it is asked
+    for: [1, 4], [1]."""
+    box = geometry.whole_image_boxes(box[None], size)
+    valid = cascades.answerable(box)
+    return tf.where(valid[:, None], box, tf.constant([NOWHERE])), valid
+
+
+# The state of the loop: the number of the stage to come, the last two poses [1, K, 2],
+# the poses after every stage [1, S, K, 2], and whether all were finite.
+
+
+def _first_state(first, valid, count):
+    sound = valid & _is_finite(first)
+    first = tf.where(sound, first, 0.0)
+    return 1, first, first, tf.stack([first] * count, axis=1), sound
+
+
+def _refined_state(cascade, source, choose, number, before, pose, poses, sound):
+    branches = [
+        functools.partial(cascades.refined_pose, stage, source, pose, _image_of_one())
+        for stage in cascade.stages[1:]
+    ]
+    refined = tf.ensure_shape(choose(number - 1, branches), pose.shape)  # [1, K, 2]
+    sound = sound & _is_finite(refined)
+    # Positions that are no numbers must not reach the next crop.
+    refined = tf.where(sound, refined, pose)
+    later = tf.range(cascade.count) >= number  # [S]
+    poses = tf.where(later[None, :, None, None], refined[:, None], poses)
+    return number + 1, pose, refined, poses, sound
+
+
+def _goes_on(cascade, tolerance, number, before, pose, poses, sound):
+    more = sound & (number < cascade.count)
+    if tolerance is None:
+        return more
+    farthest = tf.reduce_max(tf.norm(pose - before, axis=-1))
+    settled = farthest < tolerance * cascades.diameters(before, cascade.skeleton)[0]
+    return more & ((number < 2) | ~settled)
+
+
+def _answer(cascade, before, pose, poses, sound):
+    scores = cascades.scores(before, pose, cascade.skeleton)
+    return {
+        "keypoints": tf.where(sound, pose, 0.0)[0],
+        "keypoints_by_stage": tf.where(sound, poses, 0.0)[0],
+        "scores": tf.where(sound, scores, 0.0)[0],
+        "valid": sound,
+    }
+
+
+def _by_number(index, branches):
+    return branches[index]()
+
+
+def _is_finite(keypoints):
+    return tf.reduce_all(tf.abs(keypoints) < LOST)  # False for NaN
+
+
+def _image_of_one():
+    return tf.zeros([1], tf.int32)

@@ -1,0 +1,231 @@
+"""`deeppose-export`: a run as a SavedModel that loops over its stages, for servers.
+
+Writes OUTPUT/<version>/, the layout of TensorFlow Serving, beside and renames it into
+place once it has been read back, run, and found to answer as the run itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import platform
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+import deeppose_tf
+from deeppose_tf import files
+from deeppose_tf.cascade import Cascade
+from deeppose_tf.export.saved_model import checks, warm_up
+from deeppose_tf.export.saved_model import signatures as rows
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.skeleton import to_json
+
+DESCRIPTION = "deeppose.json"
+
+# People are looked at one by one, so large batches gain nothing: they only save calls.
+# Requests whose images differ in size fail together unless they are sent to `jpeg`.
+BATCHING = """\
+max_batch_size { value: 16 }
+batch_timeout_micros { value: 1000 }
+max_enqueued_batches { value: 64 }
+num_batch_threads { value: 2 }
+"""
+
+
+def export(
+    run: str,
+    output: str,
+    version: int | None = None,
+    limits: rows.Limits | None = None,
+) -> tuple[pathlib.Path, float]:
+    """Exports a run directory.
+
+    Args:
+      run: that `deeppose-train` wrote.
+      output: folder of all versions of the model; made where it is missing.
+      version: a positive number; the next free one if None.
+      limits: see `rows.Limits`.
+
+    Returns:
+      The version's folder, and how far its keypoints are from the cascade's at most,
+      in pixels.
+
+    Raises:
+      ValueError: there is no such run, the version is there already, another export
+        to the same folder is under way, or what was written does not answer as the
+        cascade. Then nothing is left behind.
+      OSError: it cannot be written, because the disk is full for example. The same.
+    """
+    limits = limits or rows.Limits()
+    cascade = Cascade.load(run)
+    folder = _version_folder(pathlib.Path(output), version)
+    partial = folder.with_name(f".{folder.name}.partial")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.alone(folder.parent, "export"):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _write_or_say_why(cascade, limits, describe(cascade, run, limits), partial)
+            apart = checks.check(str(partial), cascade, limits)
+            files.sync_all(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    files.sync(folder.parent)
+    return folder, apart
+
+
+def write(
+    cascade: Cascade, limits: rows.Limits, description: dict, folder: pathlib.Path
+) -> None:
+    """Writes the SavedModel, its description, warm-up requests and batching."""
+    signatures = rows.functions(cascade, limits)
+    module = tf.Module()
+    module.signatures_ = signatures
+    # The networks' own variables, each once, whichever Keras they are of.
+    concrete = [function.get_concrete_function() for function in signatures.values()]
+    variables = {id(v): v for function in concrete for v in function.variables}
+    module.weights = list(variables.values())
+    with tempfile.TemporaryDirectory() as temporary:
+        path = pathlib.Path(temporary) / DESCRIPTION
+        path.write_text(json.dumps(description, indent=2) + "\n")
+        module.description = tf.saved_model.Asset(str(path))
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())
+    warm_up.write(str(folder), warm_up_requests())
+
+
+def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
+    """What a client has to know, and where the model comes from; a JSON value."""
+    return {
+        "format": 1,
+        "joints": list(cascade.skeleton.joints),
+        "skeleton": to_json(cascade.skeleton),
+        "coordinates": "pixels (x, y) of the image as stored, not turned by EXIF; "
+        "(0, 0) is the corner of the first pixel, (0.5, 0.5) its centre",
+        "boxes": "[x0, y0, x1, y1] in the same pixels; all zeros: the whole image",
+        "scores": "exp(-d), d: how far the last stage that was run moved the joint, in "
+        "diameters of the pose; no probability, 1 for a single stage",
+        "valid": "false: the box or the image cannot be answered, all numbers are zero",
+        "tolerance": limits.tolerance,
+        "max_pixels": limits.max_pixels,
+        "stages": [
+            _stage(stage, pathlib.Path(run) / f"stage_{i + 1}")
+            for i, stage in enumerate(cascade.stages)
+        ],
+        "versions": {
+            "deeppose_tf": deeppose_tf.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
+    """For each signature the inputs, by name, that a server runs before others may."""
+    pictures, _ = checks.examples()
+    whole = np.zeros([1, 4], np.float32)
+    encoded = tf.io.encode_jpeg(pictures[0]).numpy()
+    return {
+        "serving_default": {"images": pictures[:1], "boxes": whole},
+        "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
+    }
+
+
+def _write_or_say_why(cascade, limits, description, folder):
+    """What TensorFlow says of files, as everybody else does: it is no bug of ours."""
+    try:
+        write(cascade, limits, description, folder)
+    except (tf.errors.PermissionDeniedError, tf.errors.ResourceExhaustedError) as error:
+        raise OSError(error.message) from error
+
+
+def _stage(stage, folder):
+    weights = folder / "weights.safetensors"
+    training = {
+        name: stage.training[name]
+        for name in ("recipe", "seed", "tensorflow")
+        if name in stage.training
+    }
+    return {
+        "network": stage.config.network,
+        "size": stage.config.size,
+        "sigma": stage.config.sigma,
+        "margin": stage.config.margin,
+        "square": stage.config.square,
+        "step_size": stage.config.step_size,
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "training": training,
+    }
+
+
+def _version_folder(output, version):
+    if version is None:
+        names = [path.name for path in output.glob("*")]
+        # Of digits, int() reads no superscripts, and servers no others than these.
+        taken = [int(name) for name in names if re.fullmatch("[0-9]+", name)]
+        version = max(taken, default=0) + 1
+    if version < 1:
+        raise ValueError(f"--version is {version}; servers expect a positive number")
+    if (output / str(version)).exists():
+        raise ValueError(
+            f"{output / str(version)} is there already: leave --version out for the "
+            "next free number, or remove that folder"
+        )
+    return output / str(version)
+
+
+def define_flags() -> None:
+    """Defines the flags of `deeppose-export`."""
+    flags.DEFINE_string(
+        "model", None, "The run directory that deeppose-train wrote.", required=True
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder of the served model. Every export makes a folder named by its version "
+        "in it, which is what TensorFlow Serving expects.",
+        required=True,
+    )
+    flags.DEFINE_integer(
+        "version", None, "Number of this version. Default: the next free one."
+    )
+    flags.DEFINE_float(
+        "tolerance",
+        None,
+        "Stop refining a pose once a stage moved every joint by less than this share "
+        "of the pose's diameter, 0.02 for example. Default: every stage runs.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "max_pixels",
+        rows.Limits.max_pixels,
+        "Images with more pixels are answered by valid = false. Serving takes up to 24 "
+        "bytes of memory per pixel of the largest, whatever the size of the batch.",
+        lower_bound=1,
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Entry point of absl."""
+    del argv
+    values = flags.FLAGS
+    limits = rows.Limits(values.tolerance, values.max_pixels)
+    folder, apart = export(values.model, values.output, values.version, limits)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB, {apart:.2g} pixels from the cascade at most")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    command.run(define_flags, main, __doc__, folder="output")
+
+
+if __name__ == "__main__":
+    run()

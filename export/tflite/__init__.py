@@ -1,0 +1,1 @@
+"""The cascade as one TFLite file for phones."""

@@ -1,0 +1,1 @@
+"""The edge of every command: flags, messages, exit codes, progress."""

@@ -1,0 +1,1 @@
+"""From data sets to batches: records, first boxes, input pipeline, augmentation."""

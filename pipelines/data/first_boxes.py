@@ -1,0 +1,241 @@
+"""First boxes of prepared data: the rectangle that stands for each person (Sec. 4.1).
+
+A data set gives boxes of its own, or none. Others are made of a detected face or torso,
+enlarged by what fits the training people, or of the labels themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from deeppose_tf import detect
+from deeppose_tf.datasets import Annotations
+from deeppose_tf.pipelines.data import found_faces, records
+
+# Kinds of boxes, as they are named beside scores.
+KINDS = {
+    "own": "the box that the data set gives",
+    "full": "the whole image",
+    "face": "a face, detected above the data set's torso box if it has one, enlarged",
+    "torso": "the torso box that the data set's detector found, enlarged",
+    "truth": "the box around the labels, which nobody has beforehand",
+}
+FITTED = ("face", "torso")
+
+Splits = dict[str, Annotations]
+Enlargements = dict[str, tuple[float, float, float]]
+
+
+def choose(
+    splits: Splits,
+    kinds: Sequence[str],
+    coverage: float = 1.0,
+    given: Enlargements | None = None,
+    progress: Callable[[int], None] | None = None,
+    kept: pathlib.Path | None = None,
+) -> tuple[Splits, dict]:
+    """Everyone's box of the first of several kinds that there is for them.
+
+    Where there is none, it is the whole image. Faces and torsos are enlarged by what
+    contains the labeled joints of the people of `train`; of faces, of those people of
+    whom it is the face. How the face is found: `found_faces.find`.
+
+    Args:
+      kinds: of `KINDS`, the preferred one first.
+      coverage: see `detect.fit_enlargement`.
+      given: enlargements by kind, of other data, that are not fitted.
+      progress: called with the number of people whose face was looked for.
+      kept: the folder in which faces are kept, so that a stopped run goes on.
+
+    Returns:
+      The splits with these boxes; and a JSON value that says how they came about: the
+      `enlargements`, and by split how many people have a box of which kind, how many
+      had no or several faces, and the share of labeled joints inside the boxes.
+
+    Raises:
+      ValueError: there is nobody to fit a kind on, or nobody has a torso.
+    """
+    sought = found_faces.find(splits, kept, progress) if "face" in kinds else {}
+    boxes = {s: np.zeros((len(p), 4), np.float32) for s, p in splits.items()}
+    origins = {s: np.full(len(p), "full", object) for s, p in splits.items()}
+    fitted: Enlargements = {}
+    for kind in kinds:
+        if kind == "full":
+            break  # There always is one.
+        found = {s: _rectangles(kind, p, sought.get(s)) for s, p in splits.items()}
+        if kind == "torso" and not any(some.any() for some in found.values()):
+            raise ValueError("--boxes=torso: the data set comes without torso boxes")
+        if kind in FITTED:
+            fitted[kind] = (given or {}).get(kind) or _fit(
+                kind, splits["train"], found["train"], coverage
+            )
+            found = {s: _enlarged(some, fitted[kind]) for s, some in found.items()}
+        for split, some in found.items():
+            new = some.any(axis=1) & ~boxes[split].any(axis=1)
+            boxes[split][new], origins[split][new] = some[new], kind
+    chosen = {s: dataclasses.replace(p, boxes=boxes[s]) for s, p in splits.items()}
+    return chosen, {
+        "kinds": list(kinds),
+        "coverage": None if set(fitted) <= set(given or {}) else coverage,
+        "enlargements": {kind: list(by) for kind, by in fitted.items()},
+        "splits": {
+            s: _summary(p, origins[s], sought.get(s)) for s, p in chosen.items()
+        },
+    }
+
+
+def require_known(
+    kinds: Sequence[str], fitted: bool = False, given: Enlargements | None = None
+) -> None:
+    """Checks the names of kinds, that one is `fitted`, if one has to be, and that those
+    which are have their enlargement among the `given`, if there are any.
+
+    Raises:
+      ValueError: names what is wrong.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ValueError(f"--boxes={unknown[0]}: expected some of {', '.join(KINDS)}")
+    if "full" in kinds[:-1]:
+        raise ValueError(f"--boxes={','.join(kinds)}: full, the whole image, is last")
+    if fitted and not set(kinds) & set(FITTED):
+        raise ValueError(
+            "--boxes_from and --coverage are for --boxes=face and --boxes=torso"
+        )
+    missing = sorted(set(kinds) & set(FITTED) - set(given)) if given else ()
+    if missing:
+        raise ValueError(f"--boxes={missing[0]}: --boxes_from has {', '.join(given)}")
+
+
+def joints_inside(people: Annotations) -> float | None:
+    """The share of labeled joints inside their boxes, of people who have one."""
+    boxes = people.boxes[:, np.newaxis]
+    inside = (people.keypoints >= boxes[..., :2]) & (people.keypoints <= boxes[..., 2:])
+    counted = people.labeled & boxes.any(axis=2)
+    return float(inside.all(axis=2)[counted].mean()) if counted.any() else None
+
+
+def describe(provenance: dict, split: str, people: int | None = None) -> str | None:
+    """The boxes of a split in words, from the provenance of its data, if it knows.
+
+    Args:
+      people: how many of the split are spoken of. What is counted is all of it, which
+        is said if there are more.
+    """
+    how = provenance.get("first_boxes")
+    if how is None:
+        return None
+    counts = how["splits"].get(split, {})
+    boxes = {KINDS[kind]: counts[kind] for kind in KINDS if counts.get(kind)}
+    total = sum(boxes.values())
+    of = "people"
+    if people is not None and people < total:
+        of = f"of the {total} people of the split"
+    words = [f"{what} ({count} {of})" for what, count in boxes.items()]
+    if counts.get("several faces"):
+        words.append(f"of the faces, {counts['several faces']} were one of several")
+    return "; ".join(words)
+
+
+def read_enlargements(path: str) -> Enlargements:
+    """What faces and torsos are enlarged by in prepared data or for a trained model.
+
+    Args:
+      path: the folder of either; an empty one for nothing.
+
+    Raises:
+      ValueError: it is neither of them, or was made without such boxes.
+    """
+    if not path:
+        return {}
+    folder = pathlib.Path(path)
+    try:
+        if (folder / records.INDEX).is_file():
+            provenance = records.load(path)["provenance"]
+        else:
+            content = json.loads((folder / "stage_1" / "stage.json").read_text())
+            provenance = content["training"]["data"]["provenance"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: neither a finished data set nor a trained model"
+        ) from error
+    found = enlargements(provenance)
+    if not found:
+        raise ValueError(f"{path}: made without --boxes=face or --boxes=torso")
+    return found
+
+
+def enlargements(provenance: dict) -> Enlargements:
+    """By kind, from the provenance of prepared data, which a trained stage keeps."""
+    found = provenance.get("first_boxes", {}).get("enlargements", {})
+    return {kind: tuple(values) for kind, values in found.items()}
+
+
+def of_model(cascade) -> Enlargements:
+    """What the boxes that a model was trained on were enlarged by, as it keeps it."""
+    data = cascade.stages[0].training.get("data", {})
+    return enlargements(data.get("provenance", {}))
+
+
+def _rectangles(kind, people, sought) -> np.ndarray:
+    """[N, 4] of one kind, not enlarged yet; zeros for people without."""
+    if kind == "own":
+        return people.boxes
+    if kind == "face":
+        return sought[0]
+    if kind == "torso":
+        return found_faces.torsos(people)
+    shown = people.labeled[..., np.newaxis]
+    low = np.where(shown, people.keypoints, np.inf).min(axis=1)
+    high = np.where(shown, people.keypoints, -np.inf).max(axis=1)
+    sized = (high > low).all(axis=1, keepdims=True)
+    return np.where(sized, np.concatenate([low, high], axis=1), 0).astype(np.float32)
+
+
+def _summary(people, origins, sought) -> dict:
+    """How many people have which kind of box, as a JSON value."""
+    counts = {kind: int(np.sum(origins == kind)) for kind in KINDS}
+    counts = {kind: count for kind, count in counts.items() if count}
+    if sought is not None:
+        counts["no face"] = int(np.sum(sought[1] == 0))
+        counts["several faces"] = int(np.sum(sought[1] > 1))
+    return counts | {"joints inside": joints_inside(people)}
+
+
+def _fit(kind, people, found, coverage):
+    own = found.any(axis=1)
+    if kind == "face":
+        own &= _is_own(found, people)
+    if not own.any():
+        raise ValueError(
+            f"--boxes={kind}: no training person with a {kind} to fit its enlargement "
+            "on; take that of other data, --boxes_from"
+        )
+    arguments = found[own], people.keypoints[own], people.labeled[own]
+    return detect.fit_enlargement(*arguments, coverage)
+
+
+def _is_own(found: np.ndarray, people: Annotations) -> np.ndarray:
+    """[N] bool: a face is within half its width of the person's labeled head, the line
+    that the skeleton's limb of that type is. Without such a limb, all are."""
+    heads = [limb for limb in people.skeleton.limbs if limb.type == "head"]
+    if not heads:
+        return np.ones(len(people), bool)
+    ends = [list(end) for end in (heads[0].start, heads[0].end)]
+    start, end = (people.keypoints[:, joints].mean(axis=1) for joints in ends)
+    center, line = (found[:, :2] + found[:, 2:]) / 2, end - start
+    along = np.sum((center - start) * line, axis=1)
+    along = np.clip(along / np.maximum(np.sum(line**2, axis=1), 1e-9), 0, 1)
+    distance = np.linalg.norm(start + along[:, np.newaxis] * line - center, axis=1)
+    labeled = people.labeled[:, ends[0] + ends[1]].all(axis=1)
+    return labeled & (distance < (found[:, 2] - found[:, 0]) / 2)
+
+
+def _enlarged(found, enlargement):
+    there = found.any(axis=1, keepdims=True)
+    return np.where(there, detect.enlarge(found, enlargement), 0).astype(np.float32)

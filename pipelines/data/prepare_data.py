@@ -1,0 +1,181 @@
+"""deeppose-prepare: data sets of labeled people -> one folder of checked records.
+
+    deeppose-prepare --dataset=lsp,lspet --source=LSP,LSPET --output=DATA
+
+Looks at every image and label first; whatever is wrong is listed at the end, and then
+nothing is written. A run that was stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from absl import flags
+
+from deeppose_tf.datasets import images
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.data import first_boxes, records
+from deeppose_tf.pipelines.data.assemble import Options, prepare
+
+
+def define_flags() -> None:
+    flags.DEFINE_list(
+        "dataset",
+        None,
+        "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), flic (Frames "
+        "Labeled In Cinema), parse (Image Parse), buffy (Buffy Stickmen), mpii (MPII "
+        "Human Pose), coco (any COCO keypoint JSON, one's own joints too), generated "
+        "(drawn figures). Several, joined by commas, become one data set if they have "
+        "the same joints.",
+    )
+    flags.DEFINE_list(
+        "source",
+        None,
+        "Where each --dataset is, in the same order, joined by commas. The official "
+        "folders: lsp and lspet with joints.mat and images, flic with examples.mat and "
+        "images, parse with labels.mat and images beside it, buffy with data and "
+        "images, mpii with mpii_human_pose_v1_u12_1.mat or else train.json (and, for "
+        "testing, valid.json), and images; or one such JSON. coco: a folder with "
+        "train.json, if there are any validation.json and test.json, and images; or "
+        "the official layout (annotations/person_keypoints_train2017.json, train2017); "
+        "or one JSON file. generated: a folder to draw the pictures into.",
+    )
+    flags.DEFINE_list(
+        "repeat",
+        [],
+        "How often each --dataset's training part is in the result, in the same order, "
+        "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
+        "a large noisy one. Default: once each.",
+    )
+    flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
+    flags.DEFINE_integer(
+        "validation",
+        50,
+        "How many images to hold out of the first data set's training part for "
+        "validation (Sec. 4.1), where it has no validation part.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "test",
+        None,
+        "The same for testing, where no data set has a test part. By default a tenth.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Chooses the held-out images and the order of the training records."
+    )
+    flags.DEFINE_enum(
+        "convention",
+        "person",
+        ["person", "observer"],
+        "Whose left is left: person: the person's own; observer: as of someone who "
+        "faces the camera, whose left is at the image's right. lsp has the latter in a "
+        "file joints-OC.mat, which is not in its download; flic is converted, as for "
+        "published scores; parse and buffy have no other; lspet, mpii, coco and "
+        "generated have person only.",
+    )
+    flags.DEFINE_string(
+        "flic_plus",
+        "",
+        "Of flic: the file tr_plus_indices.mat of FLIC-plus, which says what of "
+        "FLIC-full is for training; --source is then the folder of FLIC-full.",
+    )
+    flags.DEFINE_list(
+        "boxes",
+        [],
+        "The first box of everyone, or several in order of preference, joined by "
+        "commas: own: what the data set gives (coco and mpii do); full: the whole "
+        "image; face: made of a detected face (Sec. 4.1); torso: made of the torso box "
+        "that comes with flic; truth: around the labels, which no one has beforehand. "
+        "Where none is found, the whole image, which is counted. Default: own.",
+    )
+    flags.DEFINE_string(
+        "boxes_from",
+        "",
+        "Of --boxes=face and torso: prepared data or a run of deeppose-train, whose "
+        "enlargement of faces and torsos is taken. By default it is fitted on the "
+        "people to train on.",
+    )
+    flags.DEFINE_float(
+        "coverage",
+        None,
+        "Of --boxes=face and torso: the share of people whose labeled joints the "
+        "enlargement contains, in each direction. The paper's, and the default, is 1, "
+        "everyone; 0.99 makes boxes a good third smaller.",
+        lower_bound=0.01,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_string(
+        "skeleton",
+        "",
+        "Of coco: a skeleton JSON file, or coco, lsp, mpii, flic. By default joints, "
+        "pairs and limbs come from the annotation file's category; pairs are joints "
+        "whose names differ in left and right alone.",
+    )
+    flags.DEFINE_bool(
+        "skip_bad",
+        False,
+        "Leaves out what is wrong and lists it in dataset.json, instead of stopping.",
+    )
+    flags.DEFINE_bool(
+        "convert",
+        False,
+        "Stores images that are sound but grayscale, CMYK, palette, 16-bit, turned by "
+        "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG, instead of calling "
+        "them wrong. Labels must belong to the upright image.",
+    )
+    flags.DEFINE_integer(
+        "max_pixels",
+        images.MAX_PIXELS,
+        "Images of more pixels are wrong; looked up before anything is decoded.",
+        lower_bound=1,
+        upper_bound=images.MAX_DECODED,
+    )
+    flags.mark_flags_as_required(["dataset", "source", "output"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Options)}
+    for name in ("dataset", "source", "boxes"):
+        values[name] = tuple(values[name])
+    try:
+        values["repeat"] = tuple(map(int, values["repeat"]))
+    except ValueError as error:
+        raise ValueError(f"--repeat={','.join(values['repeat'])}: {error}") from error
+    index = prepare(Options(**values))
+    print(describe(index))
+
+
+def describe(index: records.Index) -> str:
+    """What a data set holds, in a few lines."""
+    joints, pairs = index.skeleton.joints, index.skeleton.pairs
+    paired = {i for pair in pairs for i in pair}
+    alone = [joint for i, joint in enumerate(joints) if i not in paired]
+    counts = ", ".join(f"{split} {n}" for split, n in index.counts.items())
+    lines = [
+        f"{index.directory}: {counts} people",
+        f"{len(joints)} joints, {len(pairs)} pairs of left and right; not paired: "
+        f"{', '.join(alone) or 'none'}",
+    ]
+    held_out = index.provenance.get("held_out")
+    if held_out:
+        unofficial = "; no official test part is there" if "test" in held_out else ""
+        lines.append(
+            f"held out of the training part: {', '.join(held_out)}{unofficial}"
+        )
+    for split in index.counts:
+        boxes = first_boxes.describe(index.provenance, split)
+        if boxes:
+            lines.append(f"first boxes of {split}: {boxes}")
+    if index.skipped:
+        lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
+    return "\n".join(lines)
+
+
+def run() -> None:
+    command.run(define_flags, main, __doc__, folder="output", makes_data=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Scores of a cascade, or of anyone's predictions, on prepared data."""

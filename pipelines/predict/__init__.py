@@ -1,0 +1,1 @@
+"""Poses of the people in photos and films, without labels."""

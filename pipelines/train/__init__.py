@@ -1,0 +1,1 @@
+"""Training: recipes, loop, step, stage, cascade, validation, choice of sigma."""

@@ -1,0 +1,159 @@
+"""One training step: augmentation, forward, backward, update, running average.
+
+All of it is compiled and runs under any strategy. The loop around it is `training`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeppose_tf import heads, losses
+from deeppose_tf.pipelines.train import optimizers
+from deeppose_tf.pipelines.train.recipes import TrainConfig
+
+keras = tf.keras
+
+# 16-bit floats would need their losses scaled, and bfloat16 does not.
+
+
+class State(NamedTuple):
+    """What training changes, and a checkpoint holds.
+
+    Attributes:
+      model: the network that is trained, in the precision that was asked for.
+      averaged: float32; the running average of its weights, or their copy.
+      optimizer: of Keras or tensorflow-addons.
+      step: scalar int64, steps done.
+    """
+
+    model: keras.Model
+    averaged: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    step: tf.Variable
+
+
+def make_state(
+    build: Callable[[str], keras.Model],
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+) -> State:
+    """Fresh networks of `build` (precision -> network) and a fresh optimizer."""
+    with strategy.scope():
+        model = build(resolve_precision(config.precision))
+        averaged = build("float32")
+        for copy, weight in zip(averaged.weights, model.weights, strict=True):
+            copy.assign(weight)
+        optimizer = optimizers.build(
+            config.optimizer,
+            learning_rate(config),
+            config.weight_decay,
+            config.initial_accumulator,
+        )
+        optimizers.create_state(optimizer, model.trainable_variables)
+        step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+    return State(model, averaged, optimizer, step)
+
+
+def learning_rate(config: TrainConfig):
+    """The learning rate over steps: a number or a Keras schedule."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    warmup = int(config.warmup * config.steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=max(config.steps - warmup, 1),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def resolve_precision(name: str) -> str:
+    """A Keras policy; `auto` is bfloat16 where the processor multiplies in it.
+
+    Elsewhere bfloat16 is emulated, and slower than float32.
+    """
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = map(tf.config.experimental.get_device_details, gpus)
+        native = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
+    else:
+        cpu = pathlib.Path("/proc/cpuinfo")
+        said = cpu.read_text() if cpu.exists() else ""
+        native = "avx512_bf16" in said or "amx_bf16" in said
+    return "mixed_bfloat16" if native else "float32"
+
+
+def make_step(
+    state: State,
+    examples: Callable,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+) -> Callable:
+    """One compiled step: a batch of canvases in, the mean loss per crop out.
+
+    Augmentation is its first lines, compiled by XLA, so that it runs on the device that
+    the step runs on; the network is left to the device's own kernels.
+
+    Args:
+      state: see `State`; the step changes it.
+      examples: a batch -> `augment.Examples`.
+      config: see `TrainConfig`.
+      strategy: that of the state; its batches are split over its replicas.
+    """
+    examples = tf.function(examples, jit_compile=True, autograph=False)
+    update = make_update(state, config, strategy)
+
+    @tf.function(autograph=False)
+    def train_step(batch):
+        loss = strategy.run(lambda batch: update(*examples(*batch)), (batch,))
+        done = state.step.assign_add(1)
+        if config.ema:
+            average(state, config.ema, done)
+        return strategy.reduce("SUM", loss, axis=None)
+
+    return train_step
+
+
+def make_update(
+    state: State, config: TrainConfig, strategy: tf.distribute.Strategy
+) -> Callable:
+    """Forward, backward and update on one replica: `augment.Examples` in, loss out."""
+    variables = state.model.trainable_variables
+    network = heads.with_maps(state.model) if config.map_weight else state.model
+
+    def update(crops, target, weight):
+        share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
+        with tf.GradientTape() as tape, heads.dropout_step(state.step):
+            outputs = network(crops, training=True)
+            predicted, logits = outputs if config.map_weight else (outputs, None)
+            loss = losses.pose_loss(predicted, target, weight, config.loss)
+            if config.map_weight:
+                places = heads.map_places(state.model)
+                maps = losses.map_loss(logits, places, target, weight)
+                loss += config.map_weight * maps
+            loss = tf.reduce_sum(loss) * share
+        gradients = tape.gradient(loss, variables)
+        state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    return update
+
+
+def average(state: State, decay: float, done: tf.Tensor) -> None:
+    """Moves the running average by one step; faster at first.
+
+    Args:
+      decay: share of what was there that stays; without one, weights are copied.
+      done: scalar, steps done, this one included.
+    """
+    done = tf.cast(done, tf.float32)
+    decay = tf.minimum(decay, (1.0 + done) / (10.0 + done)) if decay else 0.0
+    for copy, weight in zip(state.averaged.weights, state.model.weights, strict=True):
+        value = tf.convert_to_tensor(weight)
+        copy.assign(decay * tf.convert_to_tensor(copy) + (1.0 - decay) * value)

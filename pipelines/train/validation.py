@@ -1,0 +1,157 @@
+"""How a cascade does on people of a data set while it is trained.
+
+Scores of the finished cascade are `evaluate`'s, on whole images; this looks at
+canvases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import cascade as cascades
+from deeppose_tf import draw, geometry, metrics
+from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.data import labels as people
+from deeppose_tf.pipelines.data.config import InputConfig
+from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.stage import Stage
+
+# People whose poses are looked at during training, and how many of them are drawn.
+HELD_OUT = 200
+DRAWN = 8
+BATCH = 32
+
+
+def evaluator(
+    stages: Sequence[Stage],
+    index: records.Index,
+    config: InputConfig,
+    target: np.ndarray,
+    limit: int | None = None,
+) -> Callable[[int], dict]:
+    """What `training.train` asks for between steps.
+
+    Args:
+      stages: the trained ones, and last the one in training, whose weights change.
+      index: the prepared data set; its validation split is looked at, or the training
+        people themselves where a limit says that they are to be learnt by heart.
+      config: of the canvases.
+      target: [K, 2] normalized mean pose, in stage 1.
+      limit: how many people are learnt by heart.
+
+    Returns:
+      step -> `pdj`, PDJ@0.2 of the last stage, mean over joints; `floor`, that of the
+      mean pose or of the stage before; in stage 1 `spread`, see
+      `training.check_collapse`. Draws some of the people for TensorBoard.
+    """
+    split = "validation" if index.counts.get("validation") and not limit else "train"
+    cascade = cascades.Cascade(stages)
+    # One for all evaluations: to make it takes longer than to read it.
+    dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit or HELD_OUT)
+
+    def evaluate(step):
+        poses, truth, labeled, boxes = _predict(cascade, dataset)
+        sheet = _sheet(dataset, poses[:, -1], index.skeleton)
+        tf.summary.image("held out", sheet[None], step)
+        before = poses[:, -2] if len(stages) > 1 else _floor(stages[0], target, boxes)
+        report = {
+            "pdj": pdj(poses[:, -1], truth, labeled, index.skeleton),
+            "floor": pdj(before, truth, labeled, index.skeleton),
+        }
+        if len(stages) == 1:
+            report["spread"] = _spread(poses[:, -1], truth, labeled, boxes)
+        return report
+
+    return evaluate
+
+
+def predict_split(
+    cascade: cascades.Cascade,
+    index: records.Index,
+    split: str,
+    config: InputConfig,
+    limit: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The poses of a split's people by stage, on their canvases.
+
+    Returns:
+      poses [N, S, K, 2], truth [N, K, 2], labeled [N, K] and first boxes [N, 4], all in
+      pixels of the canvases.
+    """
+    dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit)
+    return _predict(cascade, dataset)
+
+
+def _predict(cascade, dataset, progress=None):
+    found, done = [], 0
+    for canvases, keypoints, labeled, boxes in dataset:
+        answer = cascade.predict_batch(canvases, boxes)
+        found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
+        done += len(boxes)
+        if progress:
+            progress(done)
+    return tuple(np.concatenate(part) for part in zip(*found, strict=True))
+
+
+def observed_displacements(
+    cascade: cascades.Cascade,
+    index: records.Index,
+    config: InputConfig,
+    limit: int | None = None,
+    verbose: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [K, 2] and covariance [K, 2, 2] of y^s - y over the training data.
+
+    A person who is in the data several times is predicted once, and counts as often as
+    the next stage will see them: it draws from these statistics.
+    """
+    first, counts = people.copies(index, "train", limit)
+    dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit, first)
+    if verbose:
+        print(f"What stage {cascade.count} leaves on {len(counts)} people", flush=True)
+    bar = tf.keras.utils.Progbar(
+        len(counts), verbose=verbose, interval=5, unit_name="person"
+    )
+    predicted = _predict(cascade, dataset, bar.update)
+    poses, truth, labeled, _ = (np.repeat(part, counts, axis=0) for part in predicted)
+    displaced, known = cascades.displacements(
+        poses[:, -1], truth, labeled, index.skeleton
+    )
+    threshold = cascade.stages[-1].config.outlier_threshold
+    return cascades.displacement_statistics(displaced.numpy(), known.numpy(), threshold)
+
+
+def pdj(
+    predicted: np.ndarray, truth: np.ndarray, labeled: np.ndarray, skeleton: Skeleton
+) -> float:
+    """PDJ@0.2 of [N, K, 2] pixels each, by which Sec. 4.1 chooses: the mean over
+    joints, 0 where there is nothing to score."""
+    detected = metrics.pdj(predicted, truth, labeled, skeleton, [0.2])
+    scored = ~np.isnan(detected)
+    return float(detected[scored].mean()) if scored.any() else 0.0
+
+
+def _floor(stage, target, boxes):
+    """The mean pose placed into everyone's first box."""
+    boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
+    return np.asarray(geometry.denormalize(target[None], boxes))
+
+
+def _spread(predicted, truth, labeled, boxes):
+    """How much predictions vary across people, as a share of how much labels do."""
+    predicted = geometry.normalize(predicted, boxes)
+    seen = labeled.any(axis=0)  # [K]; nothing is known of the others
+    truth = np.where(labeled[..., None], geometry.normalize(truth, boxes), np.nan)
+    varied = np.mean(np.nanstd(truth[:, seen], axis=0)) if seen.any() else 0.0
+    return float(np.mean(np.std(predicted, axis=0)) / max(varied, 1e-6))
+
+
+def _sheet(dataset, poses, skeleton):
+    """The first people, truth in green and prediction in red, as one image."""
+    canvases, truth, labeled, _ = next(iter(dataset.take(1).as_numpy_iterator()))
+    people = list(zip(canvases, truth, poses, labeled, strict=False))[:DRAWN]
+    drawn = [draw.draw_truth(*person, skeleton) for person in people]
+    return draw.contact_sheet(drawn, [""] * len(drawn), columns=4)
