@@ -60,6 +60,7 @@ setup(
         "safetensors>=0.4",
         "pillow>=10",
         "matplotlib>=3.8",
+        "tqdm>=4.60",
     ],
     extras_require={
         # tensorflow-addons works with no TensorFlow newer than 2.15, so on Python 3.12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import secrets
@@ -33,6 +34,11 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value) -> None:
+    """Writes a JSON value, as `write_bytes` does."""
+    write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
 @contextlib.contextmanager

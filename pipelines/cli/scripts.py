@@ -8,13 +8,13 @@ import pathlib
 import sys
 
 
-def start(module: str) -> None:
-    """Imports a module of the package and calls its `run`.
+def start(module: str, function: str = "run") -> None:
+    """Imports a module of the package and calls its `run`, or another function.
 
     Ctrl-C in the meantime is a line and status 130, as `command.run` has it later.
     """
     try:
-        importlib.import_module(f"deeppose_tf.{module}").run()
+        getattr(importlib.import_module(f"deeppose_tf.{module}"), function)()
     except KeyboardInterrupt as error:
         name = pathlib.Path(sys.argv[0]).stem
         print(f"\n{name}: stopped before it began", file=sys.stderr)

@@ -101,7 +101,7 @@ def prepare(options: Options) -> records.Index:
         fingerprint=fingerprint,
         seed=options.seed,
         convert=options.convert,
-        progress=progress.bar(f"Writing {total} people", total),
+        progress=progress.reporter(total, "Writing", "person"),
     )
 
 
@@ -112,7 +112,7 @@ def _with_boxes(result: Splits, options: Options, given) -> tuple[Splits, dict]:
     total = sum(map(len, result.values()))
     bar = None
     if "face" in options.boxes:
-        bar = progress.bar(f"Looking for the faces of {total} people", total)
+        bar = progress.reporter(total, "Looking for faces", "person")
     coverage = 1.0 if options.coverage is None else options.coverage
     kept = record_writer.partial_directory(options.output)
     result, how = first_boxes.choose(result, options.boxes, coverage, given, bar, kept)
@@ -145,7 +145,7 @@ def read_sources(options: Options) -> tuple[list[Source], list[Problem]]:
                 options.convention,
                 options.skeleton,
                 options.seed,
-                progress.drawing(),
+                _drawing(),
                 options.flic_plus,
             )
         except (ValueError, OSError) as error:
@@ -175,7 +175,7 @@ def check(sources: list[Source], options: Options):
         paths,
         options.max_pixels,
         options.convert,
-        progress.bar(f"Checking {len(paths)} images", len(paths)),
+        progress.reporter(len(paths), "Checking", "image"),
     )
     good, problems = [], []
     for one in sources:
@@ -231,3 +231,15 @@ def _require_space(result: Splits, output: str) -> None:
             f"{folder}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed. Make "
             "room, or give another --output"
         )
+
+
+def _drawing():
+    """One bar after the other: the pictures of each split are counted anew."""
+    bars = {}
+
+    def update(done: int, total: int) -> None:
+        if done == 1:
+            bars["now"] = progress.reporter(total, "Drawing", "image")
+        bars["now"](done)
+
+    return update
