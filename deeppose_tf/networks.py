@@ -1,22 +1,30 @@
-"""The networks a stage can be: Fig. 2's, a compact one, or a Keras backbone.
+"""The networks a stage can be: Fig. 2's, a compact one, or a Keras backbone, each with
+a head of 2k linear outputs or of a map per joint.
 
 All map crops [M, S, S, 3] float32 in [-1, 1) to normalized joints [M, K, 2] float32.
+They are plain Keras models, and can be saved, loaded and fitted as such.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import heads, sampling
-from deeppose_tf.normalization import (
-    FusedBatchNormalization,
-    LocalResponseNormalization,
-)
+from deeppose_tf import sampling
 
 keras = tf.keras
+
+MAP_LOGITS, EXPECTATION = "map_logits", "expectation"
+
+# What is being traced for, by thread: replicas are traced in threads of their own.
+_CURRENT = threading.local()
+
+# Under this name layers are found when a model of theirs is loaded.
+_registered = keras.utils.register_keras_serializable("deeppose_tf")
 
 
 def build(
@@ -32,9 +40,42 @@ def build(
         features = _application(crops, config.network, weights)
     if weights and config.network in ("paper", "compact"):
         raise ValueError(f"there are no weights to start {config.network} from")
-    head = heads.linear if config.head == "linear" else heads.integral
+    head = _linear if config.head == "linear" else _integral
     outputs = head(features, config, joints, mean_target)
     return keras.Model(crops, outputs, name=config.network)
+
+
+def with_maps(model: keras.Model) -> keras.Model:
+    """The same network, with the logits of its maps [M, K, P] as second output."""
+    logits = model.get_layer(MAP_LOGITS).output
+    return keras.Model(model.input, [model.output, logits])
+
+
+def map_places(model: keras.Model) -> np.ndarray:
+    """[P, 2] normalized: the middle of each place of an integral head's maps."""
+    return model.get_layer(EXPECTATION).places
+
+
+@contextlib.contextmanager
+def dropout_step(step: tf.Tensor):
+    """Within it, dropout draws its masks from this step, a scalar int64, and from the
+    replica that it runs on."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    _CURRENT.step = tf.cast(step, tf.int64) * 4096 + tf.cast(replica, tf.int64)
+    try:
+        yield
+    finally:
+        del _CURRENT.step
+
+
+@contextlib.contextmanager
+def delegable():
+    """Within it, networks are traced into what delegates of TFLite take."""
+    _CURRENT.delegable = True
+    try:
+        yield
+    finally:
+        del _CURRENT.delegable
 
 
 def _paper(x):
@@ -88,29 +129,18 @@ def _convolution(x, width, strides=1):
 def _normalized(x, gamma="ones"):
     # Its numbers stay float32 whatever precision passes through.
     return FusedBatchNormalization(
-        momentum=0.98, gamma_initializer=gamma, dtype="float32", autocast=False
+        momentum=0.98, gamma_initializer=gamma, dtype="float32"
     )(x)
 
 
 def _application(x, name, weights):
     """A `keras.applications` backbone behind its own pre-processing."""
-    network, preprocess = _find_application(name)
+    network, _ = _find_application(name)
     if weights and weights != "imagenet" and not os.path.isfile(weights):
         raise ValueError(f"no file {weights} to take the backbone's weights from")
-    x = BackbonePreprocessing(preprocess)(x)
+    x = BackbonePreprocessing(name)(x)
     backbone = network(include_top=False, weights=weights, input_tensor=x)
     return backbone.output  # not nested: every layer stays in the one model
-
-
-class BackbonePreprocessing(keras.layers.Layer):
-    """From our [-1, 1) to whatever a backbone of `keras.applications` was fed."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function((inputs + 1.0) * sampling.PADDING)
 
 
 def _find_application(name):
@@ -124,3 +154,194 @@ def _find_application(name):
     # Not every module holds its networks by name: mobilenet_v3 does not.
     module = getattr(keras.applications, network.__module__.split(".")[-1])
     return network, module.preprocess_input
+
+
+def _linear(x: tf.Tensor, config, joints: int, mean_target: np.ndarray) -> tf.Tensor:
+    """Sec. 3.1: fully connected layers and 2k linear outputs that begin at the mean."""
+    if config.network == "paper":
+        x = keras.layers.Flatten()(x)
+        for i in range(2):
+            x = keras.layers.Dense(
+                4096, activation="relu", kernel_initializer="he_normal"
+            )(x)
+            x = Dropout(config.dropout, i)(x)
+    else:
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = Dropout(config.dropout, 0)(x)
+    x = keras.layers.Dense(
+        2 * joints,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(np.ravel(mean_target).tolist()),
+        dtype="float32",
+    )(x)
+    return keras.layers.Reshape([joints, 2], dtype="float32")(x)
+
+
+def _integral(x: tf.Tensor, config, joints: int, mean_target: np.ndarray) -> tf.Tensor:
+    """A map per joint, its softmax, and the place expected under it.
+
+    Each cell of the network's last layer is divided into `subcells` squared places, at
+    the cost of channels alone. There is no bias that could begin at the mean pose: a
+    flat map answers the middle of the crop.
+    """
+    del mean_target
+    x = keras.layers.Conv2D(
+        joints * config.subcells**2,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+    )(x)
+    height, width = (side * config.subcells for side in x.shape[1:3])
+    logits = MapLogits(joints, config.subcells, name=MAP_LOGITS, dtype="float32")(x)
+    return Expectation(height, width, name=EXPECTATION, dtype="float32")(logits)
+
+
+@_registered
+class BackbonePreprocessing(keras.layers.Layer):
+    """From our [-1, 1) to whatever a backbone of `keras.applications` was fed."""
+
+    def __init__(self, network, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+
+    def get_config(self):
+        return super().get_config() | {"network": self.network}
+
+    def call(self, inputs):
+        _, preprocess = _find_application(self.network)
+        return preprocess((inputs + 1.0) * sampling.PADDING)
+
+
+@_registered
+class LocalResponseNormalization(keras.layers.Layer):
+    """AlexNet's: radius 2, bias 2, alpha 1e-4, beta 0.75 (reference [14], Sec. 3.3)."""
+
+    def call(self, inputs):
+        delegable = getattr(_CURRENT, "delegable", False)
+        normalized = _by_slices if delegable else _by_one_operation
+        return tf.cast(normalized(tf.cast(inputs, tf.float32)), inputs.dtype)
+
+
+def _by_one_operation(x):
+    return tf.nn.local_response_normalization(
+        x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
+    )
+
+
+def _by_slices(x):
+    """The same: no delegate of TFLite takes its operation, which is slow besides."""
+    channels = x.shape[-1]
+    squares = tf.pad(x * x, [[0, 0]] * 3 + [[2, 2]])
+    near = sum(squares[..., i : i + channels] for i in range(5))
+    root = tf.math.rsqrt(2.0 + 1e-4 * near)
+    return x * root * tf.sqrt(root)
+
+
+@_registered
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras's layer on TensorFlow's fused kernel.
+
+    Keras 3 spells the same sums out in a dozen operations: on two cores that made the
+    step of `compact` a third longer.
+    """
+
+    def __init__(self, autocast=False, **kwargs):
+        super().__init__(autocast=autocast, **kwargs)
+
+    def call(self, inputs, training=False):
+        scale, offset, mean, variance = (
+            tf.convert_to_tensor(weight)
+            for weight in (
+                self.gamma,
+                self.beta,
+                self.moving_mean,
+                self.moving_variance,
+            )
+        )
+        nothing = tf.zeros([0])
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=scale,
+            offset=offset,
+            mean=nothing if training else mean,
+            variance=nothing if training else variance,
+            epsilon=self.epsilon,
+            is_training=bool(training),
+        )
+        if training:
+            keep = self.momentum
+            self.moving_mean.assign(keep * mean + (1 - keep) * outputs.batch_mean)
+            self.moving_variance.assign(
+                keep * variance + (1 - keep) * outputs.batch_variance
+            )
+        return outputs.y
+
+
+@_registered
+class Dropout(keras.layers.Layer):
+    """Dropout whose mask is given by the training step and the layer's number.
+
+    Keras's own keeps a hidden state, with which a resumed run would draw other masks.
+    Outside of `dropout_step`, as in `fit`, every call draws a mask of its own.
+    """
+
+    def __init__(self, rate, number, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.number = number
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "number": self.number}
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        step = getattr(_CURRENT, "step", None)
+        if step is None:
+            step = tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
+        seed = tf.stack([step, tf.cast(self.number, tf.int64)])
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+
+
+@_registered
+class MapLogits(keras.layers.Layer):
+    """[M, h, w, n n K] -> [M, K, P] float32, P = h n w n places row by row."""
+
+    def __init__(self, joints, subcells, **kwargs):
+        super().__init__(**kwargs)
+        self.joints = joints
+        self.subcells = subcells
+
+    def get_config(self):
+        return super().get_config() | {
+            "joints": self.joints,
+            "subcells": self.subcells,
+        }
+
+    def call(self, inputs):
+        maps = tf.cast(inputs, tf.float32)
+        if self.subcells > 1:
+            maps = tf.nn.depth_to_space(maps, self.subcells)  # [M, h n, w n, K]
+        maps = tf.reshape(maps, [-1, maps.shape[1] * maps.shape[2], self.joints])
+        return tf.transpose(maps, [0, 2, 1])
+
+
+@_registered
+class Expectation(keras.layers.Layer):
+    """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax."""
+
+    def __init__(self, height, width, **kwargs):
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+        y, x = np.meshgrid(
+            (np.arange(height) + 0.5) / height - 0.5,
+            (np.arange(width) + 0.5) / width - 0.5,
+            indexing="ij",
+        )
+        self.places = np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
+
+    def get_config(self):
+        return super().get_config() | {"height": self.height, "width": self.width}
+
+    def call(self, inputs):
+        return tf.matmul(tf.nn.softmax(inputs), self.places)

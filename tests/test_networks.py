@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import heads, networks, normalization
+from deeppose_tf import networks
 from deeppose_tf.config import StageConfig
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import build_stage
@@ -84,7 +84,7 @@ def numpy_lrn(x):
 
 
 @pytest.mark.parametrize(
-    "context", [contextlib.nullcontext, normalization.delegable], ids=["", "delegable"]
+    "context", [contextlib.nullcontext, networks.delegable], ids=["", "delegable"]
 )
 @pytest.mark.parametrize(("kind", "close"), [("float32", 1e-6), ("bfloat16", 1e-2)])
 def test_local_response_normalization(random, kind, close, context):
@@ -122,8 +122,8 @@ def numpy_places(height, width):
 def test_the_integral_head_points_where_it_is_hot():
     """One place of one joint's map, hot alone, in a cell of two by two places."""
     height, width, n = 3, 5, 2
-    logits_of = heads.MapLogits(K, n)
-    expect = heads.Expectation(height * n, width * n)
+    logits_of = networks.MapLogits(K, n)
+    expect = networks.Expectation(height * n, width * n)
     np.testing.assert_allclose(expect.places, numpy_places(6, 10), atol=1e-7)
     for row, column, i, j, joint in [
         (0, 0, 0, 0, 0),
@@ -146,7 +146,7 @@ def test_the_integral_head_points_where_it_is_hot():
 def test_the_integral_head_against_numpy(random):
     logits = random.normal(0, 2, (2, K, 6 * 10)).astype(np.float32)
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    found = heads.Expectation(6, 10)(logits)
+    found = networks.Expectation(6, 10)(logits)
     np.testing.assert_allclose(found, share @ numpy_places(6, 10), atol=1e-6)
 
 
@@ -156,25 +156,25 @@ def test_an_untrained_integral_network_answers_about_the_middle(random):
     answer = model(crops, training=False).numpy()
     assert np.abs(answer).max() < 0.1
     # Crops of 32 are halved twice, and each cell of 8 x 8 is divided by two.
-    assert heads.map_places(model).shape == (16 * 16, 2)
+    assert networks.map_places(model).shape == (16 * 16, 2)
 
 
 def test_maps_come_with_the_answer(random):
     model = build_stage(COMPACT, LSP)
     crops = random.uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
-    answer, logits = heads.with_maps(model)(crops, training=False)
+    answer, logits = networks.with_maps(model)(crops, training=False)
     np.testing.assert_array_equal(answer, model(crops, training=False))
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.testing.assert_allclose(share @ heads.map_places(model), answer, atol=1e-5)
+    np.testing.assert_allclose(share @ networks.map_places(model), answer, atol=1e-5)
 
 
 def dropped(step, number=0, rate=0.6):
     """Which of a thousand units a step drops."""
-    layer = heads.Dropout(rate, number)
+    layer = networks.Dropout(rate, number)
 
     @tf.function
     def run(step):
-        with heads.dropout_step(step):
+        with networks.dropout_step(step):
             return layer(tf.ones([1000]), training=True)
 
     return run(tf.constant(step, tf.int64)).numpy()
@@ -191,22 +191,58 @@ def test_dropout_is_given_by_the_step():
         assert 0.3 < (other[units == 0] != 0).mean() < 0.5
 
 
+def test_dropout_outside_of_the_training_loop_is_no_frozen_mask():
+    """`fit` trained with the mask of step 0 at every step, and said nothing."""
+    layer = networks.Dropout(0.6, 0)
+    compiled = tf.function(lambda: layer(tf.ones([1000]), training=True))
+    for run in (compiled, lambda: layer(tf.ones([1000]), training=True)):
+        first, second = run().numpy(), run().numpy()
+        assert set(np.unique(first)) == {0, np.float32(2.5)}
+        assert 0.3 < (second[first == 0] != 0).mean() < 0.5
+
+
+SAVED = [
+    StageConfig("paper", 67, dropout=0.6),
+    COMPACT,
+    StageConfig("compact", 32, "linear", (4,), (1,), dropout=0.5),
+    # With a function of its own for what it was fed, and with one that a name finds.
+    StageConfig("MobileNetV2", 32),
+    StageConfig("MobileNetV3Small", 32, "integral"),
+]
+
+
+@pytest.mark.parametrize("config", SAVED, ids=lambda c: f"{c.network}-{c.head}")
+def test_a_network_is_a_plain_keras_model(random, tmp_path, config):
+    """Saved and loaded by Keras itself, nothing of ours given to it; then fitted."""
+    model = build_stage(config, LSP, random.uniform(-0.3, 0.3, (K, 2)))
+    crops = random.uniform(-1, 1, (2, config.size, config.size, 3)).astype(np.float32)
+    model.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras")
+    expected = model(crops, training=False)
+    np.testing.assert_array_equal(again(crops, training=False), expected)
+    if config.network != "compact":
+        return
+    again.compile("sgd", "mse")
+    losses = again.fit(crops, np.zeros((2, K, 2)), epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+
+
 def test_dropout_rests_when_it_is_not_trained():
     x = tf.random.stateless_normal([50], [1, 2])
     for layer, training in (
-        (heads.Dropout(0.6, 0), False),
-        (heads.Dropout(0.0, 0), True),
+        (networks.Dropout(0.6, 0), False),
+        (networks.Dropout(0.0, 0), True),
     ):
         np.testing.assert_array_equal(layer(x, training=training), x)
 
 
 def test_replicas_drop_different_units(mirrored):
-    layer = heads.Dropout(0.5, 0)
+    layer = networks.Dropout(0.5, 0)
 
     @tf.function
     def run():
         def one():
-            with heads.dropout_step(tf.constant(1)):
+            with networks.dropout_step(tf.constant(1)):
                 return layer(tf.ones([100]), training=True)
 
         return strategy_results(mirrored.run(one))

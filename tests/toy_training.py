@@ -19,7 +19,7 @@ import traceback
 
 import tensorflow as tf
 
-from deeppose_tf import heads, networks, sampling
+from deeppose_tf import networks, sampling
 from deeppose_tf.config import StageConfig
 from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import record_writer, records
@@ -83,7 +83,7 @@ def forgetful(precision: str = "float32") -> keras.Model:
     crops = keras.Input([32, 32, 3])
     x = keras.layers.Conv2D(4, 3, 4)(crops)
     x = keras.layers.BatchNormalization()(x)
-    x = heads.Dropout(0.5, 0)(keras.layers.Flatten()(x))
+    x = networks.Dropout(0.5, 0)(keras.layers.Flatten()(x))
     x = keras.layers.Dense(2 * JOINTS)(x)
     return keras.Model(crops, keras.layers.Reshape([JOINTS, 2])(x))
 

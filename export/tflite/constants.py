@@ -20,7 +20,7 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from deeppose_tf import normalization
+from deeppose_tf import networks
 from deeppose_tf.cascade import Cascade
 
 # Operations of a stage's network have names that begin so, and with its number.
@@ -82,7 +82,7 @@ def with_networks(cascade: Cascade, called: Iterable) -> Cascade:
 
 def _frozen(model, name, crops):
     spec = tf.TensorSpec([crops, *model.input.shape[1:]], tf.float32, "crops")
-    with normalization.delegable():
+    with networks.delegable():
         function = tf.function(
             lambda x: model(x, training=False), input_signature=[spec], autograph=False
         ).get_concrete_function()

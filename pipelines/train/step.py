@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeppose_tf import heads, losses
+from deeppose_tf import losses, networks
 from deeppose_tf.pipelines.train import optimizers
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
@@ -125,16 +125,16 @@ def make_update(
 ) -> Callable:
     """Forward, backward and update on one replica: `augment.Examples` in, loss out."""
     variables = state.model.trainable_variables
-    network = heads.with_maps(state.model) if config.map_weight else state.model
+    network = networks.with_maps(state.model) if config.map_weight else state.model
 
     def update(crops, target, weight):
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
-        with tf.GradientTape() as tape, heads.dropout_step(state.step):
+        with tf.GradientTape() as tape, networks.dropout_step(state.step):
             outputs = network(crops, training=True)
             predicted, logits = outputs if config.map_weight else (outputs, None)
             loss = losses.pose_loss(predicted, target, weight, config.loss)
             if config.map_weight:
-                places = heads.map_places(state.model)
+                places = networks.map_places(state.model)
                 maps = losses.map_loss(logits, places, target, weight)
                 loss += config.map_weight * maps
             loss = tf.reduce_sum(loss) * share
