@@ -15,6 +15,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton
 
 # One box of zeros, which stands for the whole image everywhere in the project.
@@ -42,7 +43,8 @@ def make_finder(
 
     Args:
       how: `full`, `face`, `hog`, or a JSON file, see `read_boxes`, in which an image
-        is looked up by its name or the last part of it.
+        is looked up by its name (of a frame `clip.mp4#12`, then `clip.mp4`), without
+        folder or suffix if need be, or its number.
       skeleton: chooses the default enlargement of faces.
       enlargement: of faces, see `enlarge`.
 
@@ -62,7 +64,7 @@ def make_finder(
     if not pathlib.Path(how).is_file():
         raise ValueError(f"boxes {how!r}: not full, face or hog, and no such file")
     given = read_boxes(how)
-    return lambda image, name: given.get(name, given.get(pathlib.Path(name).name))
+    return lambda image, name: _given_boxes(given, name)
 
 
 def face_boxes(
@@ -168,7 +170,8 @@ def hog_boxes(image: np.ndarray) -> np.ndarray:
 
 
 def read_boxes(path: str) -> dict[str, np.ndarray]:
-    """Reads a JSON file {"photo.jpg": [[x0, y0, x1, y1], ...], ...}.
+    """Reads person boxes from a JSON file: {"photo.jpg": [[x0, y0, x1, y1], ...], ...},
+    a `predictions.json`, or COCO annotations or detections (see `coco_results.boxes`).
 
     An empty list says that nobody is on that image.
 
@@ -184,12 +187,23 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
         content = json.loads(pathlib.Path(path).read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
+    if coco_results.is_coco(content):
+        content = coco_results.boxes(path)
     if not isinstance(content, dict):
         raise ValueError(
             f'{path}: expected {{"photo.jpg": [[x0, y0, x1, y1], ...], ...}}, got a '
             f"{type(content).__name__}"
         )
     return {name: _checked(path, name, boxes) for name, boxes in content.items()}
+
+
+def _given_boxes(given, name):
+    keys = coco_results.names(name)
+    film, _, frame = name.rpartition("#")
+    if frame.isdecimal():
+        keys += coco_results.names(film)
+    number = keys[-1].lstrip("0")  # COCO calls 000000000139.jpg image 139
+    return next((given[key] for key in (*keys, number) if key in given), None)
 
 
 def _or_none(boxes):

@@ -91,8 +91,8 @@ def test_it_writes_what_predict_would(peer, photos, tmp_path, protocol, capsys):
         Here(), media.find_files(str(photos)), str(here), finder, {}
     )
     answer = saved(there)
-    assert answer.pop("settings")["server"] == server
-    assert answer == {k: v for k, v in saved(here).items() if k != "settings"}
+    assert answer["info"].pop("settings")["server"] == server
+    assert answer == saved(here) | {"info": answer["info"]}
     assert len(content["annotations"]) == 3 + 3 + 0 + 1
     drawn = sorted(path.name for path in here.glob("*.png"))
     assert len(drawn) == 4

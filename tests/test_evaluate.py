@@ -12,10 +12,10 @@ import toy_run
 from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import lsp
+from deeppose_tf.datasets import coco_results, lsp
 from deeppose_tf.pipelines.data import record_writer, records
 from deeppose_tf.pipelines.data.labels import People, read_people
-from deeppose_tf.pipelines.evaluation import coco_results, evaluate, figures, scores
+from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
 
 
 @pytest.fixture(scope="module")
@@ -224,46 +224,6 @@ def test_an_output_that_cannot_be_made_is_said_before_anyone_is_predicted(
         output = str(tmp_path / "file" / "out")
         evaluate.evaluate(oracle, index, "test", output, verbose=0)
     assert not oracle.boxes
-
-
-def test_results_of_others_are_matched_by_id(tmp_path):
-    ids = ["a/1", "a/2", "b/2", "b/3"]
-
-    def entry(name, x, score=None):
-        flat = np.tile([x, 2.0, 0.0], 3).tolist()
-        one = {"image_id": name, "keypoints": flat}
-        return one if score is None else one | {"score": score}
-
-    path = tmp_path / "results.json"
-    # `1` is clear, `2` is two records; the better of two entries counts; a number is
-    # an image of someone else's data set.
-    entries = [entry("1", 4), entry("2", 9), entry("b/3", 5, 0.3), entry("3", 6, 0.7)]
-    path.write_text(json.dumps([*entries, entry("b/3", 7, 0.5), entry(1, 8)]))
-    found = coco_results.read(str(path), ids, 3)
-    np.testing.assert_allclose(found[0], np.tile([4.5, 2.5], (3, 1)))
-    np.testing.assert_allclose(found[3], np.tile([6.5, 2.5], (3, 1)))
-    assert np.isnan(found[1:3]).all()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("nonsense", "results.json: not a JSON file"),
-        ('{"annotations": []}', "expected COCO results"),
-        ("[1, 2]", "expected COCO results"),
-        ("[]", "no image_id of its 0 entries .* such as 'a/1'"),
-        ('[{"image_id": 7, "keypoints": [1, 2, 3]}]', "no image_id of its 1 entries"),
-        ('[{"image_id": "a/1", "keypoints": [1, 2]}]', "entry 0: .* of 1 joints"),
-        ('[{"image_id": "a/1"}]', "entry 0: expected keypoints"),
-        ('[{"image_id": "a/1", "keypoints": [1, null, "x"]}]', "entry 0"),
-        ('[{"image_id": ["a"], "keypoints": [1, 2, 3]}]', "no image_id"),
-    ],
-)
-def test_bad_results_say_where(tmp_path, content, message):
-    path = tmp_path / "results.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=message):
-        coco_results.read(str(path), ["a/1"], 1)
 
 
 def test_what_does_not_fit_is_refused(data):

@@ -81,23 +81,21 @@ def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
     assert sorted(path.name for path in output.iterdir()) == [
         *("a.jpg.pose.png", "b.PNG.pose.png", "predictions.json")
     ]
-    assert saved(output) == content | {"finished": True}
+    assert saved(output) == content and content["finished"] is True
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.PNG"]
     assert content["images"][0]["width"] == 90 and content["images"][0]["height"] == 60
     person = content["annotations"][0]
     assert person["image_id"] == content["images"][0]["id"]
-    assert person["box"] == [0, 0, 90, 60] and person["valid"]
-    # Joint k is at (45 + k, 30 + 2 k), in the project's coordinates, unshifted.
+    assert person["bbox"] == person["box"] == [0, 0, 90, 60] and person["valid"]
+    # Joint k is at (45 + k, 30 + 2 k), in COCO's coordinates half a pixel less.
     keypoints = np.reshape(person["keypoints"], (14, 3))
-    np.testing.assert_allclose(keypoints[:, 0], 45 + np.arange(14))
-    np.testing.assert_allclose(keypoints[:, 1], 30 + 2 * np.arange(14))
+    np.testing.assert_allclose(keypoints[:, 0], 45 + np.arange(14) - 0.5)
+    np.testing.assert_allclose(keypoints[:, 1], 30 + 2 * np.arange(14) - 0.5)
     np.testing.assert_allclose(keypoints[:, 2], 0.25)
-    assert len(person["stages"]) == 2
+    assert len(person["keypoints_by_stage"]) == 2
     np.testing.assert_allclose(
-        np.reshape(person["stages"][0], (14, 2)), keypoints[:, :2] - 1
+        np.reshape(person["keypoints_by_stage"][0], (14, 2)), keypoints[:, :2] - 1
     )
-    assert "(0.5, 0.5) the centre of its first pixel" in content["coordinates"]
-    assert content["categories"][0]["keypoints"] == list(LSP.joints)
     overlay = cv2.imread(str(output / "a.jpg.pose.png"))[..., ::-1]
     assert overlay.shape == (60, 90, 3)
     neck = (30 + 2 * 12, 45 + 12)
@@ -115,7 +113,8 @@ def test_several_people_of_a_file_of_boxes(photos, tmp_path):
     np.testing.assert_allclose(cascade.seen[0][1], people)
     assert [person["image_id"] for person in content["annotations"]] == [1, 1, 1]
     assert [person["valid"] for person in content["annotations"]] == [True, True, False]
-    assert content["annotations"][1]["keypoints"][:2] == [60.25, 30]
+    assert content["annotations"][1]["keypoints"][:2] == [59.75, 29.5]
+    assert content["annotations"][1]["bbox"] == [40.5, 10, 39.5, 40]
     assert [image["found"] for image in content["images"]] == [True, True]
     overlay = cv2.imread(str(tmp_path / "out" / "a.jpg.pose.png"))[..., ::-1]
     assert overlay[45, 40, 2] < 60 < 150 < overlay[45, 40, 0]  # the yellow box's edge
@@ -286,7 +285,7 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     assert len(content["annotations"]) == 2
     keypoints = np.array(content["annotations"][0]["keypoints"])
     assert np.isfinite(keypoints).all() and len(keypoints) == 3 * 14
-    assert len(content["annotations"][0]["stages"]) == 2
+    assert len(content["annotations"][0]["keypoints_by_stage"]) == 2
     assert "2 people on 2 images" in capsys.readouterr().out
     (photos / "a.jpg").write_bytes(b"broken")
     with pytest.raises(SystemExit) as stopped:

@@ -59,6 +59,8 @@ def require_free(
 
 def _is_ours(path, form, settings) -> bool:
     content = _read(path)
+    if isinstance(content.get("info"), dict):  # as COCO files have it
+        content = content["info"]
     found = content.get("settings")
     if content.get("format") != form or not isinstance(found, dict):
         return False

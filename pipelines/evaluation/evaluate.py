@@ -14,10 +14,11 @@ import numpy as np
 from absl import flags
 
 from deeppose_tf import draw, files
+from deeppose_tf.datasets import coco_results
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.labels import read_people
-from deeppose_tf.pipelines.evaluation import coco_results, figures, scores
+from deeppose_tf.pipelines.evaluation import figures, scores
 from deeppose_tf.pipelines.evaluation import split_predictions as poses
 
 METRICS = "metrics.json"
@@ -155,7 +156,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "predictions",
         None,
-        "Anyone's predictions instead of a model: a COCO results file, a JSON list of "
+        "Anyone's predictions instead of a model: the predictions.json of "
+        "deeppose-predict, or a COCO results file, a JSON list of "
         '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
         "image_id is the id of a record or its last part; as in COCO, (0, 0) is the "
         "centre of the first pixel. Whom it leaves out counts as wrong.",

@@ -1,6 +1,6 @@
 """`deeppose-predict`: poses of the people in photos and videos, without labels.
 
-Writes `predictions.json` (see `predictions`) and an overlay of each image or video.
+Writes `predictions.json` (see `coco_results`) and an overlay of each image or video.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 from absl import flags
 
 from deeppose_tf import detect, draw
-from deeppose_tf.datasets import images
+from deeppose_tf.datasets import coco_results, images
 from deeppose_tf.pipelines.cli import command, outputs
-from deeppose_tf.pipelines.predict import media, predictions
+from deeppose_tf.pipelines.predict import media
 
+NAME = "predictions.json"
 BOX_COLOR = (255, 255, 0)
 
 
@@ -52,16 +53,14 @@ def predict_files(
     Raises:
       ValueError: a file in `output` would be overwritten.
     """
-    names = [predictions.NAME, *(file.overlay for file in found if overlays)]
+    names = [NAME, *(file.overlay for file in found if overlays)]
     if not overwrite:
-        outputs.require_free(
-            output, predictions.NAME, predictions.FORMAT, settings, names
-        )
+        outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
     folder = pathlib.Path(output)
-    results = predictions.Results(cascade.skeleton, settings)
+    results = coco_results.Predictions(cascade.skeleton, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / predictions.NAME).exists():
-        results.write(folder, finished=False)  # claims it, should this be killed
+    if not (folder / NAME).exists():
+        results.write(folder / NAME, finished=False)  # claims it, should this be killed
     bar = _progress(len(found), "file")
     for i, file in enumerate(found):
         target = folder / file.overlay if overlays else None
@@ -75,17 +74,16 @@ def predict_files(
         except ValueError as error:
             results.unreadable.append({"file_name": file.name, "reason": str(error)})
         bar.update(i + 1)
-    results.write(folder, finished=True)
-    return results.content()
+    return results.write(folder / NAME, finished=True)
 
 
 def _predict_image(cascade, file, finder, results, target, ask) -> None:
     image = images.read_image(file.path)
     answer = functools.partial(ask, file.path, image) if ask else None
-    boxes, predicted = _poses(cascade, finder, image, file.name, answer)
+    boxes, predicted, more = _poses(cascade, finder, image, file.name, answer)
     if target:
         draw.write_image(target, _overlay(image, boxes, predicted, cascade.skeleton))
-    results.add(file.name, image.shape[:2], boxes, predicted)
+    results.add(file.name, image.shape[:2], boxes, predicted, **more)
 
 
 def _predict_video(cascade, file, finder, results, target) -> None:
@@ -96,14 +94,15 @@ def _predict_video(cascade, file, finder, results, target) -> None:
             write = stack.enter_context(media.video_writer(target, video.rate))
         bar = _progress(video.count, "frame")
         for i, frame in enumerate(video.frames):
-            boxes, predicted = _poses(cascade, finder, frame, file.name)
+            name = f"{file.name}#{i}"
+            boxes, predicted, more = _poses(cascade, finder, frame, name)
             if target:
                 write(_overlay(frame, boxes, predicted, cascade.skeleton))
-            place = {"frame": i, "seconds": round(i / video.rate, 3)}
-            shots.append((file.name, frame.shape[:2], boxes, predicted, place))
+            more |= {"frame": i, "seconds": round(i / video.rate, 3)}
+            shots.append((frame.shape[:2], boxes, predicted, more))
             bar.update(min(i + 1, video.count or i + 1))
-    for shot in shots:
-        results.add(*shot)
+    for size, boxes, predicted, more in shots:
+        results.add(file.name, size, boxes, predicted, **more)
 
 
 def _progress(count, unit):
@@ -113,17 +112,20 @@ def _progress(count, unit):
 
 
 def _poses(cascade, finder, image, name, answer=None):
-    """The boxes found, or None, and the poses in them or in the whole image."""
+    """Person boxes, the poses in them, and whether they were found or the whole image
+    had to do."""
     boxes = finder(image, name)
-    if boxes is not None and not len(boxes):
-        return boxes, {"valid": np.zeros(0, bool)}
+    more = {"found": boxes is not None}
+    boxes = detect.WHOLE_IMAGE if boxes is None else boxes
+    if not len(boxes):
+        return boxes, {"valid": np.zeros(0, bool)}, more
     answer = answer or functools.partial(cascade.predict, image)
-    return boxes, answer(detect.WHOLE_IMAGE if boxes is None else boxes)
+    return boxes, answer(boxes), more
 
 
 def _overlay(image, boxes, predicted, skeleton):
     for i in np.flatnonzero(predicted["valid"]):
-        if boxes is not None and boxes[i].any():
+        if boxes[i].any():
             image = draw.draw_box(image, boxes[i], BOX_COLOR)
         image = draw.draw_pose(image, predicted["keypoints"][i], skeleton)
     return image

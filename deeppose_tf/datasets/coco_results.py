@@ -1,0 +1,374 @@
+"""Poses in COCO's result format: writing them, and reading those of anyone.
+
+COCO counts joints in pixels from the centre of the first pixel, half a pixel less than
+the project, and measures boxes [x, y, width, height] from its corner, as the project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from deeppose_tf import files
+from deeppose_tf.skeleton import Skeleton
+
+FORMAT = "deeppose-tf predictions 2"
+# Joints in the project's coordinates, and `box` alone.
+OLD_FORMAT = "deeppose-tf predictions 1"
+COORDINATES = (
+    "As in COCO: keypoints are x, y, score of each joint, in pixels of the upright "
+    "image, where (0, 0) is the centre of the first pixel; bbox is x, y, width, height "
+    "of the person box, where (0, 0) is the corner of the first pixel, and box is the "
+    "same as x0, y0, x1, y1. keypoints_by_stage are x, y of each joint after each "
+    "stage. A person who is not valid has no pose: zeros."
+)
+# Detections of a lower score are no person boxes.
+LEAST_SCORE = 0.5
+
+
+def to_coco(keypoints: np.ndarray) -> np.ndarray:
+    """Joints [..., 2] in the project's pixels -> in COCO's."""
+    return np.asarray(keypoints) - 0.5
+
+
+def from_coco(keypoints: np.ndarray) -> np.ndarray:
+    """Joints [..., 2] in COCO's pixels -> in the project's."""
+    return np.asarray(keypoints) + 0.5
+
+
+def category(skeleton: Skeleton) -> dict:
+    """The entry of `categories`, whose `skeleton` are pairs of joints from 1.
+
+    The end of a limb that lies between two joints becomes the line between them, and
+    the limb a line on either side.
+    """
+    pairs = set()
+    for limb in skeleton.limbs:
+        pairs |= {*itertools.pairwise(limb.start), *itertools.pairwise(limb.end)}
+        for pair in itertools.product(limb.start, limb.end):
+            sides = {skeleton.side(joint) for joint in pair}
+            if len(limb.start) == len(limb.end) == 1 or sides != {"left", "right"}:
+                pairs.add(pair)
+    edges = sorted({tuple(sorted(pair)) for pair in pairs})
+    return {
+        "id": 1,
+        "name": "person",
+        "keypoints": list(skeleton.joints),
+        "skeleton": [[a + 1, b + 1] for a, b in edges],
+    }
+
+
+@dataclasses.dataclass
+class Predictions:
+    """Collects what `predictions.json` says: a COCO annotation file, and more.
+
+    Attributes:
+      skeleton: names the K joints.
+      settings: JSON value, what the run was asked for.
+      images: one entry for each image or frame of a film.
+      annotations: one entry for each person, of the image `image_id`.
+      unreadable: file name and reason of what was passed over.
+    """
+
+    skeleton: Skeleton
+    settings: dict
+    images: list[dict] = dataclasses.field(default_factory=list)
+    annotations: list[dict] = dataclasses.field(default_factory=list)
+    unreadable: list[dict] = dataclasses.field(default_factory=list)
+
+    def add(
+        self,
+        name: str,
+        size: tuple[int, int],
+        boxes: np.ndarray,
+        predicted: dict,
+        **more,
+    ) -> None:
+        """Adds an image and its people.
+
+        Args:
+          name: of the file.
+          size: height and width of the image.
+          boxes: [N, 4] person boxes, pixels; zeros are the whole image.
+          predicted: of `Cascade.predict`.
+          more: JSON values kept with the image, such as `frame` and `seconds`.
+        """
+        number = len(self.images) + 1
+        height, width = size
+        image = {"id": number, "file_name": name, "width": width, "height": height}
+        self.images.append(image | more)
+        for i, box in enumerate(boxes):
+            box = box if np.any(box) else [0, 0, width, height]
+            person = {"id": len(self.annotations) + 1, "image_id": number}
+            person |= _person(np.asarray(box, np.float64), predicted, i)
+            self.annotations.append(person)
+
+    def write(self, path: str | os.PathLike, finished: bool) -> dict:
+        """Writes the file, whole or not at all; returns its content."""
+        content = {
+            "info": {
+                "description": "Human poses predicted by deeppose-tf",
+                "format": FORMAT,
+                "coordinates": COORDINATES,
+                "settings": self.settings,
+            },
+            "finished": finished,
+            "categories": [category(self.skeleton)],
+            "images": self.images,
+            "annotations": self.annotations,
+            "unreadable": self.unreadable,
+        }
+        files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
+        return content
+
+
+def write(
+    path: str | os.PathLike,
+    ids: Sequence[str],
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """Writes a list of results, one of each record.
+
+    Args:
+      path: of the file.
+      ids: N, of the records; `image_id` in the file.
+      keypoints: [N, K, 2] pixels, in the project's coordinates. People with a joint
+        that is not finite are left out.
+      scores: [N, K] of the joints.
+    """
+    content = [
+        {
+            "image_id": name,
+            "category_id": 1,
+            "keypoints": _flat(pose, score),
+            "score": _rounded(score.mean())[0],
+        }
+        for name, pose, score in zip(ids, keypoints, scores, strict=True)
+        if np.isfinite(pose).all()
+    ]
+    files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
+
+
+def read(path: str, ids: Sequence[str], joints: int) -> np.ndarray:
+    """Poses of records, from a list of COCO results or a `predictions.json`.
+
+    An entry belongs to the record whose id, or last part of it, is its `image_id`, or
+    the name of its image file, with or without folder and suffix. Of several entries
+    for one record the one of the highest `score` counts.
+
+    Args:
+      path: of the file.
+      ids: N, of the records.
+      joints: K.
+
+    Returns:
+      [N, K, 2] pixels, in the project's coordinates; NaN for people without an entry.
+
+    Raises:
+      ValueError: not such a file, or no entry is of these records; names the entry.
+      OSError: it cannot be read.
+    """
+    content = _load(path)
+    places = _places(ids)
+    found = np.full((len(ids), joints, 2), np.nan)
+    best = np.full(len(ids), -np.inf)
+    entries = list(_entries(content))
+    for number, (name, entry) in enumerate(entries):
+        known = [places[key] for key in names(name) if key in places]
+        if not known or known[0] is None or entry.get("valid") is False:
+            continue  # of another split, or of someone else's numbering
+        if isinstance(content, list) and ids[known[0]].startswith("coco/"):
+            if not isinstance(entry["image_id"], str):
+                continue  # a number is of an image, and that of the record a person's
+        place = known[0]
+        pose, score = _pose(f"{path}: entry {number}", entry, joints)
+        if score > best[place]:
+            found[place], best[place] = pose, score
+    if not np.isfinite(best).any():
+        raise ValueError(
+            f"{path}: no image_id of its {len(entries)} entries is the id of a record "
+            f"of this split, such as {ids[0]!r}"
+        )
+    return found if _format(content) == OLD_FORMAT else from_coco(found)
+
+
+def is_coco(content) -> bool:
+    """Whether a JSON value may be a list of COCO results or an annotation file."""
+    if isinstance(content, list):
+        return all(isinstance(entry, dict) for entry in content)
+    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+
+
+def boxes(path: str) -> dict[str, list]:
+    """Person boxes from a list of detections, an annotation file or a
+    `predictions.json`.
+
+    Crowds, other categories than persons (or category 1 of a list) and detections with
+    a score below `LEAST_SCORE` are left out.
+
+    Returns:
+      [x0, y0, x1, y1] of each person by the name of the image: its file's, or what a
+      list has as `image_id`. That of a frame of a film is such as `clip.mp4#12`.
+
+    Raises:
+      ValueError: not such a file, or an entry has no box; names the entry.
+      OSError: it cannot be read.
+    """
+    content = _load(path)
+    listed = isinstance(content, list)
+    found: dict[str, list] = {}
+    if not listed:  # An image without people has nobody, which is not unknown.
+        found = {_image_name(image): [] for image in content["images"]}
+    people = None if listed else _person_categories(content.get("categories"))
+    for number, (name, entry) in enumerate(_entries(content)):
+        kind = entry.get("category_id", 1)
+        left_out = kind != 1 if people is None else kind not in people
+        if left_out or entry.get("iscrowd"):
+            continue
+        try:
+            if listed and float(entry.get("score", 1)) < LEAST_SCORE:
+                continue
+            if "bbox" in entry:
+                x, y, width, height = entry["bbox"]
+                box = [x, y, x + width, y + height]
+            else:
+                box = list(entry["box"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: entry {number}: expected a bbox of x, y, width, height"
+            ) from error
+        found.setdefault(name, []).append(box)
+    return found
+
+
+def names(name: str) -> list[str]:
+    """A name of an image, and what it may be called elsewhere: likeliest first."""
+    path = pathlib.PurePosixPath(name.replace("\\", "/"))
+    found = [name, path.name, str(path.with_suffix("")) if path.name else "", path.stem]
+    return [one for one in dict.fromkeys(found) if one]
+
+
+def _person(box, predicted, i) -> dict:
+    """What is said of one person, in finite numbers."""
+    pose, scores = predicted["keypoints"][i], predicted["scores"][i]
+    stages = np.asarray(predicted["keypoints_by_stage"][i])
+    finite = all(np.isfinite(values).all() for values in (pose, scores, stages))
+    valid = bool(predicted["valid"][i]) and finite
+    nothing = [0.0] * (3 * len(scores))
+    box = np.nan_to_num(box)
+    return {
+        "category_id": 1,
+        "keypoints": _flat(pose, scores) if valid else nothing,
+        "num_keypoints": len(scores) if valid else 0,
+        "score": _rounded(np.mean(scores))[0] if valid else 0.0,
+        "valid": valid,
+        "bbox": _rounded([*box[:2], *(box[2:] - box[:2])]),
+        "box": _rounded(box),
+        "area": _rounded(np.prod(box[2:] - box[:2]))[0],
+        "iscrowd": 0,
+        "keypoints_by_stage": [
+            _rounded(to_coco(stage)) if valid else [0.0] * (2 * len(scores))
+            for stage in stages
+        ],
+    }
+
+
+def _flat(pose, scores) -> list[float]:
+    return _rounded(np.column_stack([to_coco(pose), scores]))
+
+
+def _rounded(values) -> list[float]:
+    return [round(float(value), 4) for value in np.ravel(values)]
+
+
+def _load(path):
+    """The JSON value of a COCO file.
+
+    Raises:
+      ValueError: it is not one, or of an unknown version; names the file.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    parts = [content]
+    if is_coco(content) and isinstance(content, dict):
+        parts = [content["images"], content["annotations"]]
+    if not all(
+        isinstance(part, list) and all(isinstance(entry, dict) for entry in part)
+        for part in parts
+    ):
+        raise ValueError(
+            f'{path}: expected COCO results, [{{"image_id": ..., "keypoints": [x, y, '
+            'score, ...], "score": ...}, ...], or a predictions.json'
+        )
+    form = _format(content)
+    if form.startswith("deeppose-tf") and form not in (FORMAT, OLD_FORMAT):
+        raise ValueError(f"{path}: has the unknown format {form!r}, not {FORMAT!r}")
+    return content
+
+
+def _format(content) -> str:
+    if isinstance(content, list):
+        return ""
+    info = content.get("info")
+    return str((info if isinstance(info, dict) else content).get("format"))
+
+
+def _entries(content):
+    """(name of the image, entry) of each entry."""
+    if isinstance(content, list):
+        return [(_text(entry.get("image_id")), entry) for entry in content]
+    images = {_text(image.get("id")): _image_name(image) for image in content["images"]}
+    return [
+        (images.get(_text(entry.get("image_id")), ""), entry)
+        for entry in content["annotations"]
+    ]
+
+
+def _image_name(image) -> str:
+    frame = f"#{image['frame']}" if "frame" in image else ""
+    return f"{_text(image.get('file_name'))}{frame}"
+
+
+def _text(name) -> str:
+    return str(name) if isinstance(name, str | int) else ""
+
+
+def _person_categories(categories) -> set | None:
+    """Their ids; None where no category is one of persons."""
+    found = [one for one in categories or [] if isinstance(one, dict)]
+    people = [
+        one.get("id")
+        for one in found
+        if one.get("keypoints") or one.get("name") == "person"
+    ]
+    return set(people) if people else None
+
+
+def _places(ids) -> dict[str, int | None]:
+    """Index by id, and by the last part of it; None where several have that."""
+    places: dict = {}
+    for i, name in enumerate(ids):
+        last = name.rsplit("/", 1)[-1]
+        places[last] = None if last in places else i
+    return places | {name: i for i, name in enumerate(ids)}
+
+
+def _pose(where, entry, joints):
+    try:
+        flat = np.array(entry["keypoints"], np.float64).reshape(joints, 3)
+        score = float(entry.get("score", 1.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: expected keypoints of {joints} joints, x, y, score each, and a "
+            "score"
+        ) from error
+    return flat[:, :2], score if np.isfinite(score) else 0.0
