@@ -69,7 +69,10 @@ setup(
         # Runs TFLite files faster than TensorFlow's own interpreter, and without it.
         "tflite": ["ai-edge-litert>=2.0"],
         "serving": ["tensorflow-serving-api"],
+        # Films as H.264, which browsers play: it brings a program of FFmpeg.
+        "film": ["imageio-ffmpeg>=0.5"],
         "dev": [
+            "imageio-ffmpeg>=0.5",
             "pytest>=8",
             "ruff>=0.17,<0.18",
             "tensorflow-serving-api",

@@ -119,7 +119,7 @@ def test_frames_of_a_video_are_sent_without_loss(peer, tmp_path):
         writer.write(np.full((60, 90, 3), 40 * i, np.uint8))
     writer.release()
     call(peer, path, tmp_path / "out", "--nooverlays")
-    with media.open_video(str(path)) as video:
+    with media.open_film(str(path)) as video:
         for frame, seen in zip(video.frames, peer.seen, strict=True):
             np.testing.assert_array_equal(decoded(seen[0][0]), frame)
     assert [image["frame"] for image in saved(tmp_path / "out")["images"]] == [0, 1, 2]

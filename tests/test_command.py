@@ -21,12 +21,13 @@ from deeppose_tf.pipelines.data import inputs, prepare_data, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.evaluation import compare, evaluate
 from deeppose_tf.pipelines.paper import reproduce
-from deeppose_tf.pipelines.predict import predict
+from deeppose_tf.pipelines.predict import commands as predict_commands
 from deeppose_tf.pipelines.profiling import benchmark
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import choose
 from deeppose_tf.pipelines.train import stage as train_stage
 
+predict = toy_run.script(predict_commands, "predict")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
 # The flag that says where a script writes, and the others that it cannot do without.
 FOLDERS = {

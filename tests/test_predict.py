@@ -3,6 +3,7 @@ one of two tiny untrained stages."""
 
 import json
 import pathlib
+import sys
 
 import cv2
 import numpy as np
@@ -11,10 +12,11 @@ import toy_run
 from PIL import Image
 
 from deeppose_tf import detect, draw, skeleton
-from deeppose_tf.pipelines.predict import media, predict
+from deeppose_tf.pipelines.predict import commands, media, predict
 
 LSP = skeleton.LSP
 SETTINGS = {"model": "run"}
+SCRIPT = toy_run.script(commands, "predict")
 
 
 class FakeCascade:
@@ -54,9 +56,8 @@ def photos(tmp_path):
 
 
 def write_video(path, frames, size=(60, 90), rate=12.5):
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, size[::-1]
-    )
+    code = cv2.VideoWriter_fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), code, rate, size[::-1])
     for i in range(frames):
         writer.write(np.full((*size, 3), 40 * i, np.uint8))
     writer.release()
@@ -101,6 +102,16 @@ def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
     neck = (30 + 2 * 12, 45 + 12)
     assert np.abs(overlay[neck].astype(int) - draw.COLORS["middle"]).max() < 40
     assert np.abs(overlay[5, 5].astype(int) - 60).max() < 3
+
+
+def test_overlays_say_whose_left_is_which(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((200, 300, 3), 60, np.uint8))
+    run(tmp_path / "a.png", tmp_path / "out")
+    overlay = cv2.imread(str(tmp_path / "out" / "a.png.pose.png"))[..., ::-1]
+    for side, words in (("left", overlay[180:, :40]), ("right", overlay[180:, 44:84])):
+        distance = np.abs(words.astype(int) - draw.COLORS[side]).sum(axis=-1)
+        assert distance.min() < 60
+    assert (overlay[5:22, 4:40] != 60).any()  # the score
 
 
 def test_several_people_of_a_file_of_boxes(photos, tmp_path):
@@ -164,37 +175,66 @@ def test_what_cannot_be_read_is_reported_and_passed_over(photos, tmp_path, capsy
     assert not (tmp_path / "out" / "2.mp4.pose.mp4").exists()
 
 
-def test_a_video_gives_poses_by_frame_and_a_video(tmp_path):
+@pytest.mark.parametrize("extra", ["film", "nothing"])
+def test_a_video_gives_poses_by_frame_and_a_film(tmp_path, extra, monkeypatch, capfd):
+    """Browsers and notebooks did not play the films, which were MPEG-4 part 2."""
+    if extra == "film":
+        pytest.importorskip("imageio_ffmpeg")
+    else:
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     write_video(tmp_path / "clip.mp4", frames=5)
     content = run(tmp_path / "clip.mp4", tmp_path / "out")
     assert [image["frame"] for image in content["images"]] == [0, 1, 2, 3, 4]
     assert content["images"][2]["seconds"] == 2 / 12.5
+    assert content["images"][2]["file_name"] == "clip.mp4"
     assert len(content["annotations"]) == 5
     output = tmp_path / "out"
     assert sorted(path.name for path in output.iterdir()) == [
         *("clip.mp4.pose.mp4", "predictions.json")
     ]
-    with media.open_video(str(output / "clip.mp4.pose.mp4")) as video:
-        assert video.rate == 12.5
-        frames = list(video.frames)
+    is_h264 = b"avc1" in (output / "clip.mp4.pose.mp4").read_bytes()
+    printed = capfd.readouterr()
+    assert is_h264 != ("pip install 'deeppose-tf[film]'" in printed.out)
+    assert is_h264 or extra == "nothing"  # where OpenCV alone may have it, or not
+    assert not printed.err  # OpenCV and FFmpeg complained about what they cannot do
+    with media.open_film(str(output / "clip.mp4.pose.mp4")) as film:
+        assert film.rate == 12.5
+        frames = list(film.frames)
     assert len(frames) == 5 and frames[0].shape == (60, 90, 3)
-    # The third frame is grey 80, and somewhere the pose is drawn into it.
+    # The third frame is grey 80, but where the pose is: the right ankle, the first
+    # joint and blue, in the middle of the box.
     assert np.abs(frames[2][5, 5].astype(int) - 80).max() < 12
-    assert np.abs(frames[2].astype(int) - 80).max() > 60
+    red, _, blue = frames[2][30, 45].astype(int)
+    assert blue > red + 60
 
 
 def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out.mp4"
     with pytest.raises(RuntimeError, match="in the middle"):
-        with media.video_writer(target, 10) as write:
+        with media.film_writer(target, 10) as write:
             write(np.zeros((40, 40, 3), np.uint8))
             raise RuntimeError("in the middle")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="cannot write a frame of 41 x 40"):
-        with media.video_writer(target, 10) as write:
+        with media.film_writer(target, 10) as write:
             write(np.zeros((40, 40, 3), np.uint8))
             write(np.zeros((40, 41, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_sizes_become_even_and_nothing_moves(tmp_path):
+    """H.264 has even sizes, to which FFmpeg would stretch the frame."""
+    frame = np.zeros((61, 91, 3), np.uint8)
+    frame[40:44, 70:74] = 255
+    with media.film_writer(tmp_path / "out.mp4", 30000 / 1001) as write:
+        for _ in range(3):
+            write(frame)
+    with media.open_film(str(tmp_path / "out.mp4")) as film:
+        assert film.rate == pytest.approx(29.97, abs=0.001)
+        frames = list(film.frames)
+    assert len(frames) == 3 and frames[0].shape == (62, 92, 3)
+    y, x = np.nonzero(frames[1][..., 0] > 128)
+    assert (y.min(), y.max(), x.min(), x.max()) == (40, 43, 70, 73)
 
 
 def test_a_broken_video_leaves_no_people_behind(photos, tmp_path, monkeypatch):
@@ -231,6 +271,8 @@ def test_nothing_of_others_is_overwritten_in_silence(photos, tmp_path):
 
 
 def test_a_killed_run_can_be_repeated(photos, tmp_path):
+    """And keeps what it had."""
+
     class Killed(FakeCascade):
         def predict(self, image, boxes):
             if self.seen:
@@ -240,6 +282,7 @@ def test_a_killed_run_can_be_repeated(photos, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(photos, tmp_path / "out", cascade=Killed())
     assert saved(tmp_path / "out")["finished"] is False
+    assert len(saved(tmp_path / "out")["annotations"]) == 1
     content = run(photos, tmp_path / "out")
     assert len(content["annotations"]) == 2 and saved(tmp_path / "out")["finished"]
 
@@ -280,7 +323,7 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     boxes = tmp_path / "boxes.json"
     boxes.write_text('{"a.jpg": [[10, 10, 50, 50], [5, 5, 5.00001, 900]], "b.PNG": []}')
     common = [f"--model={tiny_run}", f"--output={output}"]
-    toy_run.call(predict, *common, f"--input={photos}", f"--boxes={boxes}")
+    toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
     content = saved(output)
     assert len(content["annotations"]) == 2
     keypoints = np.array(content["annotations"][0]["keypoints"])
@@ -289,7 +332,7 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     assert "2 people on 2 images" in capsys.readouterr().out
     (photos / "a.jpg").write_bytes(b"broken")
     with pytest.raises(SystemExit) as stopped:
-        toy_run.call(predict, *common, f"--input={photos}", f"--boxes={boxes}")
+        toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
     assert stopped.value.code == 1
     assert "passed over" in capsys.readouterr().out
     assert len(saved(output)["annotations"]) == 0
@@ -298,10 +341,10 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
 def test_the_script_names_what_is_wrong_with_its_flags(tiny_run, photos, tmp_path):
     common = [f"--input={photos}", f"--output={tmp_path / 'out'}"]
     with pytest.raises(ValueError, match="no cascade.json"):
-        toy_run.call(predict, *common, f"--model={photos}")
-    with pytest.raises(ValueError, match="'fcae': not full, face or hog"):
-        toy_run.call(predict, *common, f"--model={tiny_run}", "--boxes=fcae")
+        toy_run.call(SCRIPT, *common, f"--model={photos}")
+    with pytest.raises(ValueError, match="--boxes=fcae: not full, face or hog"):
+        toy_run.call(SCRIPT, *common, f"--model={tiny_run}", "--boxes=fcae")
     with pytest.raises(ValueError, match="--enlargement=1,2: expected three"):
         face = ["--boxes=face", "--enlargement=1,2"]
-        toy_run.call(predict, *common, f"--model={tiny_run}", *face)
+        toy_run.call(SCRIPT, *common, f"--model={tiny_run}", *face)
     assert not pathlib.Path(tmp_path / "out").exists()

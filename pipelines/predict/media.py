@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fractions
 import glob
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -19,6 +20,12 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 # Ends of the names of our own drawings, which are no input in a folder.
 OVERLAY = ".pose.png"
 OVERLAY_VIDEO = ".pose.mp4"
+NOT_FOR_BROWSERS = (
+    "the film is MPEG-4 part 2, which browsers do not play: pip install "
+    "'deeppose-tf[film]' for H.264"
+)
+# OpenCV's FFmpeg complains at length about a codec that it does not have.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,76 +84,125 @@ def find_files(source: str) -> list[File]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Video:
+class Film:
     """An open video.
 
     Attributes:
       rate: frames per second.
-      count: of frames as its header says, which may be wrong; None if it does not.
-      frames: its frames [H, W, 3] uint8 RGB, once.
+      frames: its frames [H, W, 3] uint8 RGB, once, turned upright.
     """
 
     rate: float
-    count: int | None
     frames: Iterator[np.ndarray]
 
 
 @contextlib.contextmanager
-def open_video(path: str) -> Iterator[Video]:
-    """Opens a video, turned upright as its header says.
+def open_film(path: str) -> Iterator[Film]:
+    """Opens a video.
 
     Raises:
       ValueError: it cannot be opened; names it.
     """
-    capture = cv2.VideoCapture(path)
-    try:
+    with _opened(path) as capture:
         if not capture.isOpened():
             raise ValueError(f"{path}: not a video that OpenCV can read")
         rate = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        yield Video(
-            rate if 0 < rate < 1000 else 25.0,
-            count if count > 0 else None,
-            _frames(path, capture),
-        )
-    finally:
-        capture.release()
+        yield Film(rate if 0 < rate < 1000 else 25.0, _frames(path, capture))
+
+
+def count_images(file: File) -> int:
+    """1; of a video the number of frames as its header says, which may be wrong."""
+    if not file.is_video:
+        return 1
+    with _opened(file.path) as capture:
+        return max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
 
 @contextlib.contextmanager
-def video_writer(path: pathlib.Path, rate: float) -> Iterator:
+def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
     """A function that adds [H, W, 3] uint8 RGB frames to an MP4 file.
 
-    The file appears when all is written, and not at all after an error.
+    It is H.264 where the extra `film` is installed or OpenCV can write it, else MPEG-4
+    part 2, and a line says so. Of odd sizes the last row or column is repeated, for
+    H.264 has even ones. The file appears when all is written, and not at all after an
+    error.
 
     Raises:
-      ValueError: OpenCV cannot write it, or a frame has another size than the first.
+      ValueError: it cannot be written, or a frame has another size than the first.
     """
     temporary = path.with_name(f".{path.name}.partial.mp4")  # the suffix is the format
-    code = cv2.VideoWriter_fourcc(*"mp4v")
-    opened: list[tuple] = []
+    shape, write, close = None, None, lambda: None
 
     def add(frame):
-        if not opened:
-            size = frame.shape[1], frame.shape[0]
-            opened.append((cv2.VideoWriter(str(temporary), code, rate, size), size))
-        writer, size = opened[0]
-        if not writer.isOpened() or (frame.shape[1], frame.shape[0]) != size:
-            raise ValueError(
-                f"{path}: cannot write a frame of {frame.shape[1]} x {frame.shape[0]}"
-            )
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        nonlocal shape, write, close
+        height, width = frame.shape[:2]
+        if shape is None:
+            shape, size = frame.shape, (width + width % 2, height + height % 2)
+            write, close = _open_writer(path, temporary, rate, size)
+        if frame.shape != shape:
+            raise ValueError(f"{path}: cannot write a frame of {width} x {height}")
+        even = 0, height % 2, 0, width % 2
+        write(cv2.copyMakeBorder(frame, *even, cv2.BORDER_REPLICATE))
 
     try:
-        yield add
-        if opened:
-            opened[0][0].release()
+        try:
+            yield add
+        finally:
+            close()
+        if shape:
             files.sync(temporary)
             os.replace(temporary, path)
     finally:
-        if opened:
-            opened[0][0].release()
         temporary.unlink(missing_ok=True)
+
+
+def _open_writer(path, temporary, rate, size):
+    """What writes a frame of (width, height), and what ends the film."""
+    with contextlib.suppress(ImportError):
+        import imageio_ffmpeg
+
+        exact = fractions.Fraction(rate).limit_denominator(1001)
+        writer = imageio_ffmpeg.write_frames(
+            *(str(temporary), size),
+            fps=exact,
+            codec="libx264",
+            quality=8,
+            macro_block_size=2,
+            ffmpeg_log_level="error",
+            output_params=["-movflags", "+faststart"],
+        )
+        writer.send(None)
+        return writer.send, writer.close
+    writer = _opencv_writer(temporary, "avc1", rate, size)
+    if not writer.isOpened():
+        print(NOT_FOR_BROWSERS)
+        writer = _opencv_writer(temporary, "mp4v", rate, size)
+    if not writer.isOpened():
+        raise ValueError(f"{path}: cannot write a frame of {size[0]} x {size[1]}")
+    return (
+        lambda frame: writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)),
+        writer.release,
+    )
+
+
+def _opencv_writer(path, codec, rate, size):
+    """May not be opened, without a word on standard error."""
+    logging = cv2.utils.logging
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        code = cv2.VideoWriter_fourcc(*codec)
+        return cv2.VideoWriter(str(path), code, rate, size)
+    finally:
+        logging.setLogLevel(level)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    capture = cv2.VideoCapture(path)
+    try:
+        yield capture
+    finally:
+        capture.release()
 
 
 def _frames(path, capture):

@@ -1,0 +1,150 @@
+"""`deeppose-predict`: poses of the people in photos and films, without labels.
+
+Writes `predictions.json`, which COCO tools and --boxes read, and an overlay of each
+photo or film: the person's left is orange, their right is blue.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+from absl import flags
+
+from deeppose_tf import detect
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.predict import media, predict
+
+
+def define_file_flags() -> None:
+    """Flags of what to look at and where to write, which `deeppose-client` has too."""
+    flags.DEFINE_string(
+        "input",
+        None,
+        "What to look at: an image, a video, a folder of them (not the folders below "
+        "it), or a glob in quotes such as 'photos/**/*.jpg'.",
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The folder for predictions.json and the overlays, photo.jpg.pose.png of "
+        "photo.jpg and clip.mov.pose.mp4 of clip.mov. It is made where it is missing.",
+    )
+    flags.DEFINE_string(
+        "boxes",
+        "full",
+        "Where the people are, as the person boxes of the cascade. full: one person "
+        "who fills the image, as in LSP. face: a body below every frontal face (Sec. "
+        "4.1). hog: standing people of at least about 100 pixels. Otherwise the name "
+        'of a JSON file: {"photo.jpg": [[x0, y0, x1, y1], ...], ...} in pixels, a '
+        "predictions.json, or COCO annotations or detections; four zeros mean the "
+        "whole image, an empty list means nobody. Where nobody is found, or the file "
+        "does not name the image, the whole image is taken and counted in the report.",
+    )
+    flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Replace files in --output that are there already. The same command may "
+        "always replace what it wrote itself.",
+    )
+    flags.mark_flags_as_required(["input", "output"])
+
+
+def define_predict_flags() -> None:
+    """Flags of this script."""
+    flags.DEFINE_string(
+        "model", None, "The run directory of a cascade that deeppose-train wrote."
+    )
+    define_file_flags()
+    flags.DEFINE_list(
+        "enlargement",
+        None,
+        "For --boxes=face: how far a body reaches from the middle of the face to "
+        "either side, up and down, in widths of the face, such as 3.7,0.9,9.4. By "
+        "default what was fitted on the model's training people, or that of a whole or "
+        "an upper body, as the model's skeleton has legs or not.",
+    )
+    flags.mark_flag_as_required("model")
+
+
+def predict_main(argv: list[str]) -> None:
+    """Predicts what the flags describe; leaves with 1 if a file could not be read."""
+    del argv
+    values = flags.FLAGS
+    found = media.find_files(values.input)
+    if not pathlib.Path(values.model).is_dir():
+        raise ValueError(f"--model={values.model}: no such folder")
+    check_boxes(values.boxes)
+    enlargement = _enlargement(values)
+    from deeppose_tf.cascade import Cascade
+    from deeppose_tf.pipelines.data import first_boxes
+
+    cascade = Cascade.load(values.model)
+    enlargement = enlargement or first_boxes.of_model(cascade).get("face")
+    finder = detect.make_finder(values.boxes, cascade.skeleton, enlargement)
+    write_results(cascade, found, finder, ("model", "enlargement"))
+
+
+def check_boxes(how: str) -> None:
+    """Checks --boxes before anything that takes long.
+
+    Raises:
+      ValueError: it is not a way to find boxes, nor a file.
+    """
+    if how not in ("full", "face", "hog") and not pathlib.Path(how).is_file():
+        raise ValueError(f"--boxes={how}: not full, face or hog, and no such file")
+
+
+def write_results(
+    cascade,
+    found: list[media.File],
+    finder: detect.Finder,
+    names: tuple[str, ...],
+    ask: Callable | None = None,
+) -> None:
+    """Predicts on files as the flags of `define_file_flags` say; leaves with 1 if one
+    could not be read.
+
+    Args:
+      cascade, found, finder, ask: see `predict.predict_files`.
+      names: of the other flags that make it the same run as one before.
+    """
+    values = flags.FLAGS
+    names = (*names, "input", "boxes", "overlays")
+    content = predict.predict_files(
+        cascade,
+        found,
+        values.output,
+        finder,
+        {name: getattr(values, name) for name in names},
+        values.overlays,
+        values.overwrite,
+        ask,
+    )
+    failed = predict.report(content, values.boxes)
+    print(f"results are in {values.output}")
+    if failed:
+        raise SystemExit(1)
+
+
+def run_predict() -> None:
+    """Console entry point."""
+    command.run(define_predict_flags, predict_main, __doc__, folder="output")
+
+
+def _enlargement(values):
+    if values.enlargement is None:
+        return None
+    try:
+        side, up, down = (float(value) for value in values.enlargement)
+    except ValueError as error:
+        raise ValueError(
+            f"--enlargement={','.join(values.enlargement)}: expected three numbers, "
+            "to either side, up and down, such as 3.7,0.9,9.4"
+        ) from error
+    return side, up, down
+
+
+if __name__ == "__main__":
+    run_predict()
