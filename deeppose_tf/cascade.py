@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import files, geometry, sampling
+from deeppose_tf.config import INDEX, INDEX_FORMATS, check_run
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage, load_stage
 
@@ -17,6 +17,8 @@ from deeppose_tf.stage import Stage, load_stage
 PEOPLE_AT_ONCE = 8
 # Coordinates beyond this are no place in an image.
 FARTHEST = 1e6
+# Predictions beyond this are of a network that diverged.
+DIVERGED = 1e9
 
 
 class Cascade:
@@ -51,24 +53,16 @@ class Cascade:
         """Loads a run directory that `deeppose-train` wrote.
 
         Raises:
-          ValueError: it is not one, or a file in it is missing or damaged.
+          ValueError: it is not one, or a file in it is missing, damaged or of an
+            unknown format.
         """
-        path = pathlib.Path(run) / "cascade.json"
-        try:
-            names = [str(name) for name in json.loads(path.read_text())["stages"]]
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ValueError(
-                f"{run} has no cascade.json: train one with deeppose-train"
-            ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-        return cls([load_stage(str(pathlib.Path(run) / name)) for name in names])
+        return cls([load_stage(folder) for folder in check_run(run)])
 
     def save_index(self, run: str) -> None:
         """Writes `cascade.json`, which names the stage directories of a run."""
-        content = {"format": 1, "stages": [f"stage_{i + 1}" for i in range(self.count)]}
-        path = pathlib.Path(run) / "cascade.json"
-        files.write_bytes(path, json.dumps(content, indent=2).encode() + b"\n")
+        stages = [f"stage_{i + 1}" for i in range(self.count)]
+        content = {"format": INDEX_FORMATS[-1], "stages": stages}
+        files.write_json(pathlib.Path(run) / INDEX, content)
 
     def predict(self, image: np.ndarray, boxes: np.ndarray | None = None) -> dict:
         """The poses of the people in one image.
@@ -82,8 +76,9 @@ class Cascade:
           keypoints_by_stage: [N, S, K, 2] pixels.
           scores: [N, K] in 0..1: exp(-d), where d is how far the last stage still
             moved the joint, in pose diameters. No probability; 1 of a single stage.
-          valid: [N] bool: False where a box cannot be answered, whose keypoints are
-            zeros.
+          valid: [N] bool: False where there is no pixel, where a box cannot be
+            answered, or where a stage answered no finite numbers. All else of such a
+            person is zeros.
 
         Raises:
           ValueError: image or boxes have another shape or type.
@@ -97,6 +92,9 @@ class Cascade:
             )
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes are {boxes.shape}, expected [N, 4]")
+        if not image.size:
+            # Nothing is seen of nothing: a pixel, and boxes that cannot be answered.
+            image, boxes = np.zeros([1, 1, 3], np.uint8), np.full_like(boxes, np.nan)
         return _joined(
             self._function(image[None], some, np.zeros(len(some), np.int32))
             for some in _portions(boxes)
@@ -124,17 +122,21 @@ class Cascade:
         whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
         boxes = tf.where(valid[:, None], boxes, whole)
         source = sampling.pyramid(images)
-        poses = [first_pose(self.stages[0], source, boxes, indices)]
+        pose = first_pose(self.stages[0], source, boxes, indices)
+        valid &= is_finite(pose)
+        poses = [tf.where(valid[:, None, None], pose, 0.0)]
         for stage in self.stages[1:]:
-            poses.append(refined_pose(stage, source, poses[-1], indices))
+            pose = refined_pose(stage, source, poses[-1], indices)
+            valid &= is_finite(pose)
+            # Positions that are no numbers must not reach the next crop.
+            poses.append(tf.where(valid[:, None, None], pose, poses[-1]))
         poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
+        before, last = poses[:, max(self.count - 2, 0)], poses[:, -1]
+        certain = scores(before, last, self.skeleton)
         return {
-            "keypoints": poses[:, -1],
+            "keypoints": last,
             "keypoints_by_stage": poses,  # [N, S, K, 2]
-            # The only stage moved nothing, and scores 1.
-            "scores": scores(
-                poses[:, max(self.count - 2, 0)], poses[:, -1], self.skeleton
-            ),
+            "scores": tf.where(valid[:, None], certain, 0.0),
             "valid": valid,
         }
 
@@ -210,6 +212,11 @@ def answerable(boxes: tf.Tensor) -> tf.Tensor:
     """[N, 4] pixels -> [N] bool: finite, of positive size, and not absurdly far."""
     near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
     return near & tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
+
+
+def is_finite(keypoints: tf.Tensor) -> tf.Tensor:
+    """[N, K, 2] pixels -> [N] bool: numbers of a network that did not diverge."""
+    return tf.reduce_all(tf.abs(keypoints) < DIVERGED, axis=[1, 2])  # False for NaN
 
 
 def displacements(

@@ -1,4 +1,4 @@
-"""What a stage of the cascade is: the one configuration that is kept with its weights.
+"""What a stage of the cascade is, and where a trained cascade has its stages.
 
 No TensorFlow: commands read it before they import anything that takes seconds.
 """
@@ -6,9 +6,14 @@ No TensorFlow: commands read it before they import anything that takes seconds.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+
+from deeppose_tf import files
 
 HEADS = ("linear", "integral")
 LOSSES = ("l2", "l1")
+# Names the stages of a run.
+INDEX, INDEX_FORMATS = "cascade.json", (1,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +83,40 @@ def config_from_json(value: dict) -> StageConfig:
 
 # Names of format 1.
 _RENAMED = {"correction": "step_size", "farthest": "outlier_threshold"}
+
+
+def check_run(run: str) -> list[str]:
+    """The folders of the stages of a run directory, which `deeppose-train` wrote.
+
+    Raises:
+      ValueError: there is no trained cascade; says what is there instead.
+    """
+    path = pathlib.Path(run)
+    index = path / INDEX
+    if not index.is_file():
+        raise ValueError(f"{run} {_no_run(path)}")
+    names = files.read_json(index, INDEX_FORMATS).get("stages")
+    if not isinstance(names, list) or not names:
+        raise ValueError(f"{index} is damaged: it names no stages")
+    return [str(path / str(name)) for name in names]
+
+
+def _no_run(path):
+    """What a path is that is no run directory."""
+    wanted = "give the folder that deeppose-train wrote"
+    if not path.exists():
+        return "does not exist"
+    if not path.is_dir():
+        return f"is a file: {wanted}"
+    if not any(path.iterdir()):
+        return f"is an empty folder: {wanted}"
+    for name, meaning in (
+        ("dataset.json", f"is prepared data, not a trained model: {wanted}"),
+        ("stage.json", f"is one stage of a run: give the run, {path.parent}"),
+        ("saved_model.pb", f"is an exported SavedModel: {wanted}, or serve this one"),
+    ):
+        if (path / name).exists():
+            return meaning
+    if any(path.glob("training_*")):
+        return "has a training without a finished stage: go on with deeppose-train"
+    return f"has no {INDEX}, so it is no trained model: {wanted}"

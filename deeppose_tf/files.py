@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and one writer at a time."""
+"""Files written whole or not at all, JSON of a known format, one writer at a time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = hidden(path, f"{secrets.token_hex(4)}.partial")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -39,6 +38,33 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 def write_json(path: str | os.PathLike, value) -> None:
     """Writes a JSON value, as `write_bytes` does."""
     write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
+
+
+def read_json(path: str | os.PathLike, formats: tuple) -> dict:
+    """Reads a JSON object whose `format` is one of these.
+
+    Raises:
+      ValueError: it is none, or of another format; names the file.
+      OSError: the file cannot be read.
+    """
+    try:
+        value = json.loads(pathlib.Path(path).read_bytes())
+        found = value["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if found not in formats:
+        known = " and ".join(map(str, formats))
+        raise ValueError(
+            f"{path} has format {found!r}, and this version of deeppose-tf reads "
+            f"{known}: it was written by another version"
+        )
+    return value
+
+
+def hidden(path: str | os.PathLike, purpose: str) -> pathlib.Path:
+    """The sibling `.NAME.PURPOSE`, which holds what is not in place yet, or no more."""
+    path = pathlib.Path(path)
+    return path.with_name(f".{path.name}.{purpose}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ one network per stage serves all joints.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
 
-FORMAT = 2  # of stage.json; 1 had other names for fields of the configuration
+FORMATS = (1, 2)  # of stage.json; 1 has other names for fields of the configuration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +84,11 @@ def build_stage(
 def save_stage(stage: Stage, directory: str) -> None:
     """Writes `stage.json` and `weights.safetensors` beside, then renames into place."""
     target = pathlib.Path(directory)
-    partial = target.parent / f".{target.name}.partial"
+    partial = files.hidden(target, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "config": dataclasses.asdict(stage.config),
         "skeleton": to_json(stage.skeleton),
         "displacement": {
@@ -101,10 +100,8 @@ def save_stage(stage: Stage, directory: str) -> None:
     }
     arrays = {name: np.asarray(value) for name, value in _named_weights(stage.model)}
     files.write_bytes(partial / "weights.safetensors", safetensors.numpy.save(arrays))
-    files.write_bytes(
-        partial / "stage.json", json.dumps(description, indent=2).encode() + b"\n"
-    )
-    replaced = target.parent / f".{target.name}.replaced"
+    files.write_json(partial / "stage.json", description)
+    replaced = files.hidden(target, "replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         target.rename(replaced)
@@ -116,22 +113,25 @@ def load_stage(directory: str) -> Stage:
     """Rebuilds a stage from its directory; runs no code from it.
 
     Raises:
-      ValueError: a file is missing, damaged, or of another network; names it.
+      ValueError: a file is missing, damaged, of an unknown format, or of another
+        network; names it.
     """
     path = pathlib.Path(directory)
-    if not path.exists() and (path.parent / f".{path.name}.replaced").exists():
+    replaced = files.hidden(path, "replaced")
+    if not path.exists() and replaced.exists():
         # A kill fell between the two renames of `save_stage`.
-        (path.parent / f".{path.name}.replaced").rename(path)
+        replaced.rename(path)
     try:
-        value = json.loads((path / "stage.json").read_text())
+        value = files.read_json(path / "stage.json", FORMATS)
+    except OSError as error:
+        raise ValueError(f"{path} is no stage directory: no stage.json") from error
+    try:
         config = config_from_json(value["config"])
         skeleton = from_json(value["skeleton"])
         displacement = value["displacement"]
         mean = np.asarray(displacement["mean"], np.float32)
         covariance = np.asarray(displacement["covariance"], np.float32)
         training = value["training"]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is no stage directory: no stage.json") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'stage.json'} is damaged: {error}") from error
     model = build_stage(config, skeleton)

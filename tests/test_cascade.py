@@ -9,7 +9,7 @@ import tensorflow as tf
 import toy_run
 
 from deeppose_tf import cascade, sampling
-from deeppose_tf.config import StageConfig
+from deeppose_tf.config import StageConfig, check_run
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage
 
@@ -203,6 +203,26 @@ def test_a_box_beyond_the_image_is_answered(image, coloured):
     np.testing.assert_allclose(found["keypoints"][0], [[525, 530]] * K, atol=1e-3)
 
 
+def test_an_empty_image_is_answered_as_by_exports(coloured):
+    """`predict` raised, where a served model answered that it saw nobody."""
+    for shape in ((0, 8, 3), (8, 0, 3)):
+        found = coloured.predict(np.zeros(shape, np.uint8), BOXES[:2])
+        assert found["keypoints_by_stage"].shape == (2, 3, K, 2)
+        assert not any(value.any() for value in found.values())
+
+
+@pytest.mark.parametrize("answer", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_pose_that_diverged_is_never_valid(image, pose, answer, lost):
+    """In the first stage or a later one: crops of it raised, or it was valid."""
+    answers = [pose, np.zeros((K, 2)), np.zeros((K, 2))]
+    answers[lost] = np.where(np.arange(K)[:, None] == 3, answer, answers[lost])
+    configs = FIRST, LATER, LATER
+    stages = [stage(c, Constant(a)) for c, a in zip(configs, answers, strict=True)]
+    found = cascade.Cascade(stages).predict(image, BOXES[:1])
+    assert not any(value.any() for value in found.values())
+
+
 def test_zeros_are_the_whole_image(image, coloured):
     whole = coloured.predict(image, np.float32([[0, 0, WIDTH, HEIGHT]]))
     for boxes in (None, np.zeros((1, 4))):
@@ -255,16 +275,43 @@ def test_a_run_is_loaded(tmp_path, image):
     assert loaded.predict(image)["keypoints_by_stage"].shape == (1, 2, K, 2)
 
 
+# What is there -> what is said of it. Every one of them was said to have "no
+# cascade.json: train one with deeppose-train".
+NO_RUNS = {
+    "nothing": ((), "run does not exist"),
+    "empty": (("run/",), "run is an empty folder"),
+    "file": (("run",), "run is a file: give the folder that"),
+    "data": (("run/dataset.json",), "run is prepared data, not a trained model"),
+    "stage": (("run/stage.json",), "is one stage of a run: give the run, .*[^/]$"),
+    "export": (("run/saved_model.pb",), "run is an exported SavedModel"),
+    "begun": (("run/training_1/",), "has a training without a finished stage"),
+    "other": (("run/photo.jpg",), "run has no cascade.json, so it is no trained"),
+}
+
+
+@pytest.mark.parametrize(("there", "said"), NO_RUNS.values(), ids=NO_RUNS)
+def test_what_is_no_run_is_called_what_it_is(tmp_path, there, said):
+    for name in there:
+        path = tmp_path / name
+        folder = path if name.endswith("/") else path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if path != folder:
+            path.touch()
+    with pytest.raises(ValueError, match=said):
+        check_run(str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=said):
+        cascade.Cascade.load(str(tmp_path / "run"))
+
+
 def test_runs_that_cannot_be_loaded(tmp_path):
-    (tmp_path / "file").touch()
-    for folder in (tmp_path, tmp_path / "file"):
-        with pytest.raises(ValueError, match="no cascade.json: train one"):
-            cascade.Cascade.load(str(folder))
     index = tmp_path / "cascade.json"
     for content in ("", "{", "[]", "{}", '"x"', '{"stages": 3}'):
         index.write_text(content)
         with pytest.raises(ValueError, match="cascade.json"):
             cascade.Cascade.load(str(tmp_path))
+    index.write_text(json.dumps({"format": 7, "stages": ["stage_1"]}))
+    with pytest.raises(ValueError, match="cascade.json has format 7, and .* reads 1:"):
+        cascade.Cascade.load(str(tmp_path))
     index.write_text(json.dumps({"format": 1, "stages": ["stage_1"]}))
     with pytest.raises(ValueError, match="stage_1 is no stage directory"):
         cascade.Cascade.load(str(tmp_path))

@@ -127,7 +127,7 @@ def test_joints_that_nobody_has_labeled_are_silent(random):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "{}", "3", '{"stages": 3}', '{"stages": null}', "{"]
+    "content", ["[]", "{}", "3", '{"format": 1, "stages": 3}', '{"format": 1}', "{"]
 )
 def test_a_damaged_index_of_a_run_is_named(tmp_path, content):
     (tmp_path / "cascade.json").write_text(content)
@@ -136,6 +136,8 @@ def test_a_damaged_index_of_a_run_is_named(tmp_path, content):
 
 
 def test_an_index_of_stages_that_are_not_there(tmp_path):
-    (tmp_path / "cascade.json").write_text(json.dumps({"stages": ["stage_1"]}))
+    (tmp_path / "cascade.json").write_text(
+        json.dumps({"format": 1, "stages": ["stage_1"]})
+    )
     with pytest.raises(ValueError, match="stage_1 is no stage directory"):
         cascade.Cascade.load(str(tmp_path))

@@ -434,7 +434,7 @@ def test_what_is_missing_is_explained(data, model, tmp_path):
     with pytest.raises(ValueError, match="no dataset.json.*\n.*Buffy.*dataset=buffy"):
         toy_run.call(reproduce, *missing, output, "--experiment=fig7")
     missing = f"--data={index.directory}", f"--model={tmp_path / 'no'}"
-    message = "no cascade.json.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
+    message = "no does not exist.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
     with pytest.raises(ValueError, match=message):
         toy_run.call(reproduce, *missing, output, "--experiment=fig7")
 

@@ -502,5 +502,5 @@ def test_flags_that_make_no_sense(run, tmp_path):
             rows.Limits(tolerance=tolerance)
     with pytest.raises(ValueError, match="max_pixels is 0"):
         rows.Limits(max_pixels=0)
-    with pytest.raises(ValueError, match="no cascade.json"):
+    with pytest.raises(ValueError, match="is an empty folder"):
         saved_model.export(str(tmp_path), str(tmp_path / "pose"))

@@ -166,6 +166,27 @@ def test_a_description_of_what_does_not_exist(saved, changed, said):
         stage.load_stage(str(folder))
 
 
+def test_a_stage_of_format_1_is_loaded(saved):
+    """Its configuration has other names for two fields."""
+    one, folder = saved
+    value = json.loads((folder / "stage.json").read_text())
+    config = value["config"]
+    assert value["format"] == 2 and "correction" not in config
+    config["correction"], config["farthest"] = 0.5, 0.75
+    del config["step_size"], config["outlier_threshold"]
+    (folder / "stage.json").write_text(json.dumps(value | {"format": 1}))
+    expected = dataclasses.replace(one.config, step_size=0.5, outlier_threshold=0.75)
+    assert stage.load_stage(str(folder)).config == expected
+
+
+def test_a_stage_of_another_format_is_refused(saved):
+    _, folder = saved
+    value = json.loads((folder / "stage.json").read_text())
+    (folder / "stage.json").write_text(json.dumps(value | {"format": 3}))
+    with pytest.raises(ValueError, match="stage.json has format 3, .* reads 1 and 2:"):
+        stage.load_stage(str(folder))
+
+
 def test_no_stage_there(tmp_path):
     with pytest.raises(ValueError, match="nowhere is no stage directory"):
         stage.load_stage(str(tmp_path / "nowhere"))
