@@ -16,9 +16,13 @@ import tensorflow as tf
 from deeppose_tf import geometry, sampling
 from deeppose_tf.config import StageConfig
 from deeppose_tf.pipelines.data import augment, inputs
-from deeppose_tf.pipelines.data.augment import DRAWS
+from deeppose_tf.pipelines.data.augment import (
+    DRAWS,
+    View,
+    view_maps,
+    view_normalize,
+)
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
-from deeppose_tf.pipelines.data.views import View, view_maps, view_normalize
 from deeppose_tf.skeleton import LSP
 
 HEIGHT, WIDTH = 180, 310

@@ -11,7 +11,7 @@ import toy_run
 import toy_training as toy
 
 from deeppose_tf import stage
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.train import choose, settings
 from deeppose_tf.pipelines.train import stage as train_stage
 from deeppose_tf.pipelines.train import validation as held_out

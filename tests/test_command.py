@@ -17,7 +17,8 @@ from deeppose_tf.export.saved_model import saved_model
 from deeppose_tf.export.serving import client
 from deeppose_tf.export.tflite import tflite
 from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.data import inputs, prepare_data, records
+from deeppose_tf.pipelines.data import commands as prepare_data
+from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.evaluation import compare, evaluate
 from deeppose_tf.pipelines.paper import reproduce

@@ -10,8 +10,8 @@ import toy_run
 from toy_people import Oracle, make_data
 
 from deeppose_tf import files
-from deeppose_tf.pipelines.data import record_writer, records
-from deeppose_tf.pipelines.data.labels import fingerprint, read_people
+from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.data.records import fingerprint, read_people
 from deeppose_tf.pipelines.evaluation import compare, evaluate
 
 
@@ -27,7 +27,7 @@ def evaluations(tmp_path_factory):
     }
     for name, convention in (("full", "person"), ("observer", "observer")):
         arguments = {"dataset": ["toy"], "convention": convention}
-        record_writer.write(whole, str(folder / name), {"arguments": arguments})
+        records.write(whole, str(folder / name), {"arguments": arguments})
     for name, data in (
         ("own", index.directory),
         ("full", str(folder / "full")),
@@ -70,7 +70,7 @@ def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path)
     ):
         arguments = {"dataset": ["toy"], "convention": "person"}
         parts = splits | {"test": changed}
-        record_writer.write(parts, str(tmp_path / "data"), {"arguments": arguments})
+        records.write(parts, str(tmp_path / "data"), {"arguments": arguments})
         index = records.read_index(str(tmp_path / "data"))
         evaluate.evaluate(Oracle(changed), index, "test", other, verbose=0)
         with pytest.raises(ValueError, match="a: other people or labels than .*own; "):

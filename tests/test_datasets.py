@@ -9,14 +9,14 @@ import scipy.io
 from PIL import Image
 from toy_lsp import HEIGHT, WIDTH, encode, make_lsp, save, spoilt_images
 
-from deeppose_tf.datasets import coco, coco_skeleton, images, lsp, lspet
+from deeppose_tf.datasets import coco, images, lsp
 from deeppose_tf.skeleton import COCO, LSP, to_json
 
 
 def test_real_lsp_labels_all_joints_though_7_percent_are_occluded(shared_data):
     raw = scipy.io.loadmat(shared_data / "lsp" / "joints.mat")["joints"]
-    train = lsp.read(str(shared_data / "lsp"), "train")
-    test = lsp.read(str(shared_data / "lsp"), "test")
+    train = lsp.read_splits(str(shared_data / "lsp"))["train"]
+    test = lsp.read_splits(str(shared_data / "lsp"))["test"]
     assert raw[2].mean() == pytest.approx(0.073, abs=0.0005)
     assert train.labeled.all() and test.labeled.all()
     assert (len(train), len(test)) == (1000, 500)
@@ -29,7 +29,7 @@ def test_real_lsp_labels_all_joints_though_7_percent_are_occluded(shared_data):
 
 def test_real_lspet_lacks_12_percent_of_its_joints(shared_data):
     raw = scipy.io.loadmat(shared_data / "lspet" / "joints.mat")["joints"]
-    people = lspet.read(str(shared_data / "lspet"), "train")
+    people = lsp.read_extended(str(shared_data / "lspet"))["train"]
     assert len(people) == 4500
     assert np.mean(~people.labeled) == pytest.approx(0.12, abs=0.0005)
     assert people.labeled.all(axis=1).sum() == 1761
@@ -39,12 +39,12 @@ def test_real_lspet_lacks_12_percent_of_its_joints(shared_data):
     np.testing.assert_allclose(
         people.keypoints[7][known], raw[known, :2, 7] - 0.5, rtol=1e-6
     )
-    assert len(lspet.read(str(shared_data / "lspet"), "test")) == 0
+    assert len(lsp.read_extended(str(shared_data / "lspet"))["test"]) == 0
 
 
 def test_real_left_and_right_are_the_persons_own(shared_data):
     """im0001 runs towards the camera, im0018 is seen from behind (looked at)."""
-    people = lsp.read(str(shared_data / "lsp"), "train")
+    people = lsp.read_splits(str(shared_data / "lsp"))["train"]
     left, right = (LSP.joints.index(f"{side}_shoulder") for side in ("left", "right"))
     facing, behind = people.keypoints[0], people.keypoints[17]
     assert facing[left, 0] > facing[right, 0]
@@ -54,12 +54,12 @@ def test_real_left_and_right_are_the_persons_own(shared_data):
 def test_observer_centric_joints_are_a_file_of_their_own(tmp_path):
     joints = make_lsp(tmp_path, 3)
     with pytest.raises(ValueError, match="joints-OC.mat: no such file.*relabeling"):
-        lsp.read(str(tmp_path), "train", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["train"]
     swapped = joints[:2].copy()
     swapped[:, :, 1] = joints[:2, LSP.mirror, 1]
     save(tmp_path, swapped, "lsp-joints-OC.mat")
-    person = lsp.read(str(tmp_path), "train").keypoints
-    observer = lsp.read(str(tmp_path), "train", "observer").keypoints
+    person = lsp.read_splits(str(tmp_path))["train"].keypoints
+    observer = lsp.read_splits(str(tmp_path), "observer")["train"].keypoints
     np.testing.assert_array_equal(observer[[0, 2]], person[[0, 2]])
     np.testing.assert_array_equal(observer[1], person[1][list(LSP.mirror)])
 
@@ -72,20 +72,20 @@ def test_real_observer_centric_joints(shared_data, tmp_path):
     (tmp_path / "images").mkdir()
     save(tmp_path, published["gt_person_centric"])
     save(tmp_path, published["gt_observer_centric"], "joints-OC.mat")
-    person = lsp.read(str(tmp_path), "train").keypoints
-    observer = lsp.read(str(tmp_path), "train", "observer").keypoints
+    person = lsp.read_splits(str(tmp_path))["train"].keypoints
+    observer = lsp.read_splits(str(tmp_path), "observer")["train"].keypoints
     assert (person != observer).any(axis=(1, 2)).sum() == 192
     # Beside the labels of all images they would be taken for those of the first 500.
     everyone = scipy.io.loadmat(shared_data / "lsp" / "joints.mat")["joints"]
     save(tmp_path, everyone)
     with pytest.raises(ValueError, match="labels 500 people, and .* beside it 1500"):
-        lsp.read(str(tmp_path), "test", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["test"]
     everyone[:2, 6:12, ::3] = everyone[:2, 11:5:-1, ::3]  # arms, of every third person
     save(tmp_path, everyone, "joints-OC.mat")
-    assert len(lsp.read(str(tmp_path), "test", "observer")) == 500
+    assert len(lsp.read_splits(str(tmp_path), "observer")["test"]) == 500
     save(tmp_path, everyone / 2, "joints-OC.mat")
     with pytest.raises(ValueError, match="of 1500 of 1500 people .* 0.50 times"):
-        lsp.read(str(tmp_path), "test", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["test"]
 
 
 def test_a_copy_of_the_person_centric_joints_is_not_observer_centric(tmp_path):
@@ -93,17 +93,17 @@ def test_a_copy_of_the_person_centric_joints_is_not_observer_centric(tmp_path):
     joints[:2] += 0.25  # of other roundings
     save(tmp_path, joints, "joints-OC.mat")
     with pytest.raises(ValueError, match="joints-OC.mat: is joints.mat under another"):
-        lsp.read(str(tmp_path), "train", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["train"]
 
 
 def test_observer_centric_joints_without_the_others(tmp_path):
     joints = make_lsp(tmp_path, 6)
     save(tmp_path, joints[:2], "joints-OC.mat")
     (tmp_path / "joints.mat").unlink()
-    assert len(lsp.read(str(tmp_path), "train", "observer")) == 6
+    assert len(lsp.read_splits(str(tmp_path), "observer")["train"]) == 6
     save(tmp_path, joints[:2, :, :2], "joints-OC.mat")
     with pytest.raises(ValueError, match="labels 2 people, .* last .* is number 6"):
-        lsp.read(str(tmp_path), "train", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["train"]
 
 
 def test_observer_centric_joints_of_others_in_the_same_pixels(tmp_path):
@@ -112,17 +112,17 @@ def test_observer_centric_joints_of_others_in_the_same_pixels(tmp_path):
     changed = joints[:2].copy()
     changed[:, 3, 2], changed[:, :, 5] = np.nan, 1
     save(tmp_path, changed, "joints-OC.mat")
-    assert len(lsp.read(str(tmp_path), "train", "observer")) == 40
+    assert len(lsp.read_splits(str(tmp_path), "observer")["train"]) == 40
     save(tmp_path, changed[:, :, ::-1], "joints-OC.mat")
     with pytest.raises(ValueError, match="of 40 of 40 people are not those of"):
-        lsp.read(str(tmp_path), "train", "observer")
+        lsp.read_splits(str(tmp_path), "observer")["train"]
 
 
 def test_nan_joints_are_not_labeled_and_stay_nan(tmp_path):
     joints = make_lsp(tmp_path, 3)
     joints[0, 5, 1] = np.nan
     save(tmp_path, joints)
-    people = lsp.read(str(tmp_path), "train")
+    people = lsp.read_splits(str(tmp_path))["train"]
     assert not people.labeled[1, 5] and people.labeled.sum() == 3 * 14 - 1
     assert np.isnan(people.keypoints[1, 5, 0])
 
@@ -135,13 +135,13 @@ def test_wrong_shapes_are_named(tmp_path, shape, says):
     make_lsp(tmp_path)
     save(tmp_path, np.ones(shape))
     with pytest.raises(ValueError, match=f"joints.mat: 'joints' has shape.*{says}"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_lspet_names_lsp_by_its_shape(tmp_path):
     make_lsp(tmp_path)
     with pytest.raises(ValueError, match="read it as lsp$"):
-        lspet.read(str(tmp_path), "train")
+        lsp.read_extended(str(tmp_path))["train"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_broken_mat_files_are_named(tmp_path, content, says):
     file = tmp_path / "joints.mat"
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(ValueError, match=f"joints.mat: {says}"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_truncated_mat_file_is_named(tmp_path):
@@ -165,7 +165,7 @@ def test_truncated_mat_file_is_named(tmp_path):
     file = tmp_path / "joints.mat"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="joints.mat: empty, damaged"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_no_permission_is_not_damage(tmp_path, monkeypatch):
@@ -176,27 +176,27 @@ def test_no_permission_is_not_damage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
     with pytest.raises(OSError, match="Permission denied: .*joints.mat"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_other_variables_are_listed(tmp_path):
     make_lsp(tmp_path)
     scipy.io.savemat(tmp_path / "joints.mat", {"annotations": np.ones(3)})
     with pytest.raises(ValueError, match="no variable 'joints', only: annotations"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_a_folder_too_high_is_told_which_to_give(tmp_path):
     make_lsp(tmp_path / "lsp_dataset")
     with pytest.raises(ValueError, match=r"There is one in .*lsp_dataset: give that"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 def test_images_folder_missing(tmp_path):
     make_lsp(tmp_path)
     (tmp_path / "images").rename(tmp_path / "pictures")
     with pytest.raises(ValueError, match="images: no such folder"):
-        lsp.read(str(tmp_path), "train")
+        lsp.read_splits(str(tmp_path))["train"]
 
 
 # A PNG without its end is sound to Pillow; the check with TensorFlow finds it.
@@ -319,7 +319,7 @@ def test_coco_skeleton_and_labels_of_ones_own(tmp_path):
 )
 def test_sides_are_told_by_name(names):
     joints = ["nose", names[1], names[0]]
-    assert coco_skeleton.from_category({"keypoints": joints}).pairs == ((2, 1),)
+    assert coco.skeleton_of({"keypoints": joints}).pairs == ((2, 1),)
 
 
 def test_coco_leaves_out_and_says_why(tmp_path):

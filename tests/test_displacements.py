@@ -9,8 +9,7 @@ import toy_training
 
 from deeppose_tf import cascade, skeleton
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines.data import labels as people
-from deeppose_tf.pipelines.data import record_writer, splits
+from deeppose_tf.pipelines.data import prepare, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.train import validation as held_out
 
@@ -86,11 +85,11 @@ def test_copies_are_predicted_once_and_count_each_time(
     counts = {"train": 7, "validation": 0, "test": 0}
     found = generated.read(str(tmp_path / "figures"), "train", counts)
     often, once = found.take(range(3)), found.take(range(3, 7))
-    everyone = splits.merge([splits.repeated(often, 4), once])
-    index = record_writer.write({"train": everyone}, str(tmp_path / "data"))
-    names = people.read_people(index, "train", limit).ids
+    everyone = prepare.merge([prepare.repeated(often, 4), once])
+    index = records.write({"train": everyone}, str(tmp_path / "data"))
+    names = records.read_people(index, "train", limit).ids
     persons = [name.partition("#")[0] for name in names]
-    first, copies = people.copies(index, "train", limit)
+    first, copies = records.copies(index, "train", limit)
     unique = list(dict.fromkeys(persons))
     assert [person for person, one in zip(persons, first, strict=True) if one] == unique
     assert list(copies) == [persons.count(person) for person in unique]

@@ -13,8 +13,8 @@ from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import coco_results, lsp
-from deeppose_tf.pipelines.data import record_writer, records
-from deeppose_tf.pipelines.data.labels import People, read_people
+from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.data.records import People, read_people
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
 
 
@@ -267,7 +267,7 @@ def test_published_predictions_score_as_published(shared_data, tmp_path):
     arrays = scipy.io.loadmat(shared_data / "metrics_reference" / "lsp_predictions.mat")
     truth = arrays["gt_person_centric"].transpose(2, 1, 0)
     predicted = arrays["pred_yang2016_person_centric"].transpose(2, 1, 0)
-    people = lsp.read(str(shared_data / "lsp"), "test")
+    people = lsp.read_splits(str(shared_data / "lsp"))["test"]
     # The arrays are in pixels of a smaller release: one scale and shift per image.
     moved = []
     for small, pose, large in zip(truth, predicted, people.keypoints, strict=True):
@@ -278,7 +278,7 @@ def test_published_predictions_score_as_published(shared_data, tmp_path):
         moved.append(pose * scale + shift)
     results = tmp_path / "results.json"
     coco_results.write(results, people.ids, np.array(moved), np.ones((500, 14)))
-    record_writer.write({"test": people}, str(tmp_path / "records"))
+    records.write({"test": people}, str(tmp_path / "records"))
     index = records.read_index(str(tmp_path / "records"))
     content = evaluate.evaluate_results(str(results), index, "test")
     found = rows(content)["predictions"]

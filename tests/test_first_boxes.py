@@ -9,9 +9,9 @@ from toy_film import flic_data
 
 from deeppose_tf import faces
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines.data import first_boxes, found_faces
-from deeppose_tf.pipelines.data.assemble import prepare
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data import first_boxes
+from deeppose_tf.pipelines.data.prepare import prepare
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.skeleton import from_json
 
@@ -57,7 +57,7 @@ def seen(monkeypatch):
             return np.array(box, np.float32), number
 
         monkeypatch.setattr(faces, "likeliest_face", likeliest)
-        monkeypatch.setattr(found_faces.images, "read_image", lambda path: path)
+        monkeypatch.setattr(first_boxes.images, "read_image", lambda path: path)
         return asked
 
     return install
@@ -158,7 +158,7 @@ def test_nobody_to_fit_on(seen):
     with pytest.raises(ValueError, match="--boxes=hat: expected some of own, full"):
         first_boxes.require_known(["face", "hat"])
     with pytest.raises(ValueError, match="--boxes_from and --coverage are for --boxes"):
-        first_boxes.require_known(["own"], fitted=True)
+        first_boxes.require_known(["own"], coverage=0.9)
     with pytest.raises(ValueError, match="--boxes=full,face: full, the whole image"):
         first_boxes.require_known(["full", "face"])
     first_boxes.require_known(["torso", "face", "full"])
@@ -166,12 +166,12 @@ def test_nobody_to_fit_on(seen):
 
 def test_enlargements_that_other_data_has_not(tmp_path):
     """They would be fitted on people whom a model of that data has never seen so."""
-    given = {"torso": (1.0, 1.0, 1.0)}
-    first_boxes.require_known(["torso", "own"], True, given)
+    other = prepare(**flic_data(tmp_path, boxes=("torso",))).directory
+    assert list(first_boxes.require_known(["torso", "own"], other)) == ["torso"]
     with pytest.raises(ValueError, match="--boxes=face: --boxes_from has torso"):
-        first_boxes.require_known(["torso", "face"], True, given)
+        first_boxes.require_known(["torso", "face"], other)
     with pytest.raises(ValueError, match="--coverage is for what is fitted"):
-        prepare(flic_data(tmp_path, boxes_from=str(tmp_path)))
+        prepare(**flic_data(tmp_path, boxes_from=str(tmp_path)))
 
 
 def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatc
     at (c + 0.5, number + 0.5), the farthest 71 px to the right."""
     monkeypatch.setattr(first_boxes, "_is_own", lambda found, people: found[:, 0] > 0)
     monkeypatch.setattr(faces, "likeliest_face", lambda image, torso: (torso, 2))
-    index = prepare(flic_data(tmp_path))
+    index = prepare(**flic_data(tmp_path))
     assert index.counts == {"train": 3, "validation": 1, "test": 1}
     said = index.provenance["first_boxes"]
     assert said["kinds"] == ["face", "torso"] and said["coverage"] == 0.99
@@ -196,7 +196,7 @@ def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatc
 
 def test_nothing_new_is_in_data_without_such_boxes(tmp_path):
     """So that data prepared before is known again."""
-    index = prepare(flic_data(tmp_path, boxes=(), coverage=None))
+    index = prepare(**flic_data(tmp_path, boxes=(), coverage=None))
     assert "first_boxes" not in index.provenance
     assert (
         not {"boxes", "coverage", "boxes_from"} & index.provenance["arguments"].keys()
@@ -205,7 +205,7 @@ def test_nothing_new_is_in_data_without_such_boxes(tmp_path):
 
 
 def test_enlargements_of_data_and_of_a_model(tmp_path):
-    index = prepare(flic_data(tmp_path, boxes=("torso",)))
+    index = prepare(**flic_data(tmp_path, boxes=("torso",)))
     found = first_boxes.read_enlargements(index.directory)
     assert list(found) == ["torso"] and len(found["torso"]) == 3
     training = {"data": {"counts": index.counts, "provenance": index.provenance}}
@@ -216,7 +216,7 @@ def test_enlargements_of_data_and_of_a_model(tmp_path):
     model = types.SimpleNamespace(stages=[types.SimpleNamespace(training=training)])
     assert first_boxes.of_model(model) == found
     other = prepare(
-        flic_data(
+        **flic_data(
             tmp_path,
             boxes=("torso",),
             coverage=None,
@@ -236,7 +236,7 @@ def test_enlargements_of_data_and_of_a_model(tmp_path):
     [
         (lambda folder: None, "neither a finished data set nor a trained model"),
         (
-            lambda folder: prepare(flic_data(folder, boxes=(), coverage=None)),
+            lambda folder: prepare(**flic_data(folder, boxes=(), coverage=None)),
             "made without --boxes=face or --boxes=torso",
         ),
     ],

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import geometry
-from deeppose_tf.datasets import lsp, lspet
+from deeppose_tf.datasets import lsp
 from deeppose_tf.skeleton import LSP, Skeleton
 
 LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_HIP, RIGHT_HIP = 9, 8, 3, 2
@@ -186,7 +186,7 @@ def test_a_skeleton_without_diagonals_has_a_diameter():
 
 def test_the_diameters_of_lsp(shared_data):
     """What the two shares were taken from: see the constants' comment."""
-    people = lsp.read(str(shared_data / "lsp"), "train")
+    people = lsp.read_splits(str(shared_data / "lsp"))["train"]
     raw = np.linalg.norm(
         people.keypoints[:, LEFT_SHOULDER] - people.keypoints[:, RIGHT_HIP], axis=-1
     )
@@ -206,7 +206,7 @@ def test_the_diameters_of_lsp(shared_data):
 
 
 def test_everyone_in_lspet_has_a_diameter(shared_data):
-    people = lspet.read(str(shared_data / "lspet"), "train")
+    people = lsp.read_extended(str(shared_data / "lspet"))["train"]
     first = people.labeled[:, LEFT_SHOULDER] & people.labeled[:, RIGHT_HIP]
     second = people.labeled[:, RIGHT_SHOULDER] & people.labeled[:, LEFT_HIP]
     assert 0.2 < 1 - first.mean() < 0.35  # More than a quarter needs the fallback,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deeppose_tf import metrics, skeleton
 from deeppose_tf.datasets import coco, mpii
-from deeppose_tf.pipelines.data import data_sets, splits
+from deeppose_tf.pipelines.data import prepare
 
 OBSERVER = ("parse", "buffy")
 COUNTS = {
@@ -51,14 +51,14 @@ def read(shared_data):
     def once(name):
         if name not in known:
             convention = "observer" if name in OBSERVER else "person"
-            known[name] = data_sets.read(name, str(shared_data / name), convention)
+            known[name] = prepare.read(name, str(shared_data / name), convention)
         return known[name]
 
     return once
 
 
 def everyone(parts):
-    return splits.merge([parts["train"], parts["test"]])
+    return prepare.merge([parts["train"], parts["test"]])
 
 
 def outside(people, sizes, first=0):

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 from toy_film import STICKS, write_sticks
 
-from deeppose_tf.datasets import buffy, parse
+from deeppose_tf.datasets import buffy, lsp
 from deeppose_tf.skeleton import BUFFY, LSP
 
 # "Left" is the image's left, and the right of someone who faces the camera. Elbows are
@@ -30,7 +30,7 @@ JOINTS = {
 
 def test_real_parse(shared_data):
     raw = scipy.io.loadmat(shared_data / "parse" / "labels.mat")["ptsAll"]
-    splits = parse.read_splits(str(shared_data / "parse"))
+    splits = lsp.read_parse(str(shared_data / "parse"))
     train, test = splits["train"], splits["test"]
     assert (len(train), len(test)) == (100, 150)
     assert (test.ids[0], test.ids[-1]) == ("parse/im0101", "parse/im0250")
@@ -41,31 +41,31 @@ def test_real_parse(shared_data):
 
 def test_real_parse_has_left_at_the_images_left(shared_data):
     """`lsho`, index 8, stands for LSP's right shoulder; a few limbs are crossed."""
-    people = parse.read_splits(str(shared_data / "parse"))["test"]
+    people = lsp.read_parse(str(shared_data / "parse"))["test"]
     left, right = (LSP.joints.index(f"{s}_shoulder") for s in ("left", "right"))
     x = people.keypoints[..., 0]
     assert np.mean(x[:, right] < x[:, left]) > 0.9
 
 
-@pytest.mark.parametrize("reader", [parse, buffy])
+@pytest.mark.parametrize("reader", [lsp.read_parse, buffy.read_splits])
 def test_there_are_no_person_centric_labels(tmp_path, reader):
     with pytest.raises(ValueError, match="no person-centric labels, and no rule"):
-        reader.read_splits(str(tmp_path), "person")
+        reader(str(tmp_path), "person")
 
 
 def test_parse_nan_and_wrong_shapes(tmp_path):
     points = np.full((14, 2, 3), 5.0)
     points[3, 1, 2] = np.nan
     scipy.io.savemat(tmp_path / "labels.mat", {"ptsAll": points})
-    splits = parse.read_splits(str(tmp_path))
+    splits = lsp.read_parse(str(tmp_path))
     assert [len(splits[s]) for s in ("train", "test")] == [3, 0]
     assert np.argwhere(~splits["train"].labeled).tolist() == [[2, 3]]
     scipy.io.savemat(tmp_path / "labels.mat", {"ptsAll": points.transpose(1, 0, 2)})
     with pytest.raises(ValueError, match=r"labels.mat: .* \(2, 14, 3\), expected"):
-        parse.read_splits(str(tmp_path))
+        lsp.read_parse(str(tmp_path))
     (tmp_path / "labels.mat").unlink()
     with pytest.raises(ValueError, match="labels.mat: no such file"):
-        parse.read_splits(str(tmp_path))
+        lsp.read_parse(str(tmp_path))
 
 
 # Buffy

@@ -13,11 +13,10 @@ from PIL import Image
 from toy_film import STICKS, flic_example, flic_plus, make_flic, write_sticks
 from toy_lsp import make_lsp, save, spoilt_images
 
-from deeppose_tf.datasets import generated, lsp, lspet
-from deeppose_tf.pipelines.data import checks as check_data
-from deeppose_tf.pipelines.data import data_sets, prepare_data, records, splits
-from deeppose_tf.pipelines.data.assemble import Options, prepare
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.datasets import ADDRESSES, CONVENTIONS, generated, lsp
+from deeppose_tf.pipelines.data import checks, commands, records
+from deeppose_tf.pipelines.data.prepare import hold_out, merge, prepare
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 
 KINDS = spoilt_images()
@@ -32,7 +31,7 @@ def options(tmp_path, **changes):
         "validation": 0,
         "test": 0,
     }
-    return Options(**values | changes)
+    return values | changes
 
 
 def spoil(tmp_path):
@@ -61,7 +60,7 @@ def spoil(tmp_path):
 def test_everything_wrong_is_listed_and_nothing_written(tmp_path):
     expected = spoil(tmp_path)
     with pytest.raises(ValueError) as error:
-        prepare(options(tmp_path))
+        prepare(**options(tmp_path))
     lines = str(error.value).splitlines()
     assert f"nothing was written, {len(expected)} problem(s)" in lines[0]
     for name, says in expected.items():
@@ -75,7 +74,7 @@ def test_everything_wrong_is_listed_and_nothing_written(tmp_path):
 
 def test_skip_bad_lists_them_and_goes_on(tmp_path):
     expected = spoil(tmp_path)
-    index = prepare(options(tmp_path, skip_bad=True))
+    index = prepare(**options(tmp_path, skip_bad=True))
     assert index.counts == {"train": 2, "validation": 0, "test": 0}
     content = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert len(content["skipped"]) == len(expected)
@@ -86,7 +85,7 @@ def test_skip_bad_lists_them_and_goes_on(tmp_path):
 def test_convert_keeps_what_is_sound(tmp_path):
     """Grayscale, CMYK, palette, 16-bit, turned, BMP: six more than with skip_bad."""
     spoil(tmp_path)
-    index = prepare(options(tmp_path, skip_bad=True, convert=True))
+    index = prepare(**options(tmp_path, skip_bad=True, convert=True))
     assert index.counts["train"] == 8
     assert len(index.provenance["converted"]) == 6
 
@@ -101,7 +100,7 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
         skip_bad=True,
     )
     with pytest.raises(ValueError) as error:
-        prepare(both)
+        prepare(**both)
     text = str(error.value)
     assert "read it as lsp\n" in text and "im0001.jpg: empty" in text
     assert "--skip_bad does not help with the first 1" in text
@@ -133,18 +132,18 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
 def test_wrong_flags_say_which(tmp_path, changes, says):
     make_lsp(tmp_path / "lsp", 6)
     with pytest.raises(ValueError, match=says):
-        prepare(options(tmp_path, **changes))
+        prepare(**options(tmp_path, **changes))
     assert sorted(os.listdir(tmp_path)) == ["lsp"]
 
 
-@pytest.mark.parametrize("name", data_sets.ADDRESSES)
+@pytest.mark.parametrize("name", ADDRESSES)
 def test_whoever_lacks_a_data_set_is_told_where_it_is(tmp_path, name):
     """Where there is no folder, and where it is another one."""
-    convention = data_sets.DATASETS[name][0]
+    convention = CONVENTIONS[name][0]
     for source in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(ValueError, match=f"no.* {name} is at http"):
             prepare(
-                options(
+                **options(
                     tmp_path,
                     dataset=(name,),
                     source=(str(source),),
@@ -161,8 +160,8 @@ def test_a_bad_example_of_flic_is_left_out_where_asked_for(tmp_path):
         Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"film-{i:08d}.jpg")
     film = options(tmp_path, dataset=("flic",), source=(str(tmp_path),))
     with pytest.raises(ValueError, match="1 problem.*\n.*example 3: 'torsobox' is"):
-        prepare(film)
-    index = prepare(dataclasses.replace(film, skip_bad=True))
+        prepare(**film)
+    index = prepare(**film | {"skip_bad": True})
     assert index.counts["train"] == 3 and len(index.skipped) == 1
 
 
@@ -170,14 +169,14 @@ def test_a_file_as_source(tmp_path):
     make_lsp(tmp_path / "lsp")
     source = str(tmp_path / "lsp" / "joints.mat")
     with pytest.raises(ValueError, match="joints.mat: a file; give the folder"):
-        prepare(options(tmp_path, source=(source,)))
+        prepare(**options(tmp_path, source=(source,)))
 
 
 def test_an_empty_set(tmp_path):
     make_lsp(tmp_path / "lsp", 1)
     save(tmp_path / "lsp", np.ones((3, 14, 0)))
     with pytest.raises(ValueError, match="training part is empty"):
-        prepare(options(tmp_path))
+        prepare(**options(tmp_path))
 
 
 def test_data_to_test_on_alone(tmp_path):
@@ -187,7 +186,7 @@ def test_data_to_test_on_alone(tmp_path):
     Image.new("RGB", (200, 200)).save(picture)
     buffy = {"dataset": ("buffy",), "source": (str(tmp_path / "buffy"),)}
     index = prepare(
-        options(tmp_path, **buffy, convention="observer", validation=50, test=None)
+        **options(tmp_path, **buffy, convention="observer", validation=50, test=None)
     )
     assert index.counts == {"train": 0, "validation": 0, "test": 1}
 
@@ -201,7 +200,7 @@ def test_people_of_one_frame_are_held_out_together(tmp_path):
     for i in range(4):
         Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"{i}.jpg")
     index = prepare(
-        options(
+        **options(
             tmp_path,
             dataset=("flic",),
             source=(str(tmp_path),),
@@ -222,7 +221,7 @@ def test_fewer_images_than_joints(tmp_path):
     for i in (5, 6):
         (tmp_path / "lsp" / "images" / f"im{i:04d}.jpg").unlink()
     with pytest.raises(ValueError) as error:
-        prepare(options(tmp_path))
+        prepare(**options(tmp_path))
     assert "im0005.jpg: no such file" in str(error.value)
     assert "2 image(s) are missing: was everything unpacked" in str(error.value)
 
@@ -232,35 +231,35 @@ def test_labels_of_another_release_are_suspicious(tmp_path, capsys):
     joints = make_lsp(tmp_path / "lsp", 6)
     joints[0] = np.where(np.arange(14)[:, None] % 2, 40, 10)
     save(tmp_path / "lsp", joints)
-    prepare(options(tmp_path))
+    prepare(**options(tmp_path))
     warning = capsys.readouterr().err
     assert "WARNING lsp train: 50% of the joints are outside" in warning
 
 
 def test_hold_out_is_by_image_and_seed(tmp_path):
     make_lsp(tmp_path / "lsp", 8)
-    people = lsp.read(str(tmp_path / "lsp"), "train")
+    people = lsp.read_splits(str(tmp_path / "lsp"))["train"]
     # Two people on each of four images.
-    people = splits.merge([people])
+    people = merge([people])
     images = tuple(people.images[i // 2] for i in range(8))
     people = dataclasses.replace(people, images=images)
-    out, rest = splits.hold_out(people, 2, seed=0)
+    out, rest = hold_out(people, 2, seed=0)
     assert (len(out), len(rest)) == (4, 4)
     assert not set(out.images) & set(rest.images)
     assert sorted(out.ids + rest.ids) == sorted(people.ids)
-    again, _ = splits.hold_out(people, 2, seed=0)
+    again, _ = hold_out(people, 2, seed=0)
     assert again.ids == out.ids
-    chosen = {splits.hold_out(people, 2, seed=s)[0].ids for s in range(9)}
+    chosen = {hold_out(people, 2, seed=s)[0].ids for s in range(9)}
     assert len(chosen) > 1
 
 
 def test_test_part_is_held_out_where_there_is_none(tmp_path):
     """A toy LSP of 40 has no image above 1000: a tenth, 4, are for testing."""
     make_lsp(tmp_path / "lsp", 40)
-    index = prepare(options(tmp_path, test=None, validation=5))
+    index = prepare(**options(tmp_path, test=None, validation=5))
     assert index.counts == {"train": 31, "validation": 5, "test": 4}
     assert index.provenance["held_out"] == ["validation", "test"]
-    text = prepare_data.describe(index)
+    text = commands.describe(index)
     assert "part: validation, test; no official test part is there" in text
     said = scores.protocol(index, "test", read_people(index, "test"))
     assert scores.heading(said).startswith(
@@ -277,11 +276,11 @@ def test_an_official_test_part_is_not_called_held_out(tmp_path):
     for i in range(8):
         Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"film-{i:08d}.jpg")
     film = {"dataset": ("flic",), "source": (str(tmp_path),)}
-    index = prepare(options(tmp_path, **film, validation=1, test=None))
+    index = prepare(**options(tmp_path, **film, validation=1, test=None))
     assert index.counts == {"train": 5, "validation": 1, "test": 2}
     assert index.provenance["held_out"] == ["validation"]
     assert "held out of the training part: validation\n" in (
-        prepare_data.describe(index) + "\n"
+        commands.describe(index) + "\n"
     )
     said = scores.protocol(index, "test", read_people(index, "test"))
     assert "held out" not in scores.heading(said)
@@ -289,20 +288,20 @@ def test_an_official_test_part_is_not_called_held_out(tmp_path):
 
 def test_repeating_confirms_without_looking_at_images(tmp_path, capsys):
     make_lsp(tmp_path / "lsp")
-    first = prepare(options(tmp_path))
+    first = prepare(**options(tmp_path))
     capsys.readouterr()
-    assert prepare(options(tmp_path)) == first
+    assert prepare(**options(tmp_path)) == first
     printed = capsys.readouterr().out
     assert "already prepared" in printed and "Checking" not in printed
     with pytest.raises(ValueError, match=r"seed was 0, is 3"):
-        prepare(options(tmp_path, seed=3))
+        prepare(**options(tmp_path, seed=3))
 
 
 def test_home_is_spelled_out(tmp_path, monkeypatch):
     """No shell expands the ~ of --source=~/lsp."""
     monkeypatch.setenv("HOME", str(tmp_path))
     make_lsp(tmp_path / "lsp")
-    prepare(options(tmp_path, source=("~/lsp",), output="~/out"))
+    prepare(**options(tmp_path, source=("~/lsp",), output="~/out"))
     assert (tmp_path / "out" / "dataset.json").exists()
 
 
@@ -339,10 +338,10 @@ def test_two_data_sets_of_ones_own_joints(tmp_path):
     )
     both = {"dataset": ("coco", "coco"), "source": sources, "validation": 1}
     with pytest.raises(ValueError, match="different skeletons .cats: .*cats2: "):
-        prepare(options(tmp_path, **both))
+        prepare(**options(tmp_path, **both))
     skeleton = tmp_path / "ears.json"
     skeleton.write_text(json.dumps({"name": "ears", "joints": ["left_ear", "nose"]}))
-    index = prepare(options(tmp_path, skeleton=str(skeleton), **both))
+    index = prepare(**options(tmp_path, skeleton=str(skeleton), **both))
     assert index.counts == {"train": 14, "validation": 2, "test": 0}
     assert index.skeleton.joints == ("left_ear", "nose")
 
@@ -358,31 +357,37 @@ def test_coco_damage_counts_as_bad(tmp_path):
     file.write_text(json.dumps(content))
     coco = options(tmp_path, dataset=("coco",), source=(source,))
     with pytest.raises(ValueError) as error:
-        prepare(coco)
+        prepare(**coco)
     text = str(error.value)
     assert "3 problem(s)" in text and "annotation 0: its 'keypoints' have shape" in text
     assert "is empty; expected x0 < x1" in text
     assert "is outside the 40 x 30 image" in text
-    index = prepare(dataclasses.replace(coco, skip_bad=True))
+    index = prepare(**coco | {"skip_bad": True})
     assert index.counts["train"] == 4
     assert len(index.skipped) == 4
 
 
 def test_real_lspet_joints_slightly_outside_are_fine(shared_data):
     """Known: im00024, im00712 and im03363 have one labeled joint outside each."""
-    people = lspet.read(str(shared_data / "lspet"), "train")
+    people = lsp.read_extended(str(shared_data / "lspet"))["train"]
     people = people.take([23, 711, 3362])
-    checked = check_data.check_images(list(people.images))
-    indices, problems = check_data.check_people(people, checked.sizes)
+    checked = checks.check_images(list(people.images))
+    indices, problems = checks.check_people(people, checked.sizes)
     assert indices.tolist() == [0, 1, 2] and not problems
-    share = check_data.outside_share(people, checked.sizes)
+    share = checks.outside_share(people, checked.sizes)
     assert share * people.labeled.sum() == pytest.approx(3)
 
 
 @pytest.mark.slow
 def test_real_lsp_and_lspet(shared_data, tmp_path):
     sources = tuple(str(shared_data / name) for name in ("lsp", "lspet"))
-    index = prepare(Options(("lsp", "lspet"), sources, str(tmp_path / "out")))
+    index = prepare(
+        **{
+            "dataset": ("lsp", "lspet"),
+            "source": sources,
+            "output": str(tmp_path / "out"),
+        }
+    )
     assert index.counts == {"train": 5450, "validation": 50, "test": 500}
     assert not index.skipped
     records.verify(index.directory)
@@ -391,7 +396,7 @@ def test_real_lsp_and_lspet(shared_data, tmp_path):
 def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path):
     make_lsp(tmp_path / "lsp", 3)
     (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
-    command = [sys.executable, "-m", "deeppose_tf.pipelines.data.prepare_data"]
+    command = [sys.executable, "-m", "deeppose_tf.pipelines.data.commands"]
     flags = [f"--source={tmp_path / 'lsp'}", f"--output={tmp_path / 'out'}"]
     flags += ["--dataset=lsp", "--validation=0", "--test=0"]
     bad = subprocess.run([*command, *flags], capture_output=True, text=True)
@@ -403,7 +408,7 @@ def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path):
 def test_a_summary_teaches_what_was_made(tmp_path):
     make_lsp(tmp_path / "lsp", 3)
     (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
-    text = prepare_data.describe(prepare(options(tmp_path, skip_bad=True)))
+    text = commands.describe(prepare(**options(tmp_path, skip_bad=True)))
     assert "train 2, validation 0, test 0 people" in text
     assert "6 pairs of left and right; not paired: neck, head_top" in text
     assert "left out: 1, listed in dataset.json" in text
@@ -415,6 +420,6 @@ def test_generated_pictures_have_their_own_splits(tmp_path, monkeypatch):
     drawn = options(
         tmp_path, dataset=("generated",), validation=50, source=(str(tmp_path / "g"),)
     )
-    index = prepare(drawn)
+    index = prepare(**drawn)
     assert index.counts == {"train": 3, "validation": 2, "test": 1}
-    assert prepare(drawn) == index
+    assert prepare(**drawn) == index

@@ -17,7 +17,7 @@ import tensorflow as tf
 from toy_lsp import HEIGHT, WIDTH, make_lsp
 
 from deeppose_tf.datasets import lsp
-from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.skeleton import LSP
 
 
@@ -25,7 +25,7 @@ from deeppose_tf.skeleton import LSP
 def people(tmp_path):
     """Six people; the second lacks a joint (NaN), the third has a box."""
     make_lsp(tmp_path / "lsp", 6)
-    people = lsp.read(str(tmp_path / "lsp"), "train")
+    people = lsp.read_splits(str(tmp_path / "lsp"))["train"]
     people.keypoints[1, 3] = np.nan
     people.labeled[1, 3] = False
     people.boxes[2] = (1, 2, 30.5, 40)
@@ -51,7 +51,7 @@ def snapshot(folder):
 
 
 def test_round_trip(people, splits, tmp_path):
-    index = record_writer.write(
+    index = records.write(
         splits, str(tmp_path / "out"), {"note": 1}, skipped=(("a", "b"),)
     )
     assert index == records.read_index(str(tmp_path / "out"))
@@ -74,17 +74,17 @@ def test_round_trip(people, splits, tmp_path):
 
 def test_checksums_tell_a_changed_label(people, splits, tmp_path):
     """By which a run that goes on notices it; the counts are the same."""
-    first = record_writer.write(splits, str(tmp_path / "first")).checksums
-    assert record_writer.write(splits, str(tmp_path / "again")).checksums == first
+    first = records.write(splits, str(tmp_path / "first")).checksums
+    assert records.write(splits, str(tmp_path / "again")).checksums == first
     train = splits["train"]
     moved = dataclasses.replace(train, keypoints=train.keypoints + 0.5)
-    changed = record_writer.write(splits | {"train": moved}, str(tmp_path / "changed"))
+    changed = records.write(splits | {"train": moved}, str(tmp_path / "changed"))
     assert changed.checksums["train"] != first["train"]
     assert changed.checksums["test"] == first["test"]
 
 
 def test_parse_has_static_shapes(splits, tmp_path):
-    index = record_writer.write(splits, str(tmp_path / "out"))
+    index = records.write(splits, str(tmp_path / "out"))
     spec = (
         tf.data.TFRecordDataset(list(index.shards["train"]))
         .map(lambda record: records.parse(record, 14))
@@ -105,7 +105,7 @@ def test_train_is_shuffled_by_seed_and_test_is_not(people, tmp_path):
     splits = {"train": people, "test": people}
     orders = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        index = record_writer.write(splits, str(tmp_path / name), seed=seed)
+        index = records.write(splits, str(tmp_path / name), seed=seed)
         orders.append(list(parsed(index, "train")))
         assert list(parsed(index, "test")) == list(people.ids)
     assert orders[0] == orders[1] != orders[2]
@@ -113,44 +113,44 @@ def test_train_is_shuffled_by_seed_and_test_is_not(people, tmp_path):
 
 
 def test_big_splits_have_many_shards(people, tmp_path, monkeypatch):
-    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 2)
-    index = record_writer.write({"train": people}, str(tmp_path / "a"))
+    monkeypatch.setattr(records, "MIN_SHARD_RECORDS", 2)
+    index = records.write({"train": people}, str(tmp_path / "a"))
     assert len(index.shards["train"]) == 3
     # One image more than a shard's bytes can hold makes it two shards.
-    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 128)
+    monkeypatch.setattr(records, "MIN_SHARD_RECORDS", 128)
     size = sum(os.path.getsize(path) for path in people.images)
-    monkeypatch.setattr(record_writer, "SHARD_BYTES", size - 1)
-    index = record_writer.write({"train": people}, str(tmp_path / "b"))
+    monkeypatch.setattr(records, "SHARD_BYTES", size - 1)
+    index = records.write({"train": people}, str(tmp_path / "b"))
     assert len(index.shards["train"]) == 2
 
 
 def test_repeating_confirms_and_rewrites_nothing(splits, tmp_path):
     out = tmp_path / "out"
-    first = record_writer.write(splits, str(out))
+    first = records.write(splits, str(out))
     times = {f: f.stat().st_mtime_ns for f in out.iterdir()}
-    assert record_writer.write(splits, str(out)) == first
+    assert records.write(splits, str(out)) == first
     assert {f: f.stat().st_mtime_ns for f in out.iterdir()} == times
 
 
 def test_another_data_set_in_place_is_refused_and_kept(people, splits, tmp_path):
     out = tmp_path / "out"
-    record_writer.write(splits, str(out), {"arguments": {"seed": 0, "set": ["lsp"]}})
+    records.write(splits, str(out), {"arguments": {"seed": 0, "set": ["lsp"]}})
     before = snapshot(tmp_path)
     arguments = {"arguments": {"seed": 1, "set": ["lsp"]}}
     with pytest.raises(ValueError, match=r"another data set \(seed was 0, is 1\)"):
-        record_writer.write(splits, str(out), arguments, seed=1)
+        records.write(splits, str(out), arguments, seed=1)
     moved = dataclasses.replace(splits["test"], keypoints=splits["test"].keypoints + 1)
     arguments = {"arguments": {"seed": 0, "set": ["lsp"]}}
     with pytest.raises(ValueError, match="same flags, but labels or images have"):
-        record_writer.write(splits | {"test": moved}, str(out), arguments)
+        records.write(splits | {"test": moved}, str(out), arguments)
     assert snapshot(tmp_path) == before
 
 
 def test_changed_image_files_are_another_data_set(people, splits, tmp_path):
-    record_writer.write(splits, str(tmp_path / "out"))
+    records.write(splits, str(tmp_path / "out"))
     os.utime(people.images[0], ns=(1, 1))
     with pytest.raises(ValueError, match="labels or images have changed"):
-        record_writer.write(splits, str(tmp_path / "out"))
+        records.write(splits, str(tmp_path / "out"))
 
 
 def test_somebody_elses_folder_is_refused_and_kept(splits, tmp_path):
@@ -158,20 +158,20 @@ def test_somebody_elses_folder_is_refused_and_kept(splits, tmp_path):
     (tmp_path / "out" / "thesis.tex").write_text("dear")
     before = snapshot(tmp_path)
     with pytest.raises(ValueError, match="exists and is no prepared data set"):
-        record_writer.write(splits, str(tmp_path / "out"))
+        records.write(splits, str(tmp_path / "out"))
     assert snapshot(tmp_path) == before
 
 
 def test_an_empty_folder_will_do(splits, tmp_path):
     (tmp_path / "out").mkdir()
-    record_writer.write(splits, str(tmp_path / "out"))
+    records.write(splits, str(tmp_path / "out"))
     assert not list(tmp_path.glob(".out*"))
 
 
 def test_a_bad_image_leaves_the_output_alone(people, splits, tmp_path):
     pathlib.Path(people.images[5]).write_bytes(b"")
     with pytest.raises(ValueError, match="im0006.jpg: empty"):
-        record_writer.write(splits, str(tmp_path / "out"))
+        records.write(splits, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -188,19 +188,19 @@ def test_a_bad_image_leaves_the_output_alone(people, splits, tmp_path):
     ],
 )
 def test_damaged_shards_are_named(splits, tmp_path, damage, quick, says):
-    index = record_writer.write(splits, str(tmp_path / "out"))
+    index = records.write(splits, str(tmp_path / "out"))
     shard = pathlib.Path(index.shards["test"][0])
     damage(shard)
     with pytest.raises(ValueError, match=f"{shard.name}.*{says}.*Delete"):
         (records.read_index if quick else records.verify)(index.directory)
     with pytest.raises(ValueError, match=f"{shard.name}.*{says}.*Delete"):
-        record_writer.write(splits, index.directory)
+        records.write(splits, index.directory)
 
 
 def test_an_index_that_is_none_is_refused(splits, tmp_path):
     with pytest.raises(ValueError, match="no dataset.json there.*deeppose-prepare"):
         records.read_index(str(tmp_path))
-    index = record_writer.write(splits, str(tmp_path / "out"))
+    index = records.write(splits, str(tmp_path / "out"))
     file = tmp_path / "out" / "dataset.json"
     content = json.loads(file.read_text())
     for text, says in (
@@ -220,10 +220,10 @@ def test_an_index_that_is_none_is_refused(splits, tmp_path):
 SLOW = """
     import sys, time
     from deeppose_tf.datasets import lsp
-    from deeppose_tf.pipelines import record_writer
-    record_writer.MIN_SHARD_RECORDS = 1
-    people = lsp.read(sys.argv[1], "train")
-    record_writer.write({"train": people}, sys.argv[2], {"arguments": {"a": 1}},
+    from deeppose_tf.pipelines.data import records
+    records.MIN_SHARD_RECORDS = 1
+    people = lsp.read_splits(sys.argv[1])["train"]
+    records.write({"train": people}, sys.argv[2], {"arguments": {"a": 1}},
                         progress=lambda done: time.sleep(0.1))
 """
 
@@ -253,24 +253,22 @@ def listed(folder):
 
 def test_a_killed_run_goes_on(killed, tmp_path, monkeypatch):
     """Kept shards stay the same files, a spoilt one is made anew; the end is equal."""
-    monkeypatch.setattr(record_writer, "MIN_SHARD_RECORDS", 1)
-    people = lsp.read(str(tmp_path / "lsp"), "train")
+    monkeypatch.setattr(records, "MIN_SHARD_RECORDS", 1)
+    people = lsp.read_splits(str(tmp_path / "lsp"))["train"]
     arguments = {"arguments": {"a": 1}}
     with pytest.raises(ValueError, match=r"\(a was 1, is 2\).*Repeat that command"):
-        record_writer.write(
-            {"train": people}, str(tmp_path / "out"), {"arguments": {"a": 2}}
-        )
+        records.write({"train": people}, str(tmp_path / "out"), {"arguments": {"a": 2}})
     with pytest.raises(ValueError, match="unfinished"):
         records.read_index(str(killed))
     kept, spoilt = listed(killed)[:2]
     time_of_kept = (killed / kept).stat().st_mtime_ns
     (killed / spoilt).write_bytes(b"spoilt")
-    record_writer.write({"train": people}, str(tmp_path / "out"), arguments)
+    records.write({"train": people}, str(tmp_path / "out"), arguments)
     assert not killed.exists()
     assert (tmp_path / "out" / kept).stat().st_mtime_ns == time_of_kept
     resumed = snapshot(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    record_writer.write({"train": people}, str(tmp_path / "out"), arguments)
+    records.write({"train": people}, str(tmp_path / "out"), arguments)
     assert snapshot(tmp_path / "out") == resumed
     assert len(parsed(records.verify(str(tmp_path / "out")), "train")) == 8
 
@@ -279,7 +277,7 @@ def test_a_run_killed_before_its_first_index_goes_on(splits, tmp_path):
     """It leaves an empty folder, or one with half an index under another name."""
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / ".dataset.json.0a1b2c3d.partial").write_text("{")
-    record_writer.write(splits, str(tmp_path / "out"))
+    records.write(splits, str(tmp_path / "out"))
     names = sorted(f.name.split("-")[0] for f in (tmp_path / "out").iterdir())
     assert names == ["dataset.json", "test", "train"]
 
@@ -291,8 +289,8 @@ def test_two_runs_at_once_do_not_mix(splits, tmp_path):
     def second(done):
         if not refused:
             with pytest.raises(ValueError, match="another run is writing"):
-                record_writer.write(splits, str(tmp_path / "out"))
+                records.write(splits, str(tmp_path / "out"))
             refused.append(done)
 
-    record_writer.write(splits, str(tmp_path / "out"), progress=second)
+    records.write(splits, str(tmp_path / "out"), progress=second)
     assert refused and records.verify(str(tmp_path / "out")).counts["train"] == 4

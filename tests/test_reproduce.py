@@ -15,8 +15,8 @@ import toy_run
 from toy_people import LSP, TEST, Oracle
 
 from deeppose_tf import draw, files, skeleton
-from deeppose_tf.pipelines.data import record_writer, records
-from deeppose_tf.pipelines.data.data_sets import DATASETS
+from deeppose_tf.datasets import CONVENTIONS
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.evaluation import split_predictions as poses
 from deeppose_tf.pipelines.paper import (
     experiment,
@@ -292,7 +292,7 @@ def upper(data, tmp_path_factory):
     }
     folder = tmp_path_factory.mktemp("upper")
     provenance = {"arguments": {"dataset": ["buffy"], "convention": "observer"}}
-    record_writer.write(changed, str(folder / "records"), provenance)
+    records.write(changed, str(folder / "records"), provenance)
     return records.read_index(str(folder / "records"))
 
 
@@ -468,7 +468,7 @@ def test_advice_names_data_sets_and_labels_that_there_are(name):
     words = command.partition(", RUN")[0].partition(" (")[0]
     given = dict(word[2:].split("=") for word in words.split()[1:])
     for dataset in given["dataset"].split(","):
-        assert given.get("convention", "person") in DATASETS[dataset]
+        assert given.get("convention", "person") in CONVENTIONS[dataset]
 
 
 def test_advice_is_what_the_readme_says():

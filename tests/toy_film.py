@@ -6,7 +6,6 @@ from PIL import Image
 from toy_matlab import save
 
 from deeppose_tf.datasets import flic
-from deeppose_tf.pipelines.data.assemble import Options
 
 # One frame of `sticks`, by hand: an upright body that faces the camera.
 TORSO, HEAD = [(100, 60), (102, 160)], [(100, 58), (98, 20)]
@@ -51,17 +50,14 @@ def flic_data(folder, **changes):
     )
     for i in range(5):
         Image.new("RGB", (120, 80)).save(folder / "images" / f"film-{i:08d}.jpg")
-    return Options(
-        **{
-            "dataset": ("flic",),
-            "source": (root,),
-            "output": str(folder / "out"),
-            "validation": 1,
-            "boxes": ("face", "torso"),
-            "coverage": 0.99,
-        }
-        | changes
-    )
+    return {
+        "dataset": ("flic",),
+        "source": (root,),
+        "output": str(folder / "out"),
+        "validation": 1,
+        "boxes": ("face", "torso"),
+        "coverage": 0.99,
+    } | changes
 
 
 def flic_plus(folder, numbers):

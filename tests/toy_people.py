@@ -7,7 +7,7 @@ import numpy as np
 
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data import records
 
 LSP = skeleton.LSP
 WRIST = LSP.joints.index("left_wrist")
@@ -47,7 +47,7 @@ def make_data(folder):
         "test": make_people(folder, "test", TEST, seed=3),
     }
     provenance = {"arguments": {"dataset": ["toy"], "convention": "person"}}
-    record_writer.write(splits, str(folder / "records"), provenance)
+    records.write(splits, str(folder / "records"), provenance)
     return splits, records.read_index(str(folder / "records"))
 
 

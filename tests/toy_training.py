@@ -22,7 +22,7 @@ import tensorflow as tf
 from deeppose_tf import networks, sampling
 from deeppose_tf.config import StageConfig
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines.data import record_writer, records
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import loop as training
@@ -63,7 +63,7 @@ def make_index(folder: pathlib.Path) -> records.Index:
         split: generated.read(str(folder / "figures"), split, COUNTS)
         for split in ("train", "validation")
     }
-    return record_writer.write(splits, str(folder / "data"))
+    return records.write(splits, str(folder / "data"))
 
 
 def dense(precision: str = "float32") -> keras.Model:

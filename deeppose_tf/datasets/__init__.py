@@ -12,6 +12,36 @@ import numpy as np
 
 from deeppose_tf.skeleton import Skeleton
 
+# The data sets, and whose left is left in the labels that each can give: the person's
+# own, or as of someone who faces the camera. No rule makes one of the other but that of
+# FLIC; the observer-centric labels of LSP are a file of their own.
+CONVENTIONS = {
+    "lsp": ("person", "observer"),
+    "lspet": ("person",),
+    "flic": ("person", "observer"),
+    "parse": ("observer",),
+    "buffy": ("observer",),
+    "mpii": ("person",),
+    "coco": ("person",),
+    "generated": ("person",),
+}
+# Where their authors offer them.
+ADDRESSES = {
+    "lsp": "http://sam.johnson.io/research/lsp.html",
+    "lspet": "http://sam.johnson.io/research/lspet.html",
+    "flic": "https://bensapp.github.io/flic-dataset.html (the index file of FLIC-plus: "
+    "https://cims.nyu.edu/~tompson/flic_plus.htm)",
+    "parse": "https://www.cs.cmu.edu/~deva/papers/parse/index.html",
+    "buffy": "https://www.robots.ox.ac.uk/~vgg/data/stickmen/",
+    "mpii": "http://human-pose.mpi-inf.mpg.de",
+}
+
+
+def where_from(name: str) -> str:
+    """The end of an error about missing files of a data set: where its authors offer
+    it, if they do."""
+    return f". {name} is at {ADDRESSES[name]}" if name in ADDRESSES else ""
+
 
 class Missing(ValueError):
     """A file or folder of the official release is not there."""

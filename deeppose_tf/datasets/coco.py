@@ -1,32 +1,55 @@
 """COCO keypoint JSON with any skeleton: the official sets, and one's own joints.
 
-Where the files are is in `coco_files`.
+    train.json  [validation.json]  [test.json]        one's own; or in annotations/
+    annotations/person_keypoints_{train,val}*.json    official; val is taken as test
+    FILE.json given instead of a folder               all of it is for training
+
+An image's `file_name` is looked for in `images`, beside the JSON, in a folder named as
+the split (`train`, `train2017`), in that folder in `images`, and at the top.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import json
+import pathlib
+import re
 
 import numpy as np
 
 from deeppose_tf import skeleton as skeletons
-from deeppose_tf.datasets import Annotations, coco_files
-from deeppose_tf.datasets.coco_skeleton import from_category
-from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.datasets import Annotations
+from deeppose_tf.skeleton import Limb, Skeleton
+
+FILES = {
+    "train": ("train.json", "person_keypoints_train*.json"),
+    "validation": ("validation.json", "valid.json", "val.json"),
+    "test": ("test.json", "person_keypoints_val*.json"),
+}
+
+_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
+# The limbs that PCP pools under names of its own; others are named by their ends.
+_TYPES = {
+    frozenset(("shoulder", "elbow")): "upper_arm",
+    frozenset(("elbow", "wrist")): "lower_arm",
+    frozenset(("hip", "knee")): "upper_leg",
+    frozenset(("knee", "ankle")): "lower_leg",
+}
+_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
     """Every split; nobody where it has no file.
 
     Args:
-      root: a folder, or a single JSON file: see `coco_files`.
+      root: a folder, or a single JSON file: see above.
       skeleton: as `read`.
 
     Raises:
       ValueError: as `read`; or there is no training file.
     """
-    files = {split: coco_files.find(root, split) for split in coco_files.NAMES}
+    files = {split: _find(root, split) for split in FILES}
     splits = {split: read(str(f), skeleton) for split, f in files.items() if f}
     nobody = dataclasses.replace(splits["train"].take([]), skipped=(), damaged=())
     return {split: splits.get(split, nobody) for split in files}
@@ -48,7 +71,7 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
     Raises:
       ValueError: not such a file, or it and the skeleton do not fit; says which.
     """
-    content = coco_files.load(path)
+    content = load(path)
     try:
         chosen, orders = _skeleton(content["categories"], skeleton)
         images = {i.get("id"): i.get("file_name") for i in content["images"]}
@@ -57,20 +80,77 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
         raise ValueError(f"{path}: {error}") from error
     except TypeError as error:
         raise ValueError(f"{path}: some value is of a wrong kind ({error})") from error
-    folders = coco_files.image_folders(path)
+    folders = _image_folders(path)
     joints = len(chosen.joints)
     names, keypoints, labeled, boxes = (
         zip(*rows.values(), strict=True) if rows else [()] * 4
     )
     return Annotations(
         skeleton=chosen,
-        images=tuple(coco_files.locate(folders, name) for name in names),
+        images=tuple(_locate(folders, name) for name in names),
         keypoints=np.array(keypoints, np.float32).reshape(-1, joints, 2),
         labeled=np.array(labeled, bool).reshape(-1, joints),
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         ids=tuple(rows),
         skipped=tuple(skipped),
         damaged=tuple(damaged),
+    )
+
+
+def load(path: str) -> dict:
+    """An annotation file with its three lists of objects.
+
+    Raises:
+      ValueError: it cannot be read or is something else; names the file.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: no JSON file that can be read ({error})") from error
+    if isinstance(content, list):
+        raise ValueError(
+            f"{path}: a list, as results are; expected an annotation file, an object "
+            "with images, annotations and categories"
+        )
+    for key in ("images", "annotations", "categories"):
+        values = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(values, list):
+            raise ValueError(f"{path}: has no list {key!r}; is it COCO keypoint JSON?")
+        if not all(isinstance(value, dict) for value in values):
+            raise ValueError(f"{path}: {key!r} holds something that is no object")
+    return content
+
+
+def skeleton_of(category: dict) -> Skeleton:
+    """The skeleton of one entry of `categories`.
+
+    Joints whose names differ in left and right alone (`left_knee`, `knee_l`,
+    `Right Knee`) become pairs. Limbs are those of its `skeleton`, which counts joints
+    from one.
+
+    Raises:
+      ValueError: the names are not a list of different texts, or a limb names a joint
+        that there is not.
+    """
+    joints = category["keypoints"]
+    if not isinstance(joints, list) or not all(isinstance(j, str) for j in joints):
+        raise ValueError("'keypoints' of the category is not a list of joint names")
+    index = {_words(joint): i for i, joint in enumerate(joints)}
+    diagonals = tuple(
+        (index[_words(a)], index[_words(b)])
+        for a, b in _DIAGONALS
+        if _words(a) in index and _words(b) in index
+    )
+    return Skeleton(
+        name=str(category.get("name", "custom")),
+        joints=tuple(joints),
+        pairs=tuple(
+            (i, index[_mirror(words)])
+            for words, i in index.items()
+            if _is_left(words) and _mirror(words) in index
+        ),
+        limbs=tuple(_limb(joints, edge) for edge in category.get("skeleton") or []),
+        diagonals=diagonals,
     )
 
 
@@ -118,7 +198,7 @@ def _skeleton(categories, override) -> tuple[Skeleton, dict]:
     if override:
         chosen = skeletons.SKELETONS.get(override) or skeletons.load(override)
     else:
-        chosen = from_category(named[0])
+        chosen = skeleton_of(named[0])
     orders = {c.get("id"): _order(c, chosen, bool(override)) for c in named}
     return chosen, orders
 
@@ -177,3 +257,79 @@ def _box(annotation, alone: bool) -> np.ndarray:
     if not box.any() and not alone:
         raise ValueError("it has no 'bbox', and is not alone on its image")
     return box + np.concatenate([[0.0, 0.0], box[:2]])
+
+
+def _find(root: str, split: str) -> pathlib.Path | None:
+    """The annotation file of a split, or None; there always is one for `train`.
+
+    Raises:
+      ValueError: none for `train`, or several files could be meant.
+    """
+    path = pathlib.Path(root)
+    if path.is_file():
+        return path if split == "train" else None
+    folders = (path, path / "annotations")
+    found = [f for d in folders for name in FILES[split] for f in sorted(d.glob(name))]
+    if len(found) > 1:
+        names = ", ".join(str(file.relative_to(path)) for file in found)
+        raise ValueError(
+            f"{root}: several files for {split}: {names}. Leave one, or give the JSON "
+            "file itself as source"
+        )
+    if not found and split == "train":
+        raise ValueError(
+            f"{root}: has neither train.json nor annotations/person_keypoints_train*"
+            ".json. Rename the annotation file, or give the JSON file itself as source"
+        )
+    return found[0] if found else None
+
+
+def _image_folders(path: str) -> tuple[pathlib.Path, ...]:
+    """The folders that images of an annotation file may be in, likeliest first."""
+    file = pathlib.Path(path)
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    split = file.stem.removeprefix("person_keypoints_")
+    return (
+        root / "images",
+        file.parent,
+        root / split,
+        root / "images" / split,
+        root,
+    )
+
+
+def _locate(folders: tuple[pathlib.Path, ...], name: str) -> str:
+    """The image's path; what is nowhere is expected in the first folder."""
+    name = name.replace("\\", "/")  # Written by a labeling tool on Windows.
+    for folder in folders:
+        if (folder / name).is_file():
+            return str(folder / name)
+    return str(folders[0] / name)
+
+
+def _limb(joints: list[str], edge) -> Limb:
+    known = isinstance(edge, list) and len(edge) == 2
+    if not known or not all(i in range(1, len(joints) + 1) for i in edge):
+        raise ValueError(
+            f"its 'skeleton' has {edge!r}, expected two joint numbers from 1 to "
+            f"{len(joints)}"
+        )
+    a, b = (joints[i - 1] for i in edge)
+    ends = [" ".join(w for w in _words(joint) if w not in _OTHER) for joint in (a, b)]
+    name = f"{a} - {b}"
+    kind = _TYPES.get(frozenset(ends), " - ".join(sorted(ends)))
+    return Limb(name, kind, (edge[0] - 1,), (edge[1] - 1,))
+
+
+def _words(joint: str) -> tuple[str, ...]:
+    """`leftKnee`, `Left Knee` and `left_knee` alike are (left, knee)."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", joint)
+    return tuple(re.split(r"[\s_\-.]+", spaced.strip().lower()))
+
+
+def _mirror(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_OTHER.get(word, word) for word in words)
+
+
+def _is_left(words: tuple[str, ...]) -> bool:
+    return "left" in words or "l" in words

@@ -1,8 +1,11 @@
-"""Leeds Sports Pose (Johnson and Everingham, BMVC 2010), Sec. 4.1.
+"""Leeds Sports Pose, its extension, and Image Parse: three sets of the same 14 joints.
 
-The official folder: `joints.mat` and `images/im0001.jpg` ... `im2000.jpg`, one
-labeled person an image, images 1-1000 for training and 1001-2000 for testing. All
-14 joints always have a label; an occluded one is flagged, and labeled all the same.
+One labeled person an image; the images are numbered from one. All three files count
+pixels from one (MATLAB), so half a pixel is taken off.
+
+    LSP     Johnson and Everingham, BMVC 2010   images 1-1000 train, 1001-2000 test
+    LSPET   Johnson and Everingham, CVPR 2011   all for training
+    Parse   Ramanan, NIPS 2006                  images 1-100 train, 101-305 test
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import numpy as np
 from deeppose_tf import skeleton
 from deeppose_tf.datasets import Annotations, Missing, matlab
 
-TRAIN_IMAGES = 1000
+TRAIN_IMAGES, PARSE_TRAIN_IMAGES = 1000, 100
 
-# Left and right are the person's own in the official file. The other convention, by
+# Left and right are the person's own in LSP's official file. The other convention, by
 # sides of the image, is a later relabeling that comes as its own file.
 OBSERVER_FILES = ("joints-OC.mat", "lsp-joints-OC.mat", "LSP-joints-OC.mat")
 
@@ -25,16 +28,17 @@ OBSERVER_FILES = ("joints-OC.mat", "lsp-joints-OC.mat", "LSP-joints-OC.mat")
 # least this share of the people.
 SAME_PIXELS, SAME_SHARE = 1.0, 0.95
 
+Splits = dict[str, Annotations]
 
-def read(root: str, split: str, convention: str = "person") -> Annotations:
-    """The train or test split of the LSP folder `root`.
 
-    The files count pixels from one (MATLAB), so half a pixel is taken off. A joint
-    that is NaN comes back as such and not labeled.
+def read_splits(root: str, convention: str = "person") -> Splits:
+    """LSP (Sec. 4.1): the train and test part of a folder of `joints.mat` and `images`.
+
+    An occluded joint is labeled all the same; one that is NaN comes back as such and
+    not labeled.
 
     Args:
-      root: the folder that holds `joints.mat` and `images`.
-      split: `train` (images 1-1000) or `test` (those from 1001 on that are there).
+      root: the folder; its images are `images/im0001.jpg` and on.
       convention: `person`: left is the person's own left, as in `joints.mat`;
         `observer`: sides as of someone who faces the camera, whose right is at the
         image's left, from `joints-OC.mat` (also found under its other name,
@@ -50,8 +54,68 @@ def read(root: str, split: str, convention: str = "person") -> Annotations:
         _require_same_people(path, keypoints)
     labeled = np.isfinite(keypoints).all(axis=2)
     folder = pathlib.Path(root) / "images"
-    people = build(folder, "lsp/im{:04d}", keypoints, labeled)
-    return people.take(_indices(split, len(people)))
+    people = _people(folder, "lsp/im{:04d}", keypoints, labeled)
+    return _split(people, TRAIN_IMAGES)
+
+
+def read_extended(root: str) -> Splits:
+    """LSPET: a folder of `joints.mat` and `images/im00001.jpg` and on; no test part.
+
+    Its flag means the opposite of LSP's: 1 is labeled, and where it is 0 the
+    coordinates mean nothing; they come back as zeros. A labeled joint that is NaN stays
+    NaN and is not labeled.
+
+    Raises:
+      ValueError: a file is missing, damaged or of a wrong shape; names it.
+    """
+    path = pathlib.Path(root) / "joints.mat"
+    joints = matlab.load(path, "joints")
+    if joints.ndim != 3 or joints.shape[:2] != (14, 3):
+        hint = ": that is LSP, read it as lsp" if joints.shape[:2] == (3, 14) else ""
+        raise ValueError(
+            f"{path}: 'joints' has shape {joints.shape}, expected (14, 3, N){hint}"
+        )
+    joints = joints.transpose(2, 0, 1)  # [N, 14, 3]
+    labeled = joints[:, :, 2] == 1
+    keypoints = np.where(labeled[:, :, None], joints[:, :, :2] - 0.5, 0.0)
+    labeled = labeled & np.isfinite(keypoints).all(2)
+    folder = pathlib.Path(root) / "images"
+    people = _people(folder, "lspet/im{:05d}", keypoints, labeled)
+    return _split(people, len(people))
+
+
+def read_parse(root: str, convention: str = "observer") -> Splits:
+    """Image Parse, which Sec. 4.2 tests a model of LSP on.
+
+    Its folder holds `labels.mat` and, beside it, `im0001.jpg` and on.
+
+    Left and right are those of the image: the ankle on the image's left comes first,
+    where LSP has the right one. So sides are as of someone who faces the camera, and
+    for those who do they are the person's own.
+
+    Args:
+      root: the folder.
+      convention: `observer`; there is no other, and no conversion.
+
+    Raises:
+      ValueError: a file is missing, damaged or of a wrong shape; names it.
+    """
+    if convention != "observer":
+        raise ValueError(
+            f"Image Parse has no {convention}-centric labels, and no rule makes them: "
+            "it is not labeled who faces the camera. Take the observer-centric ones"
+        )
+    folder = pathlib.Path(root)
+    path = folder / "labels.mat"
+    points = matlab.load(path, "ptsAll")
+    if points.ndim != 3 or points.shape[:2] != (14, 2):
+        raise ValueError(
+            f"{path}: 'ptsAll' has shape {points.shape}, expected (14, 2, N)"
+        )
+    keypoints = points.transpose(2, 0, 1) - 0.5  # [N, 14, 2]
+    labeled = np.isfinite(keypoints).all(axis=2)
+    people = _people(folder, "parse/im{:04d}", keypoints, labeled)
+    return _split(people, PARSE_TRAIN_IMAGES)
 
 
 def _points(path: pathlib.Path) -> np.ndarray:
@@ -67,18 +131,11 @@ def _points(path: pathlib.Path) -> np.ndarray:
     return joints[:2].transpose(2, 1, 0) - 0.5
 
 
-def build(
+def _people(
     folder: pathlib.Path, pattern: str, keypoints: np.ndarray, labeled: np.ndarray
 ) -> Annotations:
-    """Annotations [N, 14, 2], [N, 14] of a folder of images numbered from one.
-
-    Args:
-      folder: of the images.
-      pattern: of the ids; the image is named as their last part.
-
-    Raises:
-      Missing: there is no such folder.
-    """
+    """Everyone of a folder of images, [N, 14, 2] and [N, 14]; `pattern` is that of the
+    ids, and an image is named as the last part of its id."""
     if not folder.is_dir():
         raise Missing(f"{folder}: no such folder; the images belong there")
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))
@@ -153,9 +210,10 @@ def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
         )
 
 
-def _indices(split: str, count: int) -> np.ndarray:
-    if split == "train":
-        return np.arange(min(TRAIN_IMAGES, count))
-    if split == "test":
-        return np.arange(TRAIN_IMAGES, max(TRAIN_IMAGES, count))
-    raise ValueError(f"LSP has no split {split!r}, only train and test")
+def _split(people: Annotations, count: int) -> Splits:
+    """The first so many are for training, the others for testing."""
+    count = min(count, len(people))
+    return {
+        "train": people.take(np.arange(count)),
+        "test": people.take(np.arange(count, len(people))),
+    }

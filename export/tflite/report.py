@@ -10,7 +10,7 @@ import tensorflow as tf
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 
 keras = tf.keras

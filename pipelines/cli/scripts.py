@@ -22,7 +22,7 @@ def start(module: str, function: str = "run") -> None:
 
 
 # `deeppose-train-stage` is `train_stage`, and so on; see setup.py.
-prepare = functools.partial(start, "pipelines.data.prepare_data")
+prepare = functools.partial(start, "pipelines.data.commands", "run_prepare")
 train = functools.partial(start, "pipelines.train.cascade")
 train_stage = functools.partial(start, "pipelines.train.stage")
 evaluate = functools.partial(start, "pipelines.evaluation.evaluate")

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf.datasets import Annotations, images
+from deeppose_tf.pipelines.cli import progress
 
 # A label may lie outside its image, such as feet below the edge of a photo, but not
 # further than the image is wide or high: that is a wrong scale or a slip.
@@ -25,7 +26,7 @@ Sizes = dict[str, tuple[int, int]]  # (height, width) by path.
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
+class CheckedImages:
     """What the look at all images found.
 
     Attributes:
@@ -41,17 +42,61 @@ class Checked:
     unusual: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What the look at all data sets found.
+
+    Attributes:
+      parts: by data set, by split, without what is wrong.
+      problems: what is wrong.
+      converted, unusual: see `CheckedImages`.
+    """
+
+    parts: list[dict[str, Annotations]]
+    problems: list[Problem]
+    converted: list[str]
+    unusual: int
+
+
+def check(
+    sets: list[tuple[str, dict[str, Annotations]]], max_pixels: int, convert: bool
+) -> Checked:
+    """Looks at every image and label of data sets, each a name and its parts; tells at
+    once what is suspicious about one as a whole, though no error."""
+    people = [part for _, parts in sets for part in parts.values()]
+    paths = list(dict.fromkeys(path for part in people for path in part.images))
+    bar = progress.reporter(len(paths), "Checking", "image")
+    found = check_images(paths, max_pixels, convert, bar)
+    good, problems = [], []
+    for name, parts in sets:
+        kept = {}
+        problems += _image_problems(parts.values(), found.errors)
+        for split, part in parts.items():
+            indices, wrong = check_people(part, found.sizes)
+            kept[split] = part.take(indices)
+            problems += [*part.damaged, *wrong]
+            share = outside_share(part, found.sizes)
+            if share > SUSPICIOUS_SHARE:
+                print(
+                    f"WARNING {name} {split}: {share:.0%} of the joints are outside "
+                    "their images. Are labels and images of the same release and size?",
+                    file=sys.stderr,
+                )
+        good.append(kept)
+    return Checked(good, problems, found.converted, found.unusual)
+
+
 def check_images(
     paths: list[str],
     max_pixels: int = images.MAX_PIXELS,
     convert: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> Checked:
+    report: Callable[[int], None] | None = None,
+) -> CheckedImages:
     """Decodes each image once, on all cores.
 
     Args:
       convert: images that are sound but unusual are good.
-      progress: called with the number of images done.
+      report: called with the number of images done.
     """
     sizes, errors, converted, unusual = {}, {}, [], 0
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
@@ -65,23 +110,11 @@ def check_images(
             else:
                 errors[path] = str(error).removeprefix(f"{path}: ")
                 unusual += odd
-            if progress:
-                progress(i + 1)
+            if report:
+                report(i + 1)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
-    return Checked(sizes, errors, converted, unusual)
-
-
-def image_problems(parts: list[Annotations], errors: dict[str, str]) -> list[Problem]:
-    """(image, reason and whom it leaves out) for every bad image of the parts."""
-    ids = {}
-    for people in parts:
-        for path, person in zip(people.images, people.ids, strict=True):
-            if path in errors:
-                ids.setdefault(path, []).append(person)
-    return [
-        (path, f"{errors[path]} (leaves out {', '.join(ids[path])})") for path in ids
-    ]
+    return CheckedImages(sizes, errors, converted, unusual)
 
 
 def check_people(people: Annotations, sizes: Sizes) -> tuple[np.ndarray, list[Problem]]:
@@ -113,18 +146,6 @@ def outside_share(people: Annotations, sizes: Sizes) -> float:
     return float(np.sum(outside & people.labeled) / max(1, people.labeled.sum()))
 
 
-def warn(name: str, parts: dict[str, Annotations], sizes: Sizes) -> None:
-    """Tells what is suspicious about a data set as a whole, though no error."""
-    for split, people in parts.items():
-        share = outside_share(people, sizes)
-        if share > SUSPICIOUS_SHARE:
-            print(
-                f"WARNING {name} {split}: {share:.0%} of the joints are outside their "
-                "images. Are labels and images of the same release and size?",
-                file=sys.stderr,
-            )
-
-
 def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
     """Everything that is wrong, a line each, and what to do about it."""
     lines = [f"  {what}: {reason}" for what, reason in fatal + problems]
@@ -148,6 +169,18 @@ def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
     if fatal and problems:
         lines.append(f"--skip_bad does not help with the first {len(fatal)}.")
     return "\n".join(lines)
+
+
+def _image_problems(parts: list[Annotations], errors: dict[str, str]) -> list[Problem]:
+    """(image, reason and whom it leaves out) for every bad image of the parts."""
+    ids = {}
+    for people in parts:
+        for path, person in zip(people.images, people.ids, strict=True):
+            if path in errors:
+                ids.setdefault(path, []).append(person)
+    return [
+        (path, f"{errors[path]} (leaves out {', '.join(ids[path])})") for path in ids
+    ]
 
 
 def _check_image(path, max_pixels, convert):

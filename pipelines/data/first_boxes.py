@@ -1,21 +1,28 @@
 """First boxes of prepared data: the rectangle that stands for each person (Sec. 4.1).
 
 A data set gives boxes of its own, or none. Others are made of a detected face or torso,
-enlarged by what fits the training people, or of the labels themselves.
+enlarged by what fits the training people, or of the labels themselves. Looking for a
+face takes a tenth of a second to half of one, so what is found is kept in a file while
+deeppose-prepare runs, and a stopped run goes on.
 """
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
-from deeppose_tf import detect
-from deeppose_tf.datasets import Annotations
-from deeppose_tf.pipelines.data import found_faces, records
+import deeppose_tf
+from deeppose_tf import detect, faces, files
+from deeppose_tf.datasets import Annotations, images
+from deeppose_tf.pipelines.data import records
 
 # Kinds of boxes, as they are named beside scores.
 KINDS = {
@@ -29,6 +36,7 @@ FITTED = ("face", "torso")
 
 Splits = dict[str, Annotations]
 Enlargements = dict[str, tuple[float, float, float]]
+Face = tuple[list[float], int]  # Its box, zeros for none; how many there were.
 
 
 def choose(
@@ -36,21 +44,21 @@ def choose(
     kinds: Sequence[str],
     coverage: float = 1.0,
     given: Enlargements | None = None,
-    progress: Callable[[int], None] | None = None,
     kept: pathlib.Path | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[Splits, dict]:
     """Everyone's box of the first of several kinds that there is for them.
 
     Where there is none, it is the whole image. Faces and torsos are enlarged by what
     contains the labeled joints of the people of `train`; of faces, of those people of
-    whom it is the face. How the face is found: `found_faces.find`.
+    whom it is the face. How the face is found: `find_faces`.
 
     Args:
       kinds: of `KINDS`, the preferred one first.
       coverage: see `detect.fit_enlargement`.
       given: enlargements by kind, of other data, that are not fitted.
-      progress: called with the number of people whose face was looked for.
       kept: the folder in which faces are kept, so that a stopped run goes on.
+      progress: called with the number of people whose face was looked for.
 
     Returns:
       The splits with these boxes; and a JSON value that says how they came about: the
@@ -60,7 +68,7 @@ def choose(
     Raises:
       ValueError: there is nobody to fit a kind on, or nobody has a torso.
     """
-    sought = found_faces.find(splits, kept, progress) if "face" in kinds else {}
+    sought = find_faces(splits, kept, progress) if "face" in kinds else {}
     boxes = {s: np.zeros((len(p), 4), np.float32) for s, p in splits.items()}
     origins = {s: np.full(len(p), "full", object) for s, p in splits.items()}
     fitted: Enlargements = {}
@@ -90,26 +98,35 @@ def choose(
 
 
 def require_known(
-    kinds: Sequence[str], fitted: bool = False, given: Enlargements | None = None
-) -> None:
-    """Checks the names of kinds, that one is `fitted`, if one has to be, and that those
-    which are have their enlargement among the `given`, if there are any.
+    kinds: Sequence[str], boxes_from: str = "", coverage: float | None = None
+) -> Enlargements:
+    """Checks what boxes are asked for; reads their enlargements if given by other data.
+
+    Args:
+      kinds: of `KINDS`, the preferred one first.
+      boxes_from: see `read_enlargements`.
+      coverage: see `choose`; None where none is asked for.
 
     Raises:
-      ValueError: names what is wrong.
+      ValueError: an unknown kind, one that never gets its turn, or what is for fitted
+        kinds where there are none; names it.
     """
+    if boxes_from and coverage:
+        raise ValueError("--coverage is for what is fitted, and --boxes_from is not")
+    given = read_enlargements(boxes_from)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ValueError(f"--boxes={unknown[0]}: expected some of {', '.join(KINDS)}")
     if "full" in kinds[:-1]:
         raise ValueError(f"--boxes={','.join(kinds)}: full, the whole image, is last")
-    if fitted and not set(kinds) & set(FITTED):
+    if (boxes_from or coverage) and not set(kinds) & set(FITTED):
         raise ValueError(
             "--boxes_from and --coverage are for --boxes=face and --boxes=torso"
         )
     missing = sorted(set(kinds) & set(FITTED) - set(given)) if given else ()
     if missing:
         raise ValueError(f"--boxes={missing[0]}: --boxes_from has {', '.join(given)}")
+    return given
 
 
 def joints_inside(people: Annotations) -> float | None:
@@ -182,6 +199,47 @@ def of_model(cascade) -> Enlargements:
     return enlargements(data.get("provenance", {}))
 
 
+def find_faces(
+    splits: dict[str, Annotations],
+    kept: pathlib.Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Everyone's face [N, 4], pixels, zeros for none, and how many there were to choose
+    from, [N], by split. How the face is chosen: `faces.likeliest_face`.
+
+    Copies of a person, as `--repeat` makes them, are looked at once.
+
+    Args:
+      kept: a folder for the file; made where it is missing. None for no file.
+      progress: called with the number of people done.
+
+    Raises:
+      ValueError, OSError: an image cannot be read; see `images.read_image`.
+    """
+    keys, wanted = {}, {}
+    for split, people in splits.items():
+        keys[split] = []
+        for path, torso in zip(people.images, torsos(people), strict=True):
+            key = _key(path, torso, kept)
+            keys[split].append(key)
+            wanted[key] = path, torso
+    found = _read_faces(kept) if kept else {}
+    _look(found, wanted, collections.Counter(sum(keys.values(), [])), kept, progress)
+    return {
+        split: (
+            np.array([found[key][0] for key in own], np.float32).reshape(-1, 4),
+            np.array([found[key][1] for key in own], int),
+        )
+        for split, own in keys.items()
+    }
+
+
+def torsos(people: Annotations) -> np.ndarray:
+    """The torso boxes [N, 4] that come with the data set, pixels; zeros for none."""
+    nothing = np.zeros((len(people), 4), np.float32)
+    return nothing if people.torsos is None else people.torsos
+
+
 def _rectangles(kind, people, sought) -> np.ndarray:
     """[N, 4] of one kind, not enlarged yet; zeros for people without."""
     if kind == "own":
@@ -189,7 +247,7 @@ def _rectangles(kind, people, sought) -> np.ndarray:
     if kind == "face":
         return sought[0]
     if kind == "torso":
-        return found_faces.torsos(people)
+        return torsos(people)
     shown = people.labeled[..., np.newaxis]
     low = np.where(shown, people.keypoints, np.inf).min(axis=1)
     high = np.where(shown, people.keypoints, -np.inf).max(axis=1)
@@ -239,3 +297,67 @@ def _is_own(found: np.ndarray, people: Annotations) -> np.ndarray:
 def _enlarged(found, enlargement):
     there = found.any(axis=1, keepdims=True)
     return np.where(there, detect.enlarge(found, enlargement), 0).astype(np.float32)
+
+
+def _look(found, wanted, people, kept, progress) -> None:
+    """Adds to `found` what is wanted and not there yet; `people` have each key."""
+    missing = [key for key in wanted if key not in found]
+    done = sum(people[key] for key in wanted if key in found)
+    if done and progress:
+        progress(done)
+    threads = cv2.getNumThreads()
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    cv2.setNumThreads(1)  # Or one thread in `faces` would restore it under another.
+    with files.kept(lambda: _write_faces(kept, found)) as keep:
+        try:
+            results = pool.map(lambda key: _one_face(*wanted[key]), missing)
+            for key, face in zip(missing, results, strict=True):
+                found[key] = face
+                done += people[key]
+                if progress:
+                    progress(done)
+                keep()
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
+            cv2.setNumThreads(threads)
+
+
+def _one_face(path: str, torso: np.ndarray) -> Face:
+    box, number = faces.likeliest_face(images.read_image(path), torso)
+    return box.tolist(), number
+
+
+def _key(path: str, torso: np.ndarray, kept: pathlib.Path | None) -> str:
+    """What a face depends on: the image file, as it is now, and the torso below it."""
+    try:
+        status = os.stat(path)
+        now = [status.st_size, status.st_mtime_ns]
+    except OSError:
+        now = []  # Whoever reads it says why.
+    return json.dumps([os.path.relpath(path, kept), *now, torso.tolist()])
+
+
+def _made_by() -> list[str]:
+    return [deeppose_tf.__version__, cv2.__version__]
+
+
+def _read_faces(kept: pathlib.Path) -> dict[str, Face]:
+    """Nothing where there is no file, a damaged one, or one of another version."""
+    try:
+        content = json.loads((kept / records.FACES).read_text())
+        if content["made_by"] == _made_by():
+            return {
+                key: (np.asarray(box, float).reshape(4).tolist(), int(number))
+                for key, (box, number) in content["faces"].items()
+            }
+    except Exception:  # Damage surfaces as nearly any; they are looked for again.
+        pass
+    return {}
+
+
+def _write_faces(kept: pathlib.Path | None, found: dict[str, Face]) -> None:
+    if not kept:
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    content = {"made_by": _made_by(), "faces": found}
+    files.write_json(kept / records.FACES, content)

@@ -17,7 +17,7 @@ from deeppose_tf import draw, files
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.data import records
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import figures, scores
 from deeppose_tf.pipelines.evaluation import split_predictions as poses
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from deeppose_tf import draw, metrics
-from deeppose_tf.pipelines.data.labels import People
+from deeppose_tf.pipelines.data.records import People
 from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.skeleton import Skeleton
 

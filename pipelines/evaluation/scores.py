@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from deeppose_tf import geometry, metrics
 from deeppose_tf.pipelines.data import first_boxes, records
-from deeppose_tf.pipelines.data.labels import People, fingerprint
+from deeppose_tf.pipelines.data.records import People, fingerprint
 from deeppose_tf.skeleton import Skeleton
 
 FORMAT = "deeppose-tf metrics 1"

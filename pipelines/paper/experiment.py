@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deeppose_tf.pipelines.data.labels import People
+from deeppose_tf.pipelines.data.records import People
 from deeppose_tf.pipelines.evaluation import figures
 from deeppose_tf.pipelines.paper import published
 from deeppose_tf.skeleton import Skeleton

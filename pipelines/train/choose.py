@@ -20,7 +20,7 @@ from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import InputConfig
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import choice, recipes, settings, training_flags

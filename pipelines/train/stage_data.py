@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeppose_tf import geometry, metrics
 from deeppose_tf.pipelines.data import augment, inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
-from deeppose_tf.pipelines.data.labels import read_people
+from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.stage import Stage
 

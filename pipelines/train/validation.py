@@ -14,7 +14,6 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, geometry, metrics
 from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.data import labels as people
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage
@@ -108,7 +107,7 @@ def observed_displacements(
     A person who is in the data several times is predicted once, and counts as often as
     the next stage will see them: it draws from these statistics.
     """
-    first, counts = people.copies(index, "train", limit)
+    first, counts = records.copies(index, "train", limit)
     dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit, first)
     if verbose:
         print(f"What stage {cascade.count} leaves on {len(counts)} people", flush=True)

@@ -8,14 +8,30 @@ nothing is written. A run that was stopped goes on with the same command.
 
 from __future__ import annotations
 
-import dataclasses
+import os
 
 from absl import flags
 
+from deeppose_tf import datasets
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.data import first_boxes, records
-from deeppose_tf.pipelines.data.assemble import Options, prepare
+
+LISTS = ("dataset", "source", "repeat", "boxes")
+NAMES = (
+    *LISTS,
+    "output",
+    "validation",
+    "test",
+    "seed",
+    "convention",
+    "skeleton",
+    "flic_plus",
+    "boxes_from",
+    "coverage",
+    "skip_bad",
+    "convert",
+    "max_pixels",
+)
 
 
 def define_flags() -> None:
@@ -136,19 +152,33 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     del argv
-    values = {f.name: flags.FLAGS[f.name].value for f in dataclasses.fields(Options)}
-    for name in ("dataset", "source", "boxes"):
-        values[name] = tuple(values[name])
+    values = {name: flags.FLAGS[name].value for name in NAMES}
     try:
-        values["repeat"] = tuple(map(int, values["repeat"]))
+        values["repeat"] = [int(times) for times in values["repeat"]]
     except ValueError as error:
         raise ValueError(f"--repeat={','.join(values['repeat'])}: {error}") from error
-    index = prepare(Options(**values))
-    print(describe(index))
+    _require_there(values)
+    from deeppose_tf.pipelines.data.prepare import prepare
+
+    print(describe(prepare(**values)))
 
 
-def describe(index: records.Index) -> str:
+def _require_there(values: dict) -> None:
+    """Better before TensorFlow is loaded than after."""
+    pairs = zip(values["dataset"], values["source"], strict=False)
+    needed = [("source", path, name) for name, path in pairs if name != "generated"]
+    needed += [(flag, values[flag], "") for flag in ("flic_plus", "boxes_from")]
+    for flag, path, name in needed:
+        if path and not os.path.exists(os.path.expanduser(path)):
+            raise ValueError(
+                f"--{flag}={path}: no such file or folder{datasets.where_from(name)}"
+            )
+
+
+def describe(index) -> str:
     """What a data set holds, in a few lines."""
+    from deeppose_tf.pipelines.data import first_boxes, records
+
     joints, pairs = index.skeleton.joints, index.skeleton.pairs
     paired = {i for pair in pairs for i in pair}
     alone = [joint for i, joint in enumerate(joints) if i not in paired]
@@ -173,9 +203,9 @@ def describe(index: records.Index) -> str:
     return "\n".join(lines)
 
 
-def run() -> None:
+def run_prepare() -> None:
     command.run(define_flags, main, __doc__, folder="output", makes_data=True)
 
 
 if __name__ == "__main__":
-    run()
+    run_prepare()

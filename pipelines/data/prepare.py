@@ -1,0 +1,394 @@
+"""Data sets of labeled people -> one folder of checked records, for deeppose-prepare.
+
+Which data sets there are, reading them, holding images out, and the order of the work:
+read, check, arrange, find boxes, write.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+import deeppose_tf
+from deeppose_tf.datasets import (
+    CONVENTIONS,
+    Annotations,
+    Missing,
+    buffy,
+    coco,
+    flic,
+    generated,
+    images,
+    lsp,
+    mpii,
+    where_from,
+)
+from deeppose_tf.pipelines.cli import progress
+from deeppose_tf.pipelines.data import checks, first_boxes, records
+
+TEST_SHARE = 0.1  # Held out for testing where no data set has a test part.
+
+Splits = dict[str, Annotations]
+
+
+def prepare(
+    dataset: Sequence[str],
+    source: Sequence[str],
+    output: str,
+    *,
+    validation: int = 50,
+    test: int | None = None,
+    repeat: Sequence[int] = (),
+    seed: int = 0,
+    convention: str = "person",
+    skeleton: str = "",
+    flic_plus: str = "",
+    boxes: Sequence[str] = (),
+    boxes_from: str = "",
+    coverage: float | None = None,
+    skip_bad: bool = False,
+    convert: bool = False,
+    max_pixels: int = images.MAX_PIXELS,
+) -> records.Index:
+    """Reads, checks, holds out and writes a data set, or confirms a finished one.
+
+    The arguments are the flags of deeppose-prepare, which explain themselves there.
+
+    Raises:
+      ValueError: everything that is wrong, a line each. Nothing was written.
+    """
+    source, output = tuple(map(_full, source)), _full(output)
+    skeleton = _full(skeleton) if skeleton.endswith(".json") else skeleton
+    flic_plus, boxes_from = (
+        flic_plus and _full(flic_plus),
+        boxes_from and _full(boxes_from),
+    )
+    given = first_boxes.require_known(boxes, boxes_from, coverage)
+    arguments = {
+        "dataset": list(dataset),
+        "source": list(source),
+        "validation": validation,
+        "test": test,
+        "repeat": list(repeat),
+        "seed": seed,
+        "convention": convention,
+        "skeleton": skeleton,
+        "skip_bad": skip_bad,
+        "convert": convert,
+        "max_pixels": max_pixels,
+    }
+    # What came later is left out where it is not used, so that data prepared before
+    # there was any is known again.
+    later = {
+        "flic_plus": flic_plus,
+        "boxes": list(boxes),
+        "boxes_from": boxes_from,
+        "coverage": coverage,
+        "enlargements": given,
+    }
+    arguments |= {name: value for name, value in later.items() if value}
+
+    parts, fatal = read_all(dataset, source, convention, skeleton, flic_plus, seed)
+    fingerprint = records.identity(
+        {f"{i} {s}": p for i, (_, one) in enumerate(parts) for s, p in one.items()},
+        arguments,
+    )
+    if not fatal and records.finished(output, fingerprint, arguments):
+        print(f"{output}: already prepared, comparing checksums", flush=True)
+        return records.verify(output)
+    checked = checks.check(parts, max_pixels, convert)
+    if fatal or checked.problems and not skip_bad:
+        raise ValueError(checks.report(fatal, checked.problems, checked.unusual))
+    splits = arrange(checked.parts, validation, test, seed, repeat)
+    held = held_out(checked.parts, splits)
+    provenance = {}
+    if boxes:
+        kept = records.partial_directory(output)
+        total = sum(map(len, splits.values())) if "face" in boxes else 0
+        bar = progress.reporter(total, "Looking for faces", "person") if total else None
+        splits, how = first_boxes.choose(
+            splits, boxes, coverage or 1.0, given, kept, bar
+        )
+        provenance = {"first_boxes": how}
+    _require_space(splits, output)
+    harmless = [
+        s for _, one in parts for people in one.values() for s in people.skipped
+    ]
+    return records.write(
+        splits,
+        output,
+        {
+            "arguments": arguments,
+            "version": deeppose_tf.__version__,
+            "converted": checked.converted,
+            "held_out": held,
+            **provenance,
+        },
+        skipped=tuple(harmless + checked.problems),
+        fingerprint=fingerprint,
+        seed=seed,
+        convert=convert,
+        progress=progress.reporter(sum(map(len, splits.values())), "Writing", "person"),
+    )
+
+
+def read_all(
+    names: Sequence[str],
+    roots: Sequence[str],
+    convention: str = "person",
+    skeleton: str = "",
+    flic_plus: str = "",
+    seed: int = 0,
+) -> tuple[list[tuple[str, Splits]], list[checks.Problem]]:
+    """Name and parts of each data set; (which, reason) for each that cannot be read.
+
+    Raises:
+      ValueError: the flags do not say which data sets.
+    """
+    if len(names) != len(roots) or not names:
+        raise ValueError(
+            f"{len(names)} --dataset ({', '.join(names)}) but {len(roots)} --source "
+            f"({', '.join(roots)}); each needs its own, in the same order"
+        )
+    for flag, value, name in (
+        ("flic_plus", flic_plus, "flic"),
+        ("skeleton", skeleton, "coco"),
+    ):
+        if value and name not in names:
+            raise ValueError(f"--{flag} is for --dataset={name}, which is not given")
+    found, fatal = [], []
+    for i, (name, root) in enumerate(zip(names, roots, strict=True)):
+        if (name, root) in list(zip(names[:i], roots[:i], strict=True)):
+            raise ValueError(f"--dataset={name} --source={root} is given twice")
+        try:
+            parts = read(name, root, convention, skeleton, flic_plus, seed, _drawing())
+        except (ValueError, OSError) as error:
+            fatal.append((name, str(error)))
+            continue
+        if list(names).count(name) > 1:  # Their ids are told apart.
+            parts = {s: _renamed(p, f"{i + 1}/{{}}") for s, p in parts.items()}
+        found.append((name, parts))
+    try:
+        if found:
+            merge([p for _, one in found for p in one.values()])
+    except ValueError as error:
+        fatal.append((", ".join(names), str(error)))
+    return found, fatal
+
+
+def read(
+    name: str,
+    source: str,
+    convention: str = "person",
+    skeleton: str = "",
+    flic_plus: str = "",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Splits:
+    """All parts that a data set has; a part it lacks has nobody.
+
+    Args:
+      name: one of CONVENTIONS.
+      source: its folder; for `coco` and `mpii` also a single JSON file, all of it for
+        training.
+      convention: `person` or `observer`, see CONVENTIONS.
+      skeleton: of COCO, a skeleton JSON file or the name of a built-in one.
+      flic_plus: of FLIC, the index file of FLIC-plus.
+      seed: of the generated pictures.
+      progress: called with (pictures done, pictures in all) while they are drawn.
+
+    Raises:
+      ValueError: whatever is wrong with the files; names them.
+    """
+    root = pathlib.Path(source).expanduser()
+    if name not in CONVENTIONS:
+        known = ", ".join(CONVENTIONS)
+        raise ValueError(f"--dataset={name}: unknown, expected {known}")
+    own = CONVENTIONS[name]
+    if convention not in own:
+        raise ValueError(
+            f"--convention={convention}: {name} has {own[0]}-centric labels only, and "
+            f"no rule makes others; give --convention={own[0]}"
+        )
+    if name == "generated":
+        return {
+            split: generated.read(str(root), split, seed=seed, progress=progress)
+            for split in records.SPLITS
+        }
+    address = where_from(name)
+    if not root.exists():
+        raise ValueError(f"--source={source}: no such folder{address}")
+    if root.is_file() and name not in ("coco", "mpii"):
+        raise ValueError(
+            f"--source={source}: a file; give the folder it was unpacked to"
+        )
+    readers = {
+        "lsp": lambda: lsp.read_splits(str(root), convention),
+        "lspet": lambda: lsp.read_extended(str(root)),
+        "flic": lambda: flic.read_splits(str(root), convention, flic_plus or None),
+        "parse": lambda: lsp.read_parse(str(root), convention),
+        "buffy": lambda: buffy.read_splits(str(root), convention),
+        "mpii": lambda: mpii.read_splits(str(root)),
+        "coco": lambda: coco.read_splits(str(root), skeleton or None),
+    }
+    try:
+        parts = readers[name]()
+    except Missing as error:
+        raise ValueError(f"{error}{address}") from error
+    nobody = parts["train"].take([])
+    return {"validation": dataclasses.replace(nobody, skipped=(), damaged=()), **parts}
+
+
+def merge(parts: Sequence[Annotations]) -> Annotations:
+    """Everyone of several data sets, in their order.
+
+    Raises:
+      ValueError: they have different skeletons, or share an id.
+    """
+    first = parts[0].skeleton
+    for part in parts[1:]:
+        if part.skeleton != first:
+            raise ValueError(
+                f"data sets with different skeletons ({first.name}: "
+                f"{', '.join(first.joints)}; {part.skeleton.name}: "
+                f"{', '.join(part.skeleton.joints)}) cannot become one; prepare each "
+                "into its own --output, or give both the same --skeleton"
+            )
+    torsos = None
+    if any(part.torsos is not None for part in parts):
+        torsos = np.concatenate([first_boxes.torsos(part) for part in parts])
+    return Annotations(
+        skeleton=first,
+        images=sum((part.images for part in parts), ()),
+        keypoints=np.concatenate([part.keypoints for part in parts]),
+        labeled=np.concatenate([part.labeled for part in parts]),
+        boxes=np.concatenate([part.boxes for part in parts]),
+        ids=sum((part.ids for part in parts), ()),
+        skipped=sum((part.skipped for part in parts), ()),
+        damaged=sum((part.damaged for part in parts), ()),
+        torsos=torsos,
+    )
+
+
+def arrange(
+    parts: Sequence[Splits],
+    validation: int = 50,
+    test: int | None = None,
+    seed: int = 0,
+    repeat: Sequence[int] = (),
+) -> Splits:
+    """One data set of several: the parts of each joined, and what lacks held out.
+
+    Validation images come out of the training part of the first data set (Sec. 4.1)
+    unless one has a validation part; likewise test images unless one has a test part.
+
+    Args:
+      parts: by data set, by split.
+      validation: number of images to hold out for validation.
+      test: number of images to hold out for testing; None for a tenth.
+      seed: chooses them.
+      repeat: by data set, how often its training part is in the result.
+
+    Raises:
+      ValueError: nobody to train on nor to test on, too few images to hold that many
+        out, or not one positive repeat for each data set.
+    """
+    repeat = repeat or [1] * len(parts)
+    if len(repeat) != len(parts) or min(repeat) < 1:
+        given = ",".join(map(str, repeat))
+        raise ValueError(f"--repeat={given}: give a positive number for each --dataset")
+    if not any(len(part["train"]) for part in parts):
+        if not any(len(part["test"]) for part in parts):
+            raise ValueError("the training part is empty: nobody to train on")
+        validation = 0  # Data to test on alone.
+    first, out = parts[0]["train"], {}
+    count = len(set(first.images))
+    wanted = {"test": round(TEST_SHARE * count) if test is None else test}
+    wanted["validation"] = validation
+    for split, number in wanted.items():
+        found = merge([part[split] for part in parts])
+        if not len(found) and number:
+            count = len(set(first.images))
+            if 2 * number > count:
+                raise ValueError(
+                    f"cannot hold out {number} of the first data set's {count} "
+                    f"training images for {split}, more than half; give a smaller "
+                    f"--{split}"
+                )
+            found, first = hold_out(first, number, seed)
+        out[split] = found
+    train = [first] + [part["train"] for part in parts[1:]]
+    train = merge(list(map(repeated, train, repeat)))
+    return {"train": train, "validation": out["validation"], "test": out["test"]}
+
+
+def held_out(parts: Sequence[Splits], result: Splits) -> list[str]:
+    """Which splits that `arrange` made are of training images, no data set's own."""
+    return [
+        split
+        for split in ("validation", "test")
+        if len(result[split]) and not any(len(part[split]) for part in parts)
+    ]
+
+
+def hold_out(
+    people: Annotations, images: int, seed: int
+) -> tuple[Annotations, Annotations]:
+    """That many images with everyone on them, chosen by `seed`; and the others."""
+    names = np.unique(people.images)
+    chosen = np.random.default_rng(seed).permutation(names)[:images]
+    out = np.isin(people.images, chosen)
+    return people.take(np.flatnonzero(out)), people.take(np.flatnonzero(~out))
+
+
+def repeated(people: Annotations, times: int) -> Annotations:
+    """Everyone several times over; copies are told apart by `#2` and on in their id,
+    so that each is augmented in its own way."""
+    again = dataclasses.replace(people, skipped=(), damaged=())
+    copies = [_renamed(again, f"{{}}#{copy}") for copy in range(2, times + 1)]
+    return merge([people, *copies])
+
+
+def _renamed(people: Annotations, pattern: str) -> Annotations:
+    ids = tuple(pattern.format(person) for person in people.ids)
+    return dataclasses.replace(people, ids=ids)
+
+
+def _full(path: str) -> str:
+    """A path spelled out: a shell leaves the ~ of --source=~/data as it is."""
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _require_space(splits: Splits, output: str) -> None:
+    needed = sum(
+        os.path.getsize(path) for people in splits.values() for path in people.images
+    )
+    folder = pathlib.Path(output).parent
+    while not folder.exists():
+        folder = folder.parent
+    partial = records.partial_directory(output)
+    if partial.is_dir():
+        needed -= sum(file.stat().st_size for file in partial.iterdir())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"{folder}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed. Make "
+            "room, or give another --output"
+        )
+
+
+def _drawing() -> Callable[[int, int], None]:
+    """One bar after the other: the pictures of each split are counted anew."""
+    bars = {}
+
+    def update(done: int, total: int) -> None:
+        if done == 1:
+            bars["now"] = progress.reporter(total, "Drawing", "image")
+        bars["now"](done)
+
+    return update
