@@ -17,7 +17,7 @@ from deeppose_tf.export.saved_model import saved_model
 from deeppose_tf.export.serving import client
 from deeppose_tf.export.tflite import tflite
 from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.data import commands as prepare_data
+from deeppose_tf.pipelines.data import commands as data_commands
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.evaluation import compare, evaluate
@@ -29,10 +29,11 @@ from deeppose_tf.pipelines.train import choose
 from deeppose_tf.pipelines.train import stage as train_stage
 
 predict = toy_run.script(predict_commands, "predict")
+prepare = toy_run.script(data_commands, "prepare")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
 # The flag that says where a script writes, and the others that it cannot do without.
 FOLDERS = {
-    prepare_data: ("output", "--dataset=lsp", "--source=lsp"),
+    prepare: ("output", "--dataset=lsp", "--source=lsp"),
     train_cascade: ("run", DATA),
     train_stage: ("run", DATA, "--stage=1"),
     evaluate: ("output", MODEL, DATA),
@@ -232,7 +233,7 @@ def test_prepared_data_is_no_place_for_anything_else(script, tmp_path, capsys):
     toy_training.make_index(tmp_path)
     name, *others = FOLDERS[script]
     place = f"--{name}={tmp_path / 'data'}"
-    if script is prepare_data:
+    if script is prepare:
         assert begins(script, place, *others)
         return
     with pytest.raises(SystemExit) as left:

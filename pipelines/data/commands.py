@@ -34,7 +34,7 @@ NAMES = (
 )
 
 
-def define_flags() -> None:
+def define_prepare_flags() -> None:
     flags.DEFINE_list(
         "dataset",
         None,
@@ -150,7 +150,7 @@ def define_flags() -> None:
     flags.mark_flags_as_required(["dataset", "source", "output"])
 
 
-def main(argv: list[str]) -> None:
+def prepare_main(argv: list[str]) -> None:
     del argv
     values = {name: flags.FLAGS[name].value for name in NAMES}
     try:
@@ -204,7 +204,9 @@ def describe(index) -> str:
 
 
 def run_prepare() -> None:
-    command.run(define_flags, main, __doc__, folder="output", makes_data=True)
+    command.run(
+        define_prepare_flags, prepare_main, __doc__, folder="output", makes_data=True
+    )
 
 
 if __name__ == "__main__":
