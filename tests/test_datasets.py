@@ -27,19 +27,17 @@ def test_real_lsp_labels_all_joints_though_7_percent_are_occluded(shared_data):
     assert train.skeleton == LSP
 
 
-def test_real_lspet_lacks_12_percent_of_its_joints(shared_data):
+def test_real_lspet_is_one_based_where_labeled_and_for_training(shared_data):
+    """How many are labeled is in test_known_answers."""
     raw = scipy.io.loadmat(shared_data / "lspet" / "joints.mat")["joints"]
-    people = lsp.read_extended(str(shared_data / "lspet"))["train"]
-    assert len(people) == 4500
-    assert np.mean(~people.labeled) == pytest.approx(0.12, abs=0.0005)
-    assert people.labeled.all(axis=1).sum() == 1761
-    assert people.labeled.sum(axis=1).min() == 5
+    parts = lsp.read_extended(str(shared_data / "lspet"))
+    people = parts["train"]
     assert not people.keypoints[~people.labeled].any()
     known = people.labeled[7]
     np.testing.assert_allclose(
         people.keypoints[7][known], raw[known, :2, 7] - 0.5, rtol=1e-6
     )
-    assert len(lsp.read_extended(str(shared_data / "lspet"))["test"]) == 0
+    assert len(parts["test"]) == 0
 
 
 def test_real_left_and_right_are_the_persons_own(shared_data):

@@ -22,7 +22,7 @@ from deeppose_tf.pipelines.data import prepare
 OBSERVER = ("parse", "buffy")
 COUNTS = {
     "lsp": (1000, 500),
-    "lspet": (4500, 0),
+    "lspet": (9000, 0),
     "flic": (1979, 867),
     "parse": (100, 150),
     "buffy": (96, 184),
@@ -122,14 +122,17 @@ def test_lspet(read, shared_data):
     flags = scipy.io.loadmat(shared_data / "lspet" / "joints.mat")["joints"][:, 2]
     np.testing.assert_array_equal(people.labeled, flags.T == 1)
     assert np.mean(~people.labeled) == pytest.approx(0.12, abs=0.0005)
-    assert people.labeled.all(axis=1).sum() == 1761
-    assert people.labeled.sum(axis=1).min() == 5
+    complete = people.labeled.all(axis=1)
+    assert complete.sum() == 3559 and complete[:4500].sum() == 1761
+    assert people.labeled.sum(axis=1).min() == 4
+    assert not people.keypoints[~people.labeled].any()
     ends = [BODY.index(joint) for joint in ("left_shoulder", "right_hip")]
     share = people.labeled[:, ends].all(axis=1).mean()
     assert share == pytest.approx(0.72, abs=0.005)
     sizes = columns(shared_data / "lspet" / "crops.csv", "crop_w", "crop_h")
     assert [name for name, _ in outside(people, sizes)] == [
-        "lspet/im00024", "lspet/im00712", "lspet/im03363"
+        "lspet/im00024", "lspet/im00712", "lspet/im03363", "lspet/im04837",
+        "lspet/im06367", "lspet/im07393", "lspet/im08075", "lspet/im08099",
     ]  # fmt: skip
 
 

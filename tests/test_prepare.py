@@ -388,7 +388,7 @@ def test_real_lsp_and_lspet(shared_data, tmp_path):
             "output": str(tmp_path / "out"),
         }
     )
-    assert index.counts == {"train": 5450, "validation": 50, "test": 500}
+    assert index.counts == {"train": 9950, "validation": 50, "test": 500}
     assert not index.skipped
     records.verify(index.directory)
 
