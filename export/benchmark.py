@@ -23,7 +23,7 @@ from deeppose_tf.export.saved_model import checks, graph, native, saved_model
 from deeppose_tf.export.saved_model import signatures as rows
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.profiling import machine
+from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage, build_stage
@@ -165,7 +165,7 @@ def _served(signatures, image):
 
 
 def _lite(path, image):
-    model = lite.Lite.load(path, machine.cores() or 1)
+    model = lite.Lite.load(path, timer.cores() or 1)
     box = np.zeros(4, np.float32)
     if model.size is not None:
         image, box, _ = lite.fit(image, box, model.size)
@@ -222,7 +222,7 @@ def main(argv: list[str]) -> None:
     found = measure(cascade, image, values.tflite, values.rounds)
     print(
         f"{values.model or 'paper, untrained'}, image {values.width} x "
-        f"{values.height}, {machine.cores()} cores, TensorFlow {tf.__version__}"
+        f"{values.height}, {timer.cores()} cores, TensorFlow {tf.__version__}"
     )
     print(table(found))
     if values.output:

@@ -1,13 +1,14 @@
 """The benchmark measures the parts of training, and reports what it was asked to."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import toy_run
 import toy_training as toy
 
-from deeppose_tf.pipelines.profiling import benchmark, memory, timing
+from deeppose_tf.pipelines.profiling import commands, timer, training_step
 from deeppose_tf.pipelines.train import recipes
 
 
@@ -18,14 +19,54 @@ def index(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    monkeypatch.setattr(timing, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(training_step, "TURN_SECONDS", 0.0)
+
+
+def test_parts_are_timed_in_turns_and_the_first_time_is_not_counted():
+    """By waiting, 20 and 40 ms: seconds pass, and the processor does nothing."""
+    calls = []
+
+    def wait(name, seconds):
+        calls.append(name)
+        # What compiles takes longer the first time.
+        time.sleep(seconds if calls.count(name) > 1 else 0.5)
+
+    parts = {"a": lambda: wait("a", 0.02), "b": lambda: wait("b", 0.04)}
+    taken = timer.in_turns(parts, range(3), shown=False)
+    assert "".join(calls) == "aabb" + "ab" + "ab"
+    assert taken["a"].shape == (3, 2)
+    found = timer.medians(taken, "a")
+    assert 0.02 <= found["a"]["seconds"] < 0.04 <= found["b"]["seconds"] < 0.4
+    assert found["b"]["cpu_seconds"] < 0.02
+    assert found["a"]["ratio"] == 1 and found["b"]["ratio"] > 1
+    assert timer.medians(taken)["b"].keys() == {"seconds", "cpu_seconds"}
+
+
+def test_medians_and_ratios_by_hand():
+    """Ratios are medians of the ratios of each turn: 2, 5 and 3."""
+    taken = {
+        "base": np.array([[1, 2], [1, 2], [4, 2]]),
+        "part": np.array([[2, 4], [5, 1], [12, 6]]),
+    }
+    expected = {"seconds": 5, "cpu_seconds": 4, "ratio": 3, "cpu_ratio": 2}
+    assert timer.medians(taken, "base")["part"] == expected
+
+
+def test_what_is_prepared_is_not_timed():
+    def prepare(part, turn):
+        time.sleep(0.05)
+        return lambda: part(turn)
+
+    seen = []
+    taken = timer.in_turns({"a": seen.append}, "xy", prepare, shown=False)
+    assert seen == ["x", "x", "y"] and taken["a"][:, 0].max() < 0.04
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_parts_are_measured_in_turns(index, number):
-    found = timing.measure(index, toy.recipe_for(number), number, rounds=2)
+    found = training_step.measure(index, toy.recipe_for(number), number, rounds=1)
     assert found["seconds"].keys() == found["cpu_seconds"].keys()
-    assert list(found["seconds"]) == list(timing.ROWS)
+    assert list(found["seconds"]) == list(commands.ROWS)
     assert all(seconds > 0 for seconds in found["seconds"].values())
     # A full step does all that a bare one does.
     assert found["seconds"]["full"] > 0.5 * found["seconds"]["network"]
@@ -33,23 +74,37 @@ def test_parts_are_measured_in_turns(index, number):
 
 
 def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(recipes, "recipe_for", lambda name, stage: toy.recipe_for(1))
+    """Crops and people are told apart: "images/s" counted crops, of which a person of
+    this stage gives two (of the recipe compact, sixteen)."""
+    parts = {name: 0.5 for name in commands.ROWS}
+    measured = {"steps_per_turn": 1, "seconds": parts, "cpu_seconds": parts} | {
+        "overhead": 1.0,
+        "cpu_overhead": 1.0,
+        "input_speed": 1.0,
+    }
+    monkeypatch.setattr(recipes, "recipe_for", lambda name, stage: toy.REFINER)
+    monkeypatch.setattr(training_step, "measure", lambda *arguments: measured)
     monkeypatch.setattr(
-        memory, "peak_memory", lambda directory, recipe, number, repeats: 7 * repeats
+        training_step,
+        "peak_memory",
+        lambda directory, recipe, number, repeats: 7 * repeats,
     )
     output = tmp_path / "result.json"
     arguments = f"--data={index.directory}", "--rounds=1", f"--output={output}"
-    toy_run.call(benchmark, *arguments)
+    script = toy_run.script(commands, "benchmark")
+    toy_run.call(script, *arguments, "--stage=2")
     printed = capsys.readouterr().out
     result = json.loads(output.read_text())
     assert result["memory"] == {"batch": 128, "once": 7, "repeated": 70}
     assert "batch 128; 70 with 10 times the records" in printed
     assert "at most 1.25" in printed and "at least" not in printed
-    assert "compact, stage 1, batch 6" in printed
+    assert "compact, stage 2, batch of 12 crops of 6 people" in printed
+    (full,) = [line for line in printed.splitlines() if line.startswith("full tr")]
+    assert full.split()[3:] == ["500.0", "24", "12", "500.0"]
 
 
 def test_a_data_set_is_listed_several_times(index):
-    thrice = memory.repeated(index, 3)
+    thrice = training_step.repeated(index, 3)
     assert thrice.counts["train"] == 3 * index.counts["train"]
     assert thrice.shards["train"] == 3 * index.shards["train"]
     np.testing.assert_equal(index.counts["train"], 16)
@@ -61,7 +116,7 @@ def test_memory_does_not_grow_with_the_data(index):
     would show there. An epoch of 320 people instead of 16."""
     ballast = np.ones(200 << 20, np.uint8)
     once, often = (
-        memory.peak_memory(index.directory, toy.recipe_for(1), 1, repeats)
+        training_step.peak_memory(index.directory, toy.recipe_for(1), 1, repeats)
         for repeats in (1, 20)
     )
     assert ballast.any() and 200 < once < 2000

@@ -23,7 +23,7 @@ from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.evaluation import compare, evaluate
 from deeppose_tf.pipelines.paper import reproduce
 from deeppose_tf.pipelines.predict import commands as predict_commands
-from deeppose_tf.pipelines.profiling import benchmark
+from deeppose_tf.pipelines.profiling import commands as profiling
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import choose
 from deeppose_tf.pipelines.train import stage as train_stage
@@ -45,7 +45,7 @@ FOLDERS = {
     client: ("output", INPUT),
 }
 FILES = {
-    benchmark: ("output", DATA),
+    toy_run.script(profiling, "benchmark"): ("output", DATA),
     benchmark_export: ("output",),
     tflite: ("output", MODEL, DATA),
 }

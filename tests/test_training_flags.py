@@ -7,7 +7,7 @@ import toy_run
 import toy_training
 from absl import flags
 
-from deeppose_tf.pipelines.profiling import benchmark
+from deeppose_tf.pipelines.profiling import commands as profiling
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import recipes, training_flags
 from deeppose_tf.pipelines.train import stage as train_stage
@@ -97,7 +97,10 @@ def test_values_that_mean_nothing_are_no_flags(data, tmp_path, wrong):
         toy_run.call(train_cascade, f"--data={data}", f"--run={tmp_path}", wrong)
 
 
-@pytest.mark.parametrize("script", [train_stage, benchmark])
+SCRIPTS = train_stage, toy_run.script(profiling, "benchmark")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("number", [0, -1])
 def test_stages_count_from_one(data, tmp_path, script, number):
     given = [f"--data={data}", f"--stage={number}"]

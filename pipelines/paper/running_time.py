@@ -12,7 +12,7 @@ from deeppose_tf import cascade as cascades
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.evaluation import split_predictions as poses
 from deeppose_tf.pipelines.paper import experiment, published
-from deeppose_tf.pipelines.profiling import machine
+from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.plot import Bars, plot_bars
 
 keras = tf.keras
@@ -45,7 +45,7 @@ def result(
         for i, one in enumerate(rows + others[:1])
     ]
     what = (
-        f"{count} images one by one, {machine.cores()} cores, {machine.device()}, "
+        f"{count} images one by one, {timer.cores()} cores, {timer.device()}, "
         f"TensorFlow {tf.__version__}"
     )
     picture = plot_bars(["mean"], shown, what, "seconds per image", None)

@@ -1,1 +1,1 @@
-"""What a training step costs, and where its time goes."""
+"""What a training step costs, and where its time goes; the timer of all benchmarks."""

@@ -1,0 +1,146 @@
+"""`deeppose-benchmark`: what the input side, the network and the whole step cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from absl import flags
+
+from deeppose_tf import files
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.train import recipes
+
+MEMORY_BATCH = 128
+REPEATS = 10
+# What this project promises: largest full / bare, smallest input / network.
+MOST_OVERHEAD = {"paper": 1.10, "compact": 1.25}
+LEAST_INPUT = {"paper": 8.0}
+ROWS = {
+    "input": "input side alone",
+    "network": "bare network step",
+    "full": "full training step",
+    "augmentation": "  of it augmentation",
+    "averaging": "  of it moving average",
+}
+
+
+def define_benchmark_flags() -> None:
+    """Flags of `deeppose-benchmark`."""
+    flags.DEFINE_string(
+        "data", None, "Directory that deeppose-prepare wrote.", required=True
+    )
+    flags.DEFINE_enum(
+        "recipe", "compact", list(recipes.RECIPES), "Preset whose training is timed."
+    )
+    flags.DEFINE_integer(
+        "stage",
+        1,
+        "Which stage is timed, from 1; those before it are simulated.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "batch",
+        None,
+        "Crops per step in the timed part; default: the recipe's.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "rounds",
+        5,
+        "How often each part has its turn. The medians are reported.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "memory",
+        True,
+        f"Also measure peak memory at batch {MEMORY_BATCH}, with the records listed "
+        f"once and {REPEATS} times over, each in a process of its own.",
+    )
+    flags.DEFINE_string(
+        "output", None, "File to write the result to, as JSON. Default: none."
+    )
+
+
+def benchmark_main(argv: list[str]) -> None:
+    """Benchmarks what the flags name."""
+    del argv
+    values = flags.FLAGS
+    if not pathlib.Path(values.data).is_dir():
+        raise ValueError(f"--data={values.data}: no such folder")
+    recipe = recipes.recipe_for(values.recipe, values.stage)
+
+    import tensorflow as tf  # takes seconds, as what imports it
+
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.profiling import timer, training_step
+
+    index = records.read_index(values.data)
+    result = {
+        "recipe": values.recipe,
+        "stage": values.stage,
+        "cores": timer.cores(),
+        "tensorflow": tf.__version__,
+    }
+    if values.memory:
+        large = _with_batch(recipe, MEMORY_BATCH)
+        once, often = (
+            training_step.peak_memory(index.directory, large, values.stage, times)
+            for times in (1, REPEATS)
+        )
+        result["memory"] = {"batch": MEMORY_BATCH, "once": once, "repeated": often}
+    recipe = _with_batch(recipe, values.batch or recipe.inputs.batch)
+    result |= {
+        "batch": recipe.inputs.batch,
+        "people": recipe.inputs.batch // recipe.inputs.views,
+        "device": timer.device(),
+        **training_step.measure(index, recipe, values.stage, values.rounds),
+    }
+    print(table(result))
+    if values.output:
+        path = pathlib.Path(values.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, result)
+
+
+def table(result: dict) -> str:
+    """The result of a benchmark as text."""
+    recipe, batch, people = (result[key] for key in ("recipe", "batch", "people"))
+    lines = [
+        f"{recipe}, stage {result['stage']}, batch of {batch} crops of {people} "
+        f"people, {result['cores']} cores, TensorFlow {result['tensorflow']}, "
+        f"{result['device']}",
+        f"{'':24}{'ms / step':>12}{'crops / s':>12}{'people / s':>12}{'CPU ms':>12}",
+    ]
+    for name, seconds in result["seconds"].items():
+        work = 1000 * result["cpu_seconds"][name]
+        lines.append(
+            f"{ROWS[name]:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}"
+            f"{people / seconds:12.0f}{work:12.1f}"
+        )
+    most, least = MOST_OVERHEAD.get(recipe), LEAST_INPUT.get(recipe)
+    lines.append(
+        f"{'full step / bare':24}{result['overhead']:12.2f}{'':24}"
+        f"{result['cpu_overhead']:12.2f}" + (f"   at most {most}" if most else "")
+    )
+    lines.append(
+        f"{'input / network speed':24}{result['input_speed']:12.1f}"
+        + (f"{'':36}   at least {least}" if least else "")
+    )
+    if "memory" in result:
+        once, often = result["memory"]["once"], result["memory"]["repeated"]
+        lines.append(
+            f"{'peak memory, MiB':24}{once:12.0f}   batch {result['memory']['batch']}; "
+            f"{often:.0f} with {REPEATS} times the records"
+        )
+    return "\n".join(lines)
+
+
+def run_benchmark() -> None:
+    """Console entry point."""
+    command.run(define_benchmark_flags, benchmark_main, __doc__, file="output")
+
+
+def _with_batch(recipe, batch):
+    changed = dataclasses.replace(recipe.inputs, batch=batch)
+    return dataclasses.replace(recipe, inputs=changed)
