@@ -6,6 +6,7 @@ It shows that the whole cascade works; it says nothing about photographs of peop
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -17,21 +18,18 @@ import numpy as np
 
 from deeppose_tf import files
 from deeppose_tf.datasets import Annotations
-from deeppose_tf.datasets.generated_body import hidden, paint_figure
-from deeppose_tf.datasets.generated_figure import sample_figure
-from deeppose_tf.datasets.generated_outfit import sample_outfit
-from deeppose_tf.datasets.generated_scene import (
-    add_occluders,
-    background,
-    photograph,
-)
+from deeppose_tf.datasets import generated_person as people
 from deeppose_tf.skeleton import LSP
 
-VERSION = 1  # of the pictures: raise it when `render` draws anything differently
+# Of the pictures: raise it when `render` draws anything differently.
+FORMAT = "deeppose-tf generated 2"
 SPLITS = ("train", "validation", "test")
 COUNTS = {"train": 2000, "validation": 50, "test": 200}
 QUALITY = 92  # of the JPEG files, of 100
 SAVE_EVERY = 100  # images that a killed run may have to draw again
+DULL = (0.0, 0.4)  # saturation: surroundings are duller than clothes
+OCCLUDER = 255  # its number in `Canvas.owner`; parts of the body count from 1
+MOST_COVERED = 4  # joints under one occluder: more would leave nothing to infer from
 
 
 def render(
@@ -55,15 +53,13 @@ def render(
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     entropy = np.random.SeedSequence([seed, SPLITS.index(split), index])
     rng = np.random.Generator(np.random.PCG64(entropy))
-    figure = sample_figure(rng)
-    keypoints = figure.keypoints
-    canvas = background(rng, *figure.size)
-    parts = paint_figure(canvas, figure, sample_outfit(rng))
-    length = float(np.ptp(keypoints, axis=0).max())
-    add_occluders(canvas, rng, keypoints, length)
-    image = photograph(canvas.image, rng)
+    person = people.sample_person(rng)
+    canvas = background(rng, *person.size)
+    parts = people.paint_person(canvas, person, people.sample_look(rng))
+    add_occluders(canvas, rng, person.keypoints)
     labeled = np.ones(len(LSP.joints), bool)
-    return image, keypoints, labeled, hidden(canvas, figure, parts)
+    occluded = people.hidden(canvas, person, parts)
+    return photograph(canvas.image, rng), person.keypoints, labeled, occluded
 
 
 def read(
@@ -112,6 +108,93 @@ def read(
     )
 
 
+def background(rng: np.random.Generator, height: int, width: int) -> people.Canvas:
+    """A canvas of gradients, boxes, ellipses, lines and limb-like distractors."""
+    cells = rng.uniform(-30, 30, (rng.integers(2, 7), rng.integers(2, 7), 3))
+    small = np.clip(people.color(rng, DULL) + cells, 0, 255).astype(np.uint8)
+    image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    canvas = people.Canvas(image, np.zeros((height, width), np.uint8))
+    size = np.array([width, height])
+    for _ in range(rng.integers(3, 9)):
+        _thing(canvas, rng, rng.uniform(0, 1, 2) * size, rng.uniform(8, 60, 2), 0)
+    for _ in range(rng.integers(0, 5)):
+        start, end = rng.uniform(-0.2, 1.2, (2, 2)) * size
+        thick = rng.uniform(0.5, 2)
+        line = people.capsule(start, end, thick, thick)
+        people.paint(canvas, line, people.color(rng, DULL), 0)
+    for _ in range(rng.integers(0, 4)):
+        _limb_like(canvas, rng, rng.uniform(0, 1, 2) * size)
+    # Some backgrounds are as loud as the person, most are flatter.
+    strength, tone = rng.uniform(0.3, 0.9), rng.uniform(40, 215)
+    image[...] = cv2.convertScaleAbs(image, None, strength, (1 - strength) * tone)
+    return canvas
+
+
+def add_occluders(canvas: people.Canvas, rng, keypoints: np.ndarray) -> None:
+    """Puts up to two things in front of a body, in place."""
+    length = float(np.ptp(keypoints, axis=0).max())
+    for _ in range(rng.choice(3, p=[0.65, 0.27, 0.08])):
+        center = keypoints[rng.integers(len(keypoints))]
+        center = center + rng.uniform(-0.12, 0.12, 2) * length
+        half = rng.uniform(0.05, 0.14, 2) * length
+        _thing(canvas, rng, center, half, OCCLUDER, keypoints)
+
+
+def photograph(image: np.ndarray, rng) -> np.ndarray:
+    """[H, W, 3] uint8 with a camera's blur, contrast and noise."""
+    if rng.random() < 0.25:
+        image = cv2.GaussianBlur(image, (3, 3), 0.8)
+    gain, offset = rng.uniform(0.8, 1.1), rng.uniform(-15, 20)
+    height, width = image.shape[:2]
+    y, x = rng.integers(0, 512 - height), rng.integers(0, 512 - width)
+    grain = _noise()[y : y + height, x : x + width]
+    image = image.astype(np.float32)
+    return cv2.addWeighted(
+        image, gain, grain, rng.uniform(2, 7), offset, dtype=cv2.CV_8U
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    """[512, 512, 3] float32 normal noise, the same for every image (it is dear)."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    return rng.standard_normal((512, 512, 3)).astype(np.float32)
+
+
+def _thing(canvas, rng, center, half, number, keypoints=None) -> None:
+    """A turned box or ellipse, half of them striped, unless it would cover too many
+    joints."""
+    turn = rng.normal(0, 0.4)
+    axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
+    box, base, other = rng.random() < 0.6, people.color(rng, DULL), None
+    if rng.random() < 0.5:
+        other, stripes = people.color(rng, DULL), rng.integers(2, 6)
+    if keypoints is not None:
+        inside = np.abs((keypoints - center) @ axes.T) < half
+        if inside.all(axis=1).sum() > MOST_COVERED:
+            return
+    shape = corners if box else people.disc((0, 0), 1)
+    people.paint(canvas, center + shape * half @ axes, base, number)
+    if other is not None:
+        for at in (np.arange(stripes) + 0.5) / stripes * 2 - 1:
+            reach = 1.0 if box else np.sqrt(1 - at**2)
+            stripe = corners * [reach, 0.5 / stripes] + [0, at]
+            people.paint(canvas, center + stripe * half @ axes, other, number)
+
+
+def _limb_like(canvas, rng, start) -> None:
+    """One or two joined capsules in skin or cloth that belong to nobody."""
+    shade, light = people.color(rng, DULL), rng.uniform(-0.7, 0.7, 2)
+    for _ in range(rng.integers(1, 3)):
+        angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
+        end = start + rng.uniform(20, 50) * np.array([np.cos(angle), np.sin(angle)])
+        radii = radius, 0.75 * radius
+        for part in people.rounded(0, (), (start, end), radii, shade, light):
+            people.paint(canvas, part.outline, part.color, 0)
+        start = end
+
+
 def _draw(path: pathlib.Path, seed: int, split: str, index: int) -> dict:
     """Draws an image into a file; returns its entry of the manifest."""
     image, keypoints, _, occluded = render(seed, split, index)
@@ -133,25 +216,30 @@ def _intact(path: pathlib.Path, entry: dict | None) -> bool:
 
 
 def _manifest(folder: pathlib.Path, seed: int) -> dict:
-    """Entries by file name; none if there is no manifest, or of other pictures."""
+    """Entries by file name; none if there is no manifest, or it is of another seed."""
     path = folder / "manifest.json"
     if not path.is_file():
         return {}
     try:
         manifest = json.loads(path.read_text())
-        if (manifest["version"], manifest["seed"]) != (VERSION, seed):
-            return {}
-        return manifest["images"]
-    except (ValueError, KeyError, TypeError) as error:
+        form = manifest.get("format", f"version {manifest.get('version')}")
+        entries = manifest["images"] if manifest["seed"] == seed else {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a manifest of the generated data set; remove it, or choose "
             "another folder"
         ) from error
+    if form != FORMAT:
+        raise ValueError(
+            f"{path}: pictures of {form!r}, this version draws {FORMAT!r}. Remove "
+            "that folder, or choose another one"
+        )
+    return entries
 
 
 def _save_manifest(folder: pathlib.Path, seed: int, entries: dict) -> None:
     manifest = {
-        "version": VERSION,
+        "format": FORMAT,
         "seed": seed,
         "skeleton": LSP.name,
         "made_with": {"numpy": np.__version__, "opencv": cv2.__version__},
