@@ -139,15 +139,25 @@ def from_json(value: dict) -> Skeleton:
         raise ValueError(f"skeleton: not of the form of README: {error}") from error
 
 
-def load(path: str) -> Skeleton:
-    """Reads a skeleton JSON file.
+def load(name: str) -> Skeleton:
+    """A built-in skeleton by its name, or that of a JSON file, which may hold it under
+    `skeleton`, as an export's does.
 
     Raises:
-      ValueError: the file is not JSON, or not a skeleton; names the file.
+      ValueError: it is neither, or not a skeleton; names the file.
       OSError: the file cannot be read.
     """
+    if name in SKELETONS:
+        return SKELETONS[name]
+    path = pathlib.Path(name)
+    if not path.is_file():
+        known = ", ".join(SKELETONS)
+        raise ValueError(f"skeleton {name!r}: no such file, and none of {known}")
     try:
-        return from_json(json.loads(pathlib.Path(path).read_text()))
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            content = content.get("skeleton", content)
+        return from_json(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

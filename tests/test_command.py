@@ -14,7 +14,7 @@ from absl import flags
 
 from deeppose_tf.export import benchmark as benchmark_export
 from deeppose_tf.export.saved_model import saved_model
-from deeppose_tf.export.serving import client
+from deeppose_tf.export.serving import commands as client_commands
 from deeppose_tf.export.tflite import tflite
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.data import commands as data_commands
@@ -28,6 +28,7 @@ from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import choose
 from deeppose_tf.pipelines.train import stage as train_stage
 
+client = toy_run.script(client_commands, "client")
 predict = toy_run.script(predict_commands, "predict")
 prepare = toy_run.script(data_commands, "prepare")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"

@@ -340,7 +340,7 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
 
 def test_the_script_names_what_is_wrong_with_its_flags(tiny_run, photos, tmp_path):
     common = [f"--input={photos}", f"--output={tmp_path / 'out'}"]
-    with pytest.raises(ValueError, match="no cascade.json"):
+    with pytest.raises(ValueError, match="has no cascade.json"):
         toy_run.call(SCRIPT, *common, f"--model={photos}")
     with pytest.raises(ValueError, match="--boxes=fcae: not full, face or hog"):
         toy_run.call(SCRIPT, *common, f"--model={tiny_run}", "--boxes=fcae")

@@ -1,40 +1,54 @@
 """The client of TensorFlow Serving against a server of the same protocols, which is
-told to fail in every way that servers and proxies do."""
+told to fail in every way that servers and proxies do; and `deeppose-client` end to end:
+what it writes is what `deeppose-predict` would."""
 
 import io
+import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import serving_peer
 import tensorflow as tf
 import toy_cascade
+import toy_run
 import toy_served
 from PIL import Image
 
-from deeppose_tf import skeleton
+from deeppose_tf import detect, skeleton
+from deeppose_tf.datasets import images
+from deeppose_tf.export import serving
 from deeppose_tf.export.saved_model import saved_model
-from deeppose_tf.export.serving import answers as serving_answers
-from deeppose_tf.export.serving import serving
+from deeppose_tf.export.serving import client, commands
+from deeppose_tf.pipelines.predict import media, predict
 
+LSP = skeleton.LSP
+SCRIPT = toy_run.script(commands, "client")
 BOX = [3.5, 4, 20, 30]
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory):
+def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy") / "1"
     toy_served.save(folder)
-    with serving_peer.serving(folder, most_bytes=200_000) as running:
-        yield running
+    with serving_peer.serving(folder, most_bytes=200_000) as peer:
+        yield peer
+
+
+@pytest.fixture
+def peer(running):
+    """With nothing left of other tests."""
+    running.faults.clear()
+    running.seen.clear()
+    running.states = {1: "AVAILABLE"}
+    return running
 
 
 @pytest.fixture(params=["rest", "grpc"])
 def address(request, peer):
-    """Of the server, in turn by either protocol, with nothing left of other tests."""
-    peer.faults.clear()
-    peer.seen.clear()
-    peer.states = {1: "AVAILABLE"}
+    """Of the server, in turn by either protocol."""
     if not getattr(peer, request.param):
         pytest.skip("tensorflow-serving-api is not installed")
     return getattr(peer, request.param)
@@ -44,7 +58,7 @@ def address(request, peer):
 def pauses(monkeypatch):
     """The seconds that the client would have waited."""
     waited = []
-    monkeypatch.setattr(serving.time, "sleep", waited.append)
+    monkeypatch.setattr(client.time, "sleep", waited.append)
     return waited
 
 
@@ -91,19 +105,19 @@ def test_many_people_are_sent_in_portions(address, peer):
 
 
 def test_portions_hold_so_many_images_and_bytes():
-    whole = serving.BYTES_AT_ONCE
-    cuts = [(p.start, p.stop) for p in serving.portions([9, whole, 1, 2, whole + 1, 1])]
+    whole = client.BYTES_AT_ONCE
+    cuts = [(p.start, p.stop) for p in client.portions([9, whole, 1, 2, whole + 1, 1])]
     assert cuts == [(0, 1), (1, 2), (2, 4), (4, 5), (5, 6)]
-    assert list(serving.portions([])) == []
+    assert list(client.portions([])) == []
 
 
 @pytest.mark.parametrize("fault", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
 def test_a_busy_server_is_asked_again(address, peer, pauses, fault):
-    client = serving.Client(address)
-    _ = client.shapes
+    one = serving.Client(address)
+    _ = one.shapes
     peer.faults.extend([fault, fault])
     image, content = png()
-    assert_same(client.predict([content]), [(image, np.zeros(4))])
+    assert_same(one.predict([content]), [(image, np.zeros(4))])
     assert len(pauses) == 2
     assert 0.25 <= pauses[0] <= 0.5 <= pauses[1] <= 1
     peer.faults.extend([fault] * 3)
@@ -114,7 +128,7 @@ def test_a_busy_server_is_asked_again(address, peer, pauses, fault):
 
 
 def test_pauses_grow_up_to_a_limit(address, peer, pauses, monkeypatch):
-    monkeypatch.setattr(serving.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(client.random, "uniform", lambda low, high: high)
     peer.faults.extend(["UNAVAILABLE"] * 6)
     assert serving.Client(address, retries=6).shapes["valid"] == (-1,)
     assert pauses == [0.5, 1, 2, 4, 8, 8]
@@ -129,13 +143,13 @@ def test_pauses_grow_up_to_a_limit(address, peer, pauses, monkeypatch):
     ],
 )
 def test_other_refusals_are_final(address, peer, pauses, fault, error):
-    client = serving.Client(address)
-    _ = client.shapes
+    one = serving.Client(address)
+    _ = one.shapes
     peer.faults.append(fault)
     with pytest.raises(error, match=f"{address}.*a fault of the test: {fault}"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     assert not pauses
-    client.predict([png()[1]])  # the next is answered
+    one.predict([png()[1]])  # the next is answered
 
 
 def test_bytes_that_are_no_image_are_refused(address, pauses):
@@ -154,21 +168,21 @@ def test_a_request_that_is_too_large_is_refused(address, pauses):
 
 
 def test_a_server_that_hangs_is_waited_for_so_long(address, peer, pauses):
-    client = serving.Client(address, timeout=0.3)
-    _ = client.shapes
+    one = serving.Client(address, timeout=0.3)
+    _ = one.shapes
     peer.faults.append("hang")
     with pytest.raises(serving.ServerError, match="no answer in 0.3 s"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     assert not pauses
 
 
 def test_an_answer_that_drips_is_waited_for_so_long(peer, pauses):
     """Each byte comes in time, and the last never."""
-    client = serving.Client(peer.rest, timeout=0.3)
-    _ = client.shapes
+    one = serving.Client(peer.rest, timeout=0.3)
+    _ = one.shapes
     peer.faults.append("drip")
     with pytest.raises(serving.ServerError, match="no answer in 0.3 s"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     assert not pauses
 
 
@@ -176,9 +190,9 @@ def test_an_answer_that_drips_is_waited_for_so_long(peer, pauses):
 def test_no_server_is_there(peer, pauses, scheme):
     if scheme == "grpc" and not peer.grpc:
         pytest.skip("tensorflow-serving-api is not installed")
-    client = serving.Client(f"{scheme}://127.0.0.1:9", retries=2)  # port "discard"
+    one = serving.Client(f"{scheme}://127.0.0.1:9", retries=2)  # port "discard"
     with pytest.raises(serving.ServerError, match="127.0.0.1:9.*refused.*Tried 3.*850"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     assert len(pauses) == 2
 
 
@@ -217,11 +231,11 @@ SPOILED = [
 
 @pytest.mark.parametrize("spoil, words", SPOILED)
 def test_answers_are_checked(address, peer, pauses, spoil, words):
-    client = serving.Client(address)
-    _ = client.shapes
+    one = serving.Client(address)
+    _ = one.shapes
     peer.faults.append(spoil)
     with pytest.raises(serving.ServerError, match=f"not TensorFlow Serving's.*{words}"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     assert not pauses
 
 
@@ -239,11 +253,11 @@ BODIES += [
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:20])
 def test_nonsense_over_rest_is_called_so(peer, pauses, body):
     peer.faults.clear()
-    client = serving.Client(peer.rest)
-    _ = client.shapes
+    one = serving.Client(peer.rest)
+    _ = one.shapes
     peer.faults.append(body)
     with pytest.raises(serving.ServerError, match="not TensorFlow Serving's"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
     peer.faults.append(body)
     with pytest.raises(serving.ServerError, match="not TensorFlow Serving's"):
         _ = serving.Client(peer.rest).shapes
@@ -251,21 +265,21 @@ def test_nonsense_over_rest_is_called_so(peer, pauses, body):
 
 
 def test_an_answer_that_breaks_off_is_asked_for_again(peer, pauses):
-    client = serving.Client(peer.rest)
-    _ = client.shapes
+    one = serving.Client(peer.rest)
+    _ = one.shapes
     peer.faults.append("truncated")
     image, content = png()
-    assert_same(client.predict([content]), [(image, np.zeros(4))])
+    assert_same(one.predict([content]), [(image, np.zeros(4))])
     assert len(pauses) == 1
 
 
 def test_an_answer_without_end_is_not_read(peer, monkeypatch):
-    client = serving.Client(peer.rest)
-    _ = client.shapes
-    monkeypatch.setattr("deeppose_tf.export.serving.rest_transport.MOST_BYTES", 1000)
+    one = serving.Client(peer.rest)
+    _ = one.shapes
+    monkeypatch.setattr(client, "MOST_BYTES", 1000)
     peer.faults.append(b"[" * 1001)
     with pytest.raises(serving.ServerError, match="an answer of over 1000 bytes"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
 
 
 def test_an_answer_over_grpc_has_an_end_too(peer, pauses, monkeypatch):
@@ -285,12 +299,12 @@ def test_an_answer_over_grpc_has_an_end_too(peer, pauses, monkeypatch):
 
 def test_a_redirection_is_not_followed(peer):
     """Nothing but the server asked may get the images and headers."""
-    client = serving.Client(peer.rest)
-    _ = client.shapes
+    one = serving.Client(peer.rest)
+    _ = one.shapes
     serving_peer.CODES["MOVED"] = 301
     peer.faults.append("MOVED")
     with pytest.raises(serving.ServerError, match="answered 301"):
-        client.predict([png()[1]])
+        one.predict([png()[1]])
 
 
 def test_headers_are_sent_along(address, peer):
@@ -325,14 +339,14 @@ def test_times_that_nobody_can_wait():
 
 
 def test_arguments_are_checked_before_anything_is_sent(address, peer):
-    client = serving.Client(address)
+    one = serving.Client(address)
     content = png()[1]
     with pytest.raises(ValueError, match="not a list of files' contents"):
-        client.predict(content)
+        one.predict(content)
     with pytest.raises(ValueError, match=r"boxes are \(4,\), expected \[1, 4\]"):
-        client.predict([content], BOX)
+        one.predict([content], BOX)
     with pytest.raises(ValueError, match="not finite"):
-        client.predict([content], [[0, 0, np.nan, 1]])
+        one.predict([content], [[0, 0, np.nan, 1]])
     assert not peer.seen
 
 
@@ -343,14 +357,20 @@ def test_shapes_of_other_models_are_no_poses():
         "scores": (-1, 5),
         "valid": (-1,),
     }
-    found = serving_answers.output_shapes("server", {"jpeg": pose | {"more": ()}})
-    assert found == pose
-    wrong = [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", None)]
+
+    def shapes(outputs):
+        """By way of what a server says."""
+        sizes = {n: [{"size": str(d)} for d in s] for n, s in outputs.items()}
+        said = {n: {"tensor_shape": {"dim": dims}} for n, dims in sizes.items()}
+        return client._output_shapes("server", {"jpeg": {"outputs": said}})
+
+    assert shapes(pose | {"more": ()}) == pose
+    wrong = [("scores", (-1, 4)), ("valid", (-1, 1)), ("keypoints", (-1, 5))]
     wrong += [("keypoints_by_stage", shape) for shape in ((), (-1, 3), (-1, -1, 5, 2))]
     wrong += [("keypoints_by_stage", (-1, 10**18, 5, 2))]
     for name, shape in wrong:
         with pytest.raises(serving.ServerError, match="no pose"):
-            serving_answers.output_shapes("server", {"jpeg": pose | {name: shape}})
+            shapes(pose | {name: shape})
 
 
 @pytest.mark.slow
@@ -394,3 +414,169 @@ serving.Client("grpc://localhost:1")
         ran.stderr
     )
     assert "'deeppose-tf[serving]'" in last
+
+
+class Here:
+    """The toy cascade without a server."""
+
+    skeleton = LSP
+
+    def predict(self, image, boxes):
+        people = [toy_served.expected(image, box) for box in boxes]
+        return {name: np.stack([one[name] for one in people]) for name in people[0]}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A photo as it is usual, one that EXIF turns, and two in other ways unusual."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(folder / "a.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter
+    image.save(folder / "b.jpg", exif=exif)
+    image.convert("L").save(folder / "c.png")
+    image.save(folder / "d.webp")
+    return folder
+
+
+def call(peer, source, output, *arguments, server=None):
+    toy_run.call(
+        SCRIPT,
+        *(f"--server={server or peer.rest}", f"--input={source}", f"--output={output}"),
+        *("--skeleton=lsp", *arguments),
+    )
+
+
+def saved(output):
+    return json.loads((output / "predictions.json").read_text())
+
+
+def decoded(content):
+    return np.array(Image.open(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_it_writes_what_predict_would(peer, photos, tmp_path, protocol, capsys):
+    server = getattr(peer, protocol)
+    if not server:
+        pytest.skip("tensorflow-serving-api is not installed")
+    boxes = tmp_path / "boxes.json"
+    people = [[1, 2, 30, 40.5], [-2000, 0, 10, 10], [0, 0, 0, 0]]
+    boxes.write_text(json.dumps({"a.png": people, "b.jpg": people, "c.png": []}))
+    there, here = tmp_path / "there", tmp_path / "here"
+    call(peer, photos, there, f"--boxes={boxes}", server=server)
+    finder = detect.make_finder(str(boxes), LSP)
+    content = predict.predict_files(
+        Here(), media.find_files(str(photos)), str(here), finder, {}
+    )
+    answer = saved(there)
+    assert answer["info"].pop("settings")["server"] == server
+    assert answer == saved(here) | {"info": answer["info"]}
+    assert len(content["annotations"]) == 3 + 3 + 0 + 1
+    drawn = sorted(path.name for path in here.glob("*.png"))
+    assert len(drawn) == 4
+    for name in drawn:
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    assert "7 people on 4 images" in capsys.readouterr().out
+
+
+def test_files_are_sent_as_they_are_or_upright(peer, photos, tmp_path):
+    call(peer, photos, tmp_path / "out")
+    sent = [list(seen[0]) for seen in peer.seen]
+    assert sent[0] == [(photos / "a.png").read_bytes()]
+    for (content,), name in zip(sent[1:], ("b.jpg", "c.png", "d.webp"), strict=True):
+        np.testing.assert_array_equal(
+            decoded(content), images.read_image(str(photos / name))
+        )
+    assert decoded(sent[1][0]).shape == (90, 60, 3)
+
+
+def test_frames_of_a_video_are_sent_without_loss(peer, tmp_path):
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 5, (90, 60))
+    for i in range(3):
+        writer.write(np.full((60, 90, 3), 40 * i, np.uint8))
+    writer.release()
+    call(peer, path, tmp_path / "out", "--nooverlays")
+    with media.open_film(str(path)) as video:
+        for frame, seen in zip(video.frames, peer.seen, strict=True):
+            np.testing.assert_array_equal(decoded(seen[0][0]), frame)
+    assert [image["frame"] for image in saved(tmp_path / "out")["images"]] == [0, 1, 2]
+
+
+def test_what_is_unreadable_or_refused_is_passed_over(peer, photos, tmp_path, capsys):
+    (photos / "0.jpg").write_bytes(b"no image")
+    # The first is asked what the model is; then a.png is refused, and b.jpg is not.
+    peer.faults.extend([None, "INVALID_ARGUMENT"])
+    with pytest.raises(SystemExit) as stopped:
+        call(peer, photos, tmp_path / "out")
+    assert stopped.value.code == 1
+    content = saved(tmp_path / "out")
+    assert [file["file_name"] for file in content["unreadable"]] == ["0.jpg", "a.png"]
+    assert "answered 400" in content["unreadable"][1]["reason"]
+    assert [one["file_name"] for one in content["images"]] == [
+        *("b.jpg", "c.png", "d.webp")
+    ]
+    assert capsys.readouterr().out.count("passed over: ") == 2
+
+
+def test_a_server_that_goes_away_ends_it(peer, photos, tmp_path):
+    peer.faults.extend([None, "INTERNAL"])
+    with pytest.raises(serving.ServerError, match="answered 500"):
+        call(peer, photos, tmp_path / "out")
+    assert not saved(tmp_path / "out")["finished"]
+    call(peer, photos, tmp_path / "out")  # the same command goes over it
+    assert saved(tmp_path / "out")["finished"]
+
+
+def test_nothing_is_written_without_a_server(photos, tmp_path):
+    for server in ("http://127.0.0.1:9", "127.0.0.1:9"):
+        with pytest.raises((OSError, ValueError), match="127.0.0.1:9"):
+            call(None, photos, tmp_path / "out", "--retries=0", server=server)
+    assert not (tmp_path / "out").exists()
+
+
+def test_skeletons_come_by_name_or_file_or_as_numbers(peer, photos, tmp_path):
+    unknown = commands.skeleton_of(serving.Client(peer.rest), None)
+    assert unknown.joints[:2] == ("joint_1", "joint_2") and not unknown.limbs
+    plain, nested = tmp_path / "plain.json", tmp_path / "nested.json"
+    plain.write_text(json.dumps(skeleton.to_json(LSP)))
+    nested.write_text(json.dumps({"skeleton": skeleton.to_json(LSP), "sigma": 1}))
+    assert skeleton.load("lsp") == LSP
+    assert skeleton.load(str(plain)) == skeleton.load(str(nested)) == LSP
+    with pytest.raises(ValueError, match="has 16 joints, .* answers 14"):
+        call(peer, photos, tmp_path / "out", "--skeleton=mpii")
+    # Before the server is asked, of which there is none.
+    with pytest.raises(ValueError, match="'lps': no such file, and none of lsp, flic"):
+        call(None, photos, tmp_path / "out", "--skeleton=lps", server="http://no:9")
+    for content in ("{", "[]", '{"skeleton": {"name": "x"}}'):
+        plain.write_text(content)
+        with pytest.raises(ValueError, match="plain.json: "):
+            skeleton.load(str(plain))
+
+
+def test_headers_are_read_from_a_file(peer, photos, tmp_path):
+    path = tmp_path / "headers"
+    path.write_text("Authorization: Bearer a:b\n\nX-Client : me \n")
+    assert commands.read_headers(str(path)) == {
+        **{"Authorization": "Bearer a:b", "X-Client": "me"}
+    }
+    call(peer, photos / "a.png", tmp_path / "out", f"--header_file={path}")
+    assert peer.seen[0][2]["Authorization"] == "Bearer a:b"
+    path.write_text("X-Client: me\nsecret")
+    with pytest.raises(ValueError, match="headers, line 2: expected") as refused:
+        commands.read_headers(str(path))
+    assert "secret" not in str(refused.value)
+    for wrong in ("My Client: me", "X-Client: mé", ": me", "X-Client: €"):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(ValueError, match="line 1: expected 'Name: value', in"):
+            commands.read_headers(str(path))
+
+
+def test_faces_need_to_know_whether_the_model_has_legs(peer, photos, tmp_path):
+    common = [f"--server={peer.rest}", f"--input={photos}", f"--output={tmp_path}"]
+    with pytest.raises(ValueError, match="--boxes=face needs --skeleton"):
+        toy_run.call(SCRIPT, *common, "--boxes=face")

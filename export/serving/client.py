@@ -1,218 +1,368 @@
-"""`deeppose-client`: as `deeppose-predict`, by a cascade on TensorFlow Serving.
+"""A client of TensorFlow Serving: encoded images go there, poses come back.
 
-Files are sent as they are where the server's decoder sees the same pixels, and as PNG
-where EXIF turns them or they are unusual. Boxes and poses are in the upright image's
-pixels either way.
+    client = deeppose_tf.export.serving.Client("http://localhost:8501", "deeppose")
+    poses = client.predict([pathlib.Path("photo.jpg").read_bytes()])
+
+REST is here and needs the standard library alone; gRPC is in `grpc_transport`, and
+needs what the extra `serving` installs.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import base64
+import functools
+import http.client
 import json
-import pathlib
-import re
+import random
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import cv2
 import numpy as np
-from absl import flags
 
-from deeppose_tf import detect
-from deeppose_tf import skeleton as skeletons
-from deeppose_tf.datasets import images
-from deeppose_tf.export.serving import serving
-from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.predict import media, predict
+# The signature that takes encoded images.
+SIGNATURE = "jpeg"
+# A request holds no more people, for the server's batches have a limit, ...
+ROWS_AT_ONCE = 8
+# ... nor bytes of images, unless the first alone has more: proxies have limits, too.
+BYTES_AT_ONCE = 16 * 2**20
+# No honest answer is larger, nor has it more joints times stages.
+MOST_BYTES, MOST_POINTS = 64 * 2**20, 10_000
+# Seconds before the second attempt, doubled before every later one up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
+# A day: what is far more is no time that a system can wait for.
+LONGEST_TIMEOUT = 86_400
 
-# What HTTP allows as the name of a header (RFC 9110, Sec. 5.1).
-HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-
-@dataclasses.dataclass(frozen=True)
-class ServedCascade:
-    """What `predict.predict_files` asks for poses.
-
-    Attributes:
-      client: asks the server.
-      skeleton: names the joints, which the server cannot.
-    """
-
-    client: serving.Client
-    skeleton: skeletons.Skeleton
-
-    def predict(self, image: np.ndarray, boxes: np.ndarray) -> dict:
-        """As `Cascade.predict`; the pixels are sent as PNG, which loses nothing."""
-        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-        return self._people(png.tobytes(), boxes)
-
-    def predict_file(self, path: str, image: np.ndarray, boxes: np.ndarray) -> dict:
-        """The same, by the file that holds the image where it is usual and upright."""
-        try:
-            content, _, _ = images.encoded(path)
-        except images.Unusual:
-            return self.predict(image, boxes)
-        return self._people(content, boxes)
-
-    def _people(self, content, boxes):
-        return self.client.predict([content] * len(boxes), boxes)
+# What taking nonsense apart raises.
+_NONSENSE = (
+    *(AttributeError, LookupError, OverflowError, RecursionError, TypeError),
+    ValueError,
+)
 
 
-def find_skeleton(name: str | None, joints: int) -> skeletons.Skeleton:
-    """The skeleton of a served model, which itself tells the number of joints only.
+class ServerError(OSError):
+    """The server cannot be reached, or does not answer as it should."""
+
+
+class Refused(ValueError):
+    """The server takes this request for a wrong one; another image may be fine."""
+
+
+class Busy(ServerError):
+    """It was not reached or had too much to do: the same request may do later."""
+
+
+class NotFound(ServerError):
+    """It has no such model, or has it not ready."""
+
+
+class Client:
+    """A cascade that a server has loaded.
 
     Args:
-      name: of a known skeleton; a JSON file of one, or of anything that holds one under
-        `skeleton`, as an export's does; None for numbers in place of names, no limbs.
-      joints: how many the model answers.
+      server: `http://`, `https://`, `grpc://` or `grpcs://`, host and port. Those with
+        an s check the server's certificate.
+      model_name: under which the server knows it.
+      timeout: seconds to wait for one answer, whole.
+      retries: how often a request is sent again, after pauses, where the server was not
+        reached or said that it had too much to do (429 and 503; UNAVAILABLE and
+        RESOURCE_EXHAUSTED). Nothing else is tried again.
+      headers: sent along with every request, as for a proxy that asks who is there.
 
     Raises:
-      ValueError: there is no such skeleton, or it has another number of joints.
-      OSError: the file cannot be read.
+      ValueError: an argument is not of that form, or gRPC is not installed.
     """
-    if name is None:
-        numbered = tuple(f"joint_{i + 1}" for i in range(joints))
-        return skeletons.Skeleton("unknown", numbered, (), (), ())
-    found = skeletons.SKELETONS.get(name) or _read_skeleton(name)
-    if len(found.joints) != joints:
-        raise ValueError(
-            f"--skeleton={name} has {len(found.joints)} joints, and the served model "
-            f"answers {joints}"
+
+    def __init__(
+        self,
+        server: str,
+        model_name: str = "deeppose",
+        timeout: float = 60.0,
+        retries: int = 4,
+        headers: Mapping[str, str] | None = None,
+    ):
+        if not 0 < timeout <= LONGEST_TIMEOUT:
+            raise ValueError(
+                f"timeout is {timeout}; expected seconds, at most {LONGEST_TIMEOUT}"
+            )
+        if retries < 0:
+            raise ValueError(f"retries are {retries}; expected zero or more")
+        self.server = server.rstrip("/")
+        self._name, self._retries = model_name, retries
+        transport = _transport(self.server)
+        self._transport = transport(self.server, model_name, timeout, headers or {})
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the answers by name, the first size -1; the server is asked.
+
+        Raises:
+          ServerError: see `predict`; or the model does not answer poses.
+        """
+        return self._ask(
+            lambda: _output_shapes(self.server, self._transport.signatures())
         )
-    return found
+
+    def predict(
+        self, image_bytes: Sequence[bytes], boxes: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """The pose of one person in each of B images.
+
+        Args:
+          image_bytes: B JPEG or PNG files. The server looks at the pixels as they are
+            stored, and turns nothing as EXIF says.
+          boxes: [B, 4] person boxes, pixels of those images; all zeros, or None, for
+            the whole image.
+
+        Returns:
+          As `Cascade.predict`: `keypoints` [B, K, 2] pixels, `keypoints_by_stage`
+          [B, S, K, 2], `scores` [B, K], and `valid` [B], False for a person whose image
+          or box the server cannot work on.
+
+        Raises:
+          ValueError: an argument has another form; nothing was sent.
+          Refused: a ValueError: the server takes the request for a wrong one.
+          ServerError: an OSError: the server cannot be reached, is too slow or still
+            busy after all retries, does not have the model, or answers nonsense.
+        """
+        image_bytes, boxes = _checked(image_bytes, boxes)
+        shapes = self.shapes
+        nobody = {n: np.zeros((0, *shape[1:]), _kind(n)) for n, shape in shapes.items()}
+        answers = [nobody] + [
+            self._ask(self._answer, image_bytes[part], boxes[part])
+            for part in portions([len(content) for content in image_bytes])
+        ]
+        return {name: np.concatenate([one[name] for one in answers]) for name in shapes}
+
+    def _answer(self, image_bytes, boxes):
+        answer = self._transport.predict(image_bytes, boxes)
+        return {
+            name: _array(name, answer.get(name), (len(boxes), *shape[1:]))
+            for name, shape in self.shapes.items()
+        }
+
+    def _ask(self, request: Callable, *arguments):
+        """The answer to a request that is tried again while the server is busy."""
+        for attempt in range(self._retries + 1):
+            try:
+                return request(*arguments)
+            except NotFound as error:
+                raise ServerError(f"{error}. {self._versions()}") from error
+            except Busy as error:
+                if attempt == self._retries:
+                    raise ServerError(
+                        f"{error}. Tried {attempt + 1} times. Where nothing answers: "
+                        "the usual ports are 8501 for http:// and 8500 for grpc://"
+                    ) from error
+            except Refused:
+                raise
+            except _NONSENSE as error:
+                raise ServerError(
+                    f"{self.server}: the answer is not TensorFlow Serving's, or "
+                    f"damaged ({error!r})"
+                ) from error
+            pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+            time.sleep(pause * random.uniform(0.5, 1))  # not all clients at once
+
+    def _versions(self):
+        try:
+            versions = [
+                f"version {one['version']} is {one['state']} "
+                f"{one.get('status', {}).get('error_message', '')}".strip()
+                for one in self._transport.versions()
+            ]
+        except (ServerError, *_NONSENSE):
+            versions = []
+        found = ", ".join(versions) or "no version"
+        return f"Of the model {self._name!r} it has: {found}"
 
 
-def _read_skeleton(name):
-    path = pathlib.Path(name)
-    if not path.is_file():
-        raise ValueError(
-            f"--skeleton={name}: no such file, and none of "
-            f"{', '.join(skeletons.SKELETONS)}"
-        )
+def portions(sizes: Sequence[int]) -> Iterator[slice]:
+    """Slices of images of so many bytes, each of them for one request."""
+    start = held = 0
+    for i, size in enumerate(sizes):
+        full = i - start == ROWS_AT_ONCE or held + size > BYTES_AT_ONCE
+        if full and i > start:
+            yield slice(start, i)
+            start, held = i, 0
+        held += size
+    if sizes:
+        yield slice(start, len(sizes))
+
+
+class Rest:
+    """One model of a server by its REST interface. Every method is one request.
+
+    Raises:
+      ServerError, Busy, NotFound, Refused: from every method.
+    """
+
+    def __init__(
+        self, server: str, model_name: str, timeout: float, headers: Mapping[str, str]
+    ):
+        self._server, self._timeout = server, timeout
+        self._model = f"{server}/v1/models/{urllib.parse.quote(model_name, safe='')}"
+        self._headers = {"Content-Type": "application/json", **headers}
+        # Not the usual opener, which follows redirects: it would lose the images on
+        # the way, and take the headers to whoever is named.
+        self._opener = urllib.request.OpenerDirector()
+        self._opener.add_handler(urllib.request.ProxyHandler())
+        self._opener.add_handler(urllib.request.HTTPHandler())
+        self._opener.add_handler(urllib.request.HTTPSHandler())
+
+    def signatures(self) -> dict[str, dict]:
+        """What the server says of every signature."""
+        return self._call("/metadata")["metadata"]["signature_def"]["signature_def"]
+
+    def versions(self) -> list[dict]:
+        """What it says of each version of the model."""
+        return self._call("")["model_version_status"]
+
+    def predict(self, image_bytes: Sequence[bytes], boxes: np.ndarray) -> dict:
+        """Poses of [B] people in images with boxes [B, 4], as lists by output."""
+        instances = [
+            {"image_bytes": {"b64": base64.b64encode(content).decode()}, "boxes": box}
+            for content, box in zip(image_bytes, boxes.tolist(), strict=True)
+        ]
+        request = {"signature_name": SIGNATURE, "instances": instances}
+        rows = self._call(":predict", json.dumps(request).encode())["predictions"]
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    def _call(self, ending, body=None):
+        request = urllib.request.Request(self._model + ending, body, self._headers)
+        size = f" (a request of {len(body) / 1e6:.1f} MB)" if body else ""
+        latest = time.monotonic() + self._timeout
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                answer = _body(response, latest)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                late = f"{self._server}: no answer in {self._timeout:g} s"
+                raise ServerError(late) from error
+            raise Busy(
+                f"{self._server}: {str(reason) or repr(reason)}{size}"
+            ) from error
+        if response.status != 200:
+            raise _refusal(self._server, response.status, answer, size)
+        if len(answer) > MOST_BYTES:
+            raise ServerError(f"{self._server}: an answer of over {MOST_BYTES} bytes")
+        if len(answer) < int(response.headers.get("Content-Length", 0)):
+            raise Busy(f"{self._server} broke off in the middle of its answer")
+        return json.loads(answer)
+
+
+def _body(response, latest):
+    """What is answered until that moment: a socket's own timeout is for each piece.
+
+    Of what is longer than `MOST_BYTES`, a little more than that.
+    """
+    answer = bytearray()
+    while len(answer) <= MOST_BYTES and (piece := response.read1(2**20)):
+        answer += piece
+        if time.monotonic() > latest:
+            raise TimeoutError
+    return bytes(answer)
+
+
+def _refusal(server, status, answer, size):
+    """The error of a status other than 200."""
     try:
-        content = json.loads(path.read_text())
-        if isinstance(content, dict):
-            content = content.get("skeleton", content)
-        return skeletons.from_json(content)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        words = json.loads(answer)["error"]
+    except (RecursionError, *_NONSENSE):
+        words = answer.decode("utf-8", "replace")
+    # The beginning: the server's error repeats what it was asked.
+    said = f"{server} answered {status}: {' '.join(str(words).split())[:300]}"
+    if status == 413:
+        return Refused(f"{said}: too large for it, or a proxy{size}")
+    kinds = {429: Busy, 503: Busy, 404: NotFound, 400: Refused, 422: Refused}
+    return kinds.get(status, ServerError)(said)
 
 
-def read_headers(path: str) -> dict[str, str]:
-    """Reads lines such as `Authorization: Bearer abc`.
+def _transport(server):
+    """The class that speaks the server's protocol."""
+    address = urllib.parse.urlsplit(server)
+    port = address.port  # ValueError where it is no number
+    if "@" in address.netloc or address.query or address.fragment:
+        raise ValueError(
+            "server: expected host and port; who is there and what else a proxy wants "
+            "to hear belongs into headers"
+        )
+    if not address.hostname or address.scheme not in ("http", "https", "grpc", "grpcs"):
+        raise ValueError(
+            f"server {server!r}: expected one such as http://localhost:8501 or "
+            "grpc://localhost:8500"
+        )
+    if address.scheme in ("http", "https"):
+        return Rest
+    if not port or address.path:
+        raise ValueError(f"server {server!r}: gRPC needs host and port, nothing else")
+    try:
+        from deeppose_tf.export.serving.grpc_transport import Grpc
+    except ImportError as error:
+        raise ValueError(
+            f"{server} needs gRPC: pip install 'deeppose-tf[serving]', or take the "
+            f"server's http:// port ({error})"
+        ) from error
+    return Grpc
+
+
+def _checked(image_bytes, boxes):
+    image_bytes = list(image_bytes)
+    count = len(image_bytes)
+    if not all(isinstance(content, bytes) for content in image_bytes):
+        raise ValueError("image_bytes are not a list of files' contents as bytes")
+    boxes = np.asarray(np.zeros([count, 4]) if boxes is None else boxes, np.float32)
+    if boxes.shape != (count, 4):
+        raise ValueError(
+            f"boxes are {boxes.shape}, expected [{count}, 4], one an image"
+        )
+    if not np.isfinite(boxes).all():
+        raise ValueError("boxes have numbers that are not finite")
+    return image_bytes, boxes
+
+
+def _output_shapes(server, signatures) -> dict[str, tuple[int, ...]]:
+    """The shapes of the outputs of `SIGNATURE`, of which only the first size is -1.
 
     Raises:
-      ValueError: a line is another; it is not repeated, for it may be a secret.
-      OSError: the file cannot be read.
+      ServerError: the model has no such signature, or it is no pose's.
     """
-    headers = {}
-    for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
-        name, colon, value = (part.strip() for part in line.partition(":"))
-        if line.strip():
-            plain = value.isascii() and value.isprintable()
-            if not HEADER_NAME.fullmatch(name) or not colon or not plain:
-                raise ValueError(
-                    f"{path}, line {number}: expected 'Name: value', in plain ASCII "
-                    "and without spaces in the name"
-                )
-            headers[name] = value
-    return headers
+    if SIGNATURE not in signatures:
+        raise ServerError(
+            f"{server}: the model has no signature {SIGNATURE!r} but "
+            f"{list(signatures)}. Serve one that deeppose-export wrote"
+        )
+    shapes = {
+        name: tuple(int(one["size"]) for one in output["tensor_shape"].get("dim", []))
+        for name, output in signatures[SIGNATURE]["outputs"].items()
+    }
+    stages, joints = (*shapes.get("keypoints_by_stage", ())[1:3], -1, -1)[:2]
+    expected = {
+        "keypoints": (-1, joints, 2),
+        "keypoints_by_stage": (-1, stages, joints, 2),
+        "scores": (-1, joints),
+        "valid": (-1,),
+    }
+    sound = min(joints, stages) > 0 and joints * stages <= MOST_POINTS
+    if not sound or any(shapes.get(name) != expected[name] for name in expected):
+        raise ServerError(f"{server}: {SIGNATURE!r} answers {shapes}, which is no pose")
+    return expected
 
 
-def define_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_string(
-        "server",
-        "http://localhost:8501",
-        "Where TensorFlow Serving is: http:// or https:// with its REST port, usually "
-        "8501, or grpc:// or grpcs:// with its gRPC port, usually 8500. gRPC needs "
-        "pip install 'deeppose-tf[serving]'.",
-    )
-    flags.DEFINE_string("model_name", "deeppose", "The server's name for the model.")
-    flags.DEFINE_string(
-        "input",
-        None,
-        "What to look at: an image, a video, a folder of them (not the folders below "
-        "it), or a glob in quotes such as 'photos/**/*.jpg'.",
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "The folder for predictions.json and the overlays, as of deeppose-predict. It "
-        "is made where it is missing.",
-    )
-    flags.DEFINE_string(
-        "boxes",
-        "full",
-        "Where the people are, as for deeppose-predict: full, face, hog, or a JSON "
-        'file {"photo.jpg": [[x0, y0, x1, y1], ...], ...} in pixels of the upright '
-        "image. Faces and people are looked for here, not by the server.",
-    )
-    flags.DEFINE_string(
-        "skeleton",
-        None,
-        "The names and limbs of the model's joints, which the server cannot tell: "
-        f"{', '.join(skeletons.SKELETONS)}, or the JSON file in the assets of the "
-        "exported model. By default joints have numbers, and no limbs are drawn.",
-    )
-    flags.DEFINE_float(
-        "timeout", 60.0, "Seconds to wait for one answer.", lower_bound=0.001
-    )
-    flags.DEFINE_integer(
-        "retries",
-        4,
-        "How often to send a request again, after half a second, one, two and so on, "
-        "to a server that is not there or too busy.",
-        lower_bound=0,
-    )
-    flags.DEFINE_string(
-        "header_file",
-        None,
-        "A file of lines such as 'Authorization: Bearer abc' to send along with every "
-        "request, for a proxy before the server.",
-    )
-    flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
-    flags.DEFINE_bool(
-        "overwrite",
-        False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
-    )
-    flags.mark_flags_as_required(["input", "output"])
+def _kind(name):
+    return bool if name == "valid" else np.float32
 
 
-def main(argv: list[str]) -> None:
-    """Predicts what the flags describe; leaves with 1 if a file was passed over."""
-    del argv
-    values = flags.FLAGS
-    found = media.find_files(values.input)
-    headers = read_headers(values.header_file) if values.header_file else None
-    client = serving.Client(
-        values.server, values.model_name, values.timeout, values.retries, headers
-    )
-    if values.boxes == "face" and values.skeleton is None:
-        raise ValueError("--boxes=face needs --skeleton: has the model legs?")
-    joints = client.shapes["scores"][1]
-    cascade = ServedCascade(client, find_skeleton(values.skeleton, joints))
-    names = ("server", "model_name", "input", "boxes", "skeleton", "overlays")
-    content = predict.predict_files(
-        cascade,
-        found,
-        values.output,
-        detect.make_finder(values.boxes, cascade.skeleton),
-        {name: getattr(values, name) for name in names},
-        values.overlays,
-        values.overwrite,
-        ask=cascade.predict_file,
-    )
-    failed = predict.report(content, values.boxes)
-    print(f"results are in {values.output}")
-    if failed:
-        raise SystemExit(1)
-
-
-def run() -> None:
-    """Console entry point."""
-    command.run(define_flags, main, __doc__, folder="output")
-
-
-if __name__ == "__main__":
-    run()
+def _array(name, value, shape):
+    """One output as NumPy. ValueError if it has another shape or is not finite."""
+    with np.errstate(over="ignore"):
+        array = np.asarray(value)  # ValueError where lists differ in length
+        kinds = "b" if name == "valid" else "fiu"
+        if array.shape != shape or array.dtype.kind not in kinds:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {shape}")
+        array = array.astype(_kind(name))
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has numbers that are not finite")
+    return array

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import grpc
 import numpy as np
 import tensorflow as tf
-from google.protobuf import message
+from google.protobuf import json_format, message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -18,15 +18,13 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from deeppose_tf.export.serving.answers import (
+from deeppose_tf.export.serving.client import (
     MOST_BYTES,
     SIGNATURE,
     Busy,
-    NotThere,
+    NotFound,
     Refused,
     ServerError,
-    Shapes,
-    understood,
 )
 
 OPTIONS = (
@@ -36,10 +34,16 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
+KINDS = {
+    grpc.StatusCode.UNAVAILABLE: Busy,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Busy,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.INVALID_ARGUMENT: Refused,
+}
 
 
 class Grpc:
-    """One model of a server, as `serving_rest.Rest`."""
+    """One model of a server, as `client.Rest`."""
 
     def __init__(
         self, server: str, model_name: str, timeout: float, headers: Mapping[str, str]
@@ -55,67 +59,57 @@ class Grpc:
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
 
-    def signatures(self) -> dict[str, Shapes]:
-        """The outputs' shapes of every signature."""
-        request = get_model_metadata_pb2.GetModelMetadataRequest()
-        request.model_spec.name = self._name
-        request.metadata_field.append("signature_def")
+    def signatures(self) -> dict[str, dict]:
+        """What the server says of every signature."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec={"name": self._name}, metadata_field=["signature_def"]
+        )
         answer = self._call(self._service.GetModelMetadata, request)
         found = get_model_metadata_pb2.SignatureDefMap()
         try:
             answer.metadata["signature_def"].Unpack(found)
         except message.DecodeError as error:
             raise ServerError(f"{self._server}: its metadata is damaged") from error
-        return {
-            name: {key: _shape(output) for key, output in one.outputs.items()}
-            for name, one in found.signature_def.items()
-        }
+        return _as_rest(found).get("signature_def", {})
 
-    def states(self) -> list[str]:
-        """What the server says of each version of the model."""
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self._name
-        name = get_model_status_pb2.ModelVersionStatus.State.Name
-        return [
-            f"version {one.version} is {name(one.state)} "
-            f"{one.status.error_message}".strip()
-            for one in self._call(
-                self._models.GetModelStatus, request
-            ).model_version_status
-        ]
+    def versions(self) -> list[dict]:
+        """What it says of each version of the model."""
+        request = get_model_status_pb2.GetModelStatusRequest(
+            model_spec={"name": self._name}
+        )
+        answer = self._call(self._models.GetModelStatus, request)
+        return _as_rest(answer)["model_version_status"]
 
     def predict(self, image_bytes: Sequence[bytes], boxes: np.ndarray) -> dict:
         """Poses of [B] people in images with boxes [B, 4], as NumPy."""
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = self._name
-        request.model_spec.signature_name = SIGNATURE
         images = tf.make_tensor_proto(list(image_bytes), tf.string, [len(image_bytes)])
-        request.inputs["image_bytes"].CopyFrom(images)
-        request.inputs["boxes"].CopyFrom(tf.make_tensor_proto(boxes, tf.float32))
+        request = predict_pb2.PredictRequest(
+            model_spec={"name": self._name, "signature_name": SIGNATURE},
+            inputs={"image_bytes": images, "boxes": tf.make_tensor_proto(boxes)},
+        )
         answer = self._call(self._service.Predict, request)
-        with understood(self._server):
-            return {name: _array(it) for name, it in answer.outputs.items()}
+        return {name: _array(tensor) for name, tensor in answer.outputs.items()}
 
     def _call(self, method, request):
         try:
             return method(request, timeout=self._timeout, metadata=self._headers)
         except grpc.RpcError as error:
-            raise self._error(error.code(), error.details() or "", request) from error
+            size = f" (a request of {request.ByteSize() / 1e6:.1f} MB)"
+            raise self._error(error.code(), error.details() or "", size) from error
 
-    def _error(self, code, details, request):
+    def _error(self, code, details, size):
         said = f"{self._server}: {code.name}: {' '.join(details.split())[:300]}"
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return ServerError(f"{self._server}: no answer in {self._timeout:g} s")
         if "CLIENT: Received message larger than max" in details:
             return ServerError(f"{self._server}: an answer of over {MOST_BYTES} bytes")
         if "larger than max" in details:  # RESOURCE_EXHAUSTED, but not for a while
-            return Refused(f"{said} (a request of {request.ByteSize() / 1e6:.1f} MB)")
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
-            return Busy(said)
-        if code == grpc.StatusCode.NOT_FOUND:
-            return NotThere(said)
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ServerError(f"{self._server}: no answer in {self._timeout:g} s")
-        wrong = code == grpc.StatusCode.INVALID_ARGUMENT
-        return Refused(said) if wrong else ServerError(said)
+            return Refused(said + size)
+        return KINDS.get(code, ServerError)(said)
+
+
+def _as_rest(answer):
+    return json_format.MessageToDict(answer, preserving_proto_field_name=True)
 
 
 def _array(tensor):
@@ -127,7 +121,3 @@ def _array(tensor):
     if math.prod(one.size for one in tensor.tensor_shape.dim) > MOST_BYTES:
         raise ValueError(f"an output of over {MOST_BYTES} numbers")
     return tf.make_ndarray(tensor)
-
-
-def _shape(output):
-    return tuple(one.size for one in output.tensor_shape.dim)

@@ -34,4 +34,4 @@ benchmark = functools.partial(start, "pipelines.profiling.commands", "run_benchm
 export = functools.partial(start, "export.saved_model.saved_model")
 benchmark_export = functools.partial(start, "export.benchmark")
 tflite = functools.partial(start, "export.tflite.tflite")
-client = functools.partial(start, "export.serving.client")
+client = functools.partial(start, "export.serving.commands", "run_client")

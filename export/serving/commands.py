@@ -1,0 +1,158 @@
+"""`deeppose-client`: as `deeppose-predict`, by a cascade on TensorFlow Serving.
+
+Files are sent as they are where the server's decoder sees the same pixels, and as PNG
+where EXIF turns them or they are unusual. Boxes and poses are in the upright image's
+pixels either way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+import cv2
+import numpy as np
+from absl import flags
+
+from deeppose_tf import detect
+from deeppose_tf import skeleton as skeletons
+from deeppose_tf.datasets import images
+from deeppose_tf.export.serving.client import Client
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.predict import commands as predict_commands
+from deeppose_tf.pipelines.predict import media
+
+# What HTTP allows as the name of a header (RFC 9110, Sec. 5.1).
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServedCascade:
+    """What `predict.predict_files` asks for poses.
+
+    Attributes:
+      client: asks the server.
+      skeleton: names the joints, which the server cannot.
+    """
+
+    client: Client
+    skeleton: skeletons.Skeleton
+
+    def predict(self, image: np.ndarray, boxes: np.ndarray) -> dict:
+        """As `Cascade.predict`; the pixels are sent as PNG, which loses nothing."""
+        _, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        return self.client.predict([png.tobytes()] * len(boxes), boxes)
+
+    def predict_file(self, path: str, image: np.ndarray, boxes: np.ndarray) -> dict:
+        """The same, by the file that holds the image where it is usual and upright."""
+        try:
+            content, _, _ = images.encoded(path)
+        except images.Unusual:
+            return self.predict(image, boxes)
+        return self.client.predict([content] * len(boxes), boxes)
+
+
+def skeleton_of(client: Client, named: skeletons.Skeleton | None) -> skeletons.Skeleton:
+    """That one; or, without one, numbers in place of names and no limbs.
+
+    Raises:
+      ValueError: the served model has another number of joints.
+      ServerError: see `Client.predict`.
+    """
+    joints = client.shapes["scores"][1]
+    if named is None:
+        numbers = tuple(f"joint_{i + 1}" for i in range(joints))
+        return skeletons.Skeleton("unknown", numbers, (), (), ())
+    if len(named.joints) != joints:
+        raise ValueError(
+            f"--skeleton has {len(named.joints)} joints, and the served model answers "
+            f"{joints}"
+        )
+    return named
+
+
+def read_headers(path: str) -> dict[str, str]:
+    """Reads lines such as `Authorization: Bearer abc`.
+
+    Raises:
+      ValueError: a line is another; it is not repeated, for it may be a secret.
+      OSError: the file cannot be read.
+    """
+    headers = {}
+    for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if line.strip():
+            plain = value.isascii() and value.isprintable()
+            if not HEADER_NAME.fullmatch(name) or not colon or not plain:
+                raise ValueError(
+                    f"{path}, line {number}: expected 'Name: value', in plain ASCII "
+                    "and without spaces in the name"
+                )
+            headers[name] = value
+    return headers
+
+
+def define_client_flags() -> None:
+    """Flags of this script."""
+    flags.DEFINE_string(
+        "server",
+        "http://localhost:8501",
+        "Where TensorFlow Serving is: http:// or https:// with its REST port, usually "
+        "8501, or grpc:// or grpcs:// with its gRPC port, usually 8500. gRPC needs "
+        "pip install 'deeppose-tf[serving]'.",
+    )
+    flags.DEFINE_string("model_name", "deeppose", "The server's name for the model.")
+    predict_commands.define_file_flags()
+    flags.DEFINE_string(
+        "skeleton",
+        None,
+        "The names and limbs of the model's joints, which the server cannot tell: "
+        f"{', '.join(skeletons.SKELETONS)}, or the JSON file in the assets of the "
+        "exported model. By default joints have numbers, and no limbs are drawn.",
+    )
+    flags.DEFINE_float(
+        "timeout", 60.0, "Seconds to wait for one answer.", lower_bound=0.001
+    )
+    flags.DEFINE_integer(
+        "retries",
+        4,
+        "How often to send a request again, after half a second, one, two and so on, "
+        "to a server that is not there or too busy.",
+        lower_bound=0,
+    )
+    flags.DEFINE_string(
+        "header_file",
+        None,
+        "A file of lines such as 'Authorization: Bearer abc' to send along with every "
+        "request, for a proxy before the server.",
+    )
+
+
+def client_main(argv: list[str]) -> None:
+    """Predicts what the flags describe; leaves with 1 if a file was passed over."""
+    del argv
+    values = flags.FLAGS
+    found = media.find_files(values.input)
+    predict_commands.check_boxes(values.boxes)
+    if values.boxes == "face" and values.skeleton is None:
+        raise ValueError("--boxes=face needs --skeleton: has the model legs?")
+    headers = read_headers(values.header_file) if values.header_file else None
+    named = skeletons.load(values.skeleton) if values.skeleton else None
+    client = Client(
+        values.server, values.model_name, values.timeout, values.retries, headers
+    )
+    skeleton = skeleton_of(client, named)
+    cascade = ServedCascade(client, skeleton)
+    finder = detect.make_finder(values.boxes, skeleton)
+    names = ("server", "model_name", "skeleton")
+    predict_commands.write_results(cascade, found, finder, names, cascade.predict_file)
+
+
+def run_client() -> None:
+    """Console entry point."""
+    command.run(define_client_flags, client_main, __doc__, folder="output")
+
+
+if __name__ == "__main__":
+    run_client()
