@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 import deeppose_tf
-from deeppose_tf import detect, faces, files
+from deeppose_tf import detect, files
 from deeppose_tf.datasets import Annotations, images
 from deeppose_tf.pipelines.data import records
 
@@ -205,7 +205,7 @@ def find_faces(
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Everyone's face [N, 4], pixels, zeros for none, and how many there were to choose
-    from, [N], by split. How the face is chosen: `faces.likeliest_face`.
+    from, [N], by split. How the face is chosen: `detect.likeliest_face`.
 
     Copies of a person, as `--repeat` makes them, are looked at once.
 
@@ -323,7 +323,7 @@ def _look(found, wanted, people, kept, progress) -> None:
 
 
 def _one_face(path: str, torso: np.ndarray) -> Face:
-    box, number = faces.likeliest_face(images.read_image(path), torso)
+    box, number = detect.likeliest_face(images.read_image(path), torso)
     return box.tolist(), number
 
 
@@ -338,7 +338,7 @@ def _key(path: str, torso: np.ndarray, kept: pathlib.Path | None) -> str:
 
 
 def _made_by() -> list[str]:
-    return [deeppose_tf.__version__, cv2.__version__]
+    return [deeppose_tf.__version__, cv2.__version__, detect.FINDER]
 
 
 def _read_faces(kept: pathlib.Path) -> dict[str, Face]:
