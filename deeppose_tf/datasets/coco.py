@@ -20,6 +20,7 @@ import numpy as np
 
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations
+from deeppose_tf.datasets.coco_results import from_coco
 from deeppose_tf.skeleton import Limb, Skeleton
 
 FILES = {
@@ -242,7 +243,7 @@ def _joints(annotation, count: int, order: list[int]):
         )
     values = values.reshape(-1, 3)[order]  # [K, 3]
     labeled = values[:, 2] > 0
-    return np.where(labeled[:, None], values[:, :2] + 0.5, 0.0), labeled
+    return np.where(labeled[:, None], from_coco(values[:, :2]), 0.0), labeled
 
 
 def _box(annotation, alone: bool) -> np.ndarray:
