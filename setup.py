@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 from setuptools import setup
 
@@ -10,23 +11,9 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (HERE / "deeppose_tf" / "__init__.py").read_text()
 ).group(1)
 
+# The commands, from the file that says where each begins.
 STARTS = "deeppose_tf.pipelines.cli.scripts"
-# Of commands whose names begin with deeppose-.
-SCRIPTS = [
-    "prepare",
-    "train",
-    "train-stage",
-    "evaluate",
-    "compare",
-    "predict",
-    "choose",
-    "reproduce",
-    "benchmark",
-    "export",
-    "benchmark-export",
-    "tflite",
-    "client",
-]
+COMMANDS = runpy.run_path(str(HERE / "pipelines" / "cli" / "scripts.py"))["COMMANDS"]
 
 # Folders at the top level -> packages below deeppose_tf.
 INSTALLED = {
@@ -81,7 +68,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            f"deeppose-{name} = {STARTS}:{name.replace('-', '_')}" for name in SCRIPTS
+            f"deeppose = {STARTS}:main",
+            *(f"deeppose-{x} = {STARTS}:{x.replace('-', '_')}" for x in COMMANDS),
         ]
     },
 )

@@ -1,6 +1,1 @@
-"""The data and training pipelines, and the absl scripts that run them."""
-
-import os
-
-# TensorFlow greets on stderr, and one line of ours about a wrong flag drowns in it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+"""The data and training pipelines, and the commands that run them."""

@@ -5,7 +5,9 @@ import pathlib
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from deeppose_tf import startup
+
+startup.import_tensorflow()
 
 import tensorflow as tf  # noqa: E402
 

@@ -1,8 +1,8 @@
 """What is installed, what the commands say of themselves, and who imports whom."""
 
 import ast
+import importlib
 import importlib.metadata
-import os
 import pathlib
 import re
 import shlex
@@ -14,17 +14,18 @@ import zipfile
 
 import pytest
 
+from deeppose_tf.pipelines.cli import scripts
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = {
     "deeppose_tf": "deeppose_tf",
     "pipelines": "deeppose_tf/pipelines",
     "export": "deeppose_tf/export",
 }
-# Name of a command -> the module that it starts, `pipelines.train_cascade` for one.
+# Name of an installed command -> the module that it starts.
 SCRIPTS = {
-    script.name: script.load().args[0]
-    for script in importlib.metadata.entry_points(group="console_scripts")
-    if script.module.startswith("deeppose_tf.")
+    f"deeppose-{name}": begin.partition(":")[0]
+    for name, (begin, _) in scripts.COMMANDS.items()
 }
 # A module of the library imports from its own layer and those before it; whatever is
 # not named is in the middle one.
@@ -102,31 +103,29 @@ def manuals():
     return found
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_setup_names_scripts_that_exist(script):
-    assert _exists(SCRIPTS[script])
+def test_setup_installs_every_command():
+    installed = {
+        one.name: one.load()
+        for one in importlib.metadata.entry_points(group="console_scripts")
+        if one.module.startswith("deeppose_tf.")
+    }
+    assert installed.pop("deeppose") is scripts.main
+    assert set(installed) == set(SCRIPTS)
+    for name, begin in installed.items():
+        assert begin.args == (name.removeprefix("deeppose-"),)
+        assert _exists(SCRIPTS[name])
 
 
-# Stands for TensorFlow, the import of which takes seconds.
-INTERRUPTED = """
-import os, signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-os.kill(os.getpid(), signal.SIGINT)
-time.sleep(5)
-"""
+def test_ctrl_c_before_a_script_begins_is_a_line(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
 
-
-def test_ctrl_c_before_a_script_begins_is_a_line(tmp_path):
-    (tmp_path / "tensorflow.py").write_text(INTERRUPTED)
-    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
-    program = "import sys; sys.argv = ['/bin/deeppose-train']; scripts.train()"
-    ran = _python(
-        "-c",
-        f"from deeppose_tf.pipelines.cli import scripts; {program}",
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert ran.returncode == 130
-    assert ran.stderr == "\ndeeppose-train: stopped before it began\n"
+    monkeypatch.setattr(sys, "argv", ["/bin/deeppose-train"])
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    with pytest.raises(SystemExit) as left:
+        scripts.train()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "\ndeeppose-train: stopped before it began\n"
 
 
 def test_every_script_explains_itself_and_its_flags(manuals):

@@ -68,7 +68,9 @@ def command(script, *arguments):
     a usage text where it raises IllegalFlagValueError here."""
     with _own_flags(), pytest.MonkeyPatch.context() as patch:
         words = ["script", *arguments]
-        patch.setattr(commands.app, "run", lambda begin: begin(flags.FLAGS(words)))
+        patch.setattr(
+            commands.app, "run", lambda begin, flags_parser: begin(flags.FLAGS(words))
+        )
         patch.setattr(sys.modules["__main__"], "__doc__", None)
         script.run()
 

@@ -1,26 +1,34 @@
-"""What every absl script of the package does around its `main`.
+"""What every command does around its `main`: flags, help, messages, exit codes.
 
-An absl program knows its flags and its help text only when it is run as a file; the
-installed console scripts need both to be handed over.
+`--help`, a wrong flag and a missing path are answered before TensorFlow is imported.
 """
 
 from __future__ import annotations
 
+import difflib
 import errno
 import math
 import os
 import pathlib
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
+import deeppose_tf
+from deeppose_tf import startup
 from deeppose_tf.pipelines.cli import outputs
 
 DAMAGE = (
     "a record of --data is damaged. The same deeppose-prepare as before names the file"
 )
+# What asks for the flags of a command; absl's own --helpfull and --helpxml stay.
+HELP = ("--help", "-help", "-h", "--helpshort")
+# Of absl's flags, those that a user of ours may want.
+GENERAL = ("help", "helpfull", "version", "verbosity", "flagfile")
+REQUIRED = "must have a value other than None"
 
 
 def run(
@@ -44,14 +52,119 @@ def run(
 
     ValueError and OSError are the user's errors: they are printed as they read, and
     with their stack trace only under --verbosity=1. So are records that rotted, and
-    files that TensorFlow cannot read or write.
+    files that TensorFlow cannot read or write. A wrong flag leaves with status 2.
     """
     before = set(flags.FLAGS)
     define_flags()
-    for name in set(flags.FLAGS) - before:
+    own = [name for name in flags.FLAGS if name not in before]
+    for name in own:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = documentation
-    app.run(lambda argv: _guarded(main, argv, folder, file, makes_data))
+    startup.on_import()
+    startup.keep_memory()
+    app.run(
+        lambda argv: _guarded(main, argv, folder, file, makes_data),
+        flags_parser=lambda argv: _parse(argv, own, documentation),
+    )
+
+
+def require_paths(*names: str) -> None:
+    """Checks that what these flags name is there, where they are set.
+
+    Raises:
+      ValueError: it is not; names the flag.
+    """
+    for name in names:
+        value = flags.FLAGS[name].value
+        if value is not None and not os.path.exists(value):
+            raise ValueError(f"--{name}={value}: no such file or folder")
+
+
+def program(argv: list[str]) -> str:
+    """The name that a command was called by, for messages."""
+    return pathlib.Path(argv[0]).stem
+
+
+def _parse(argv: list[str], own: list[str], documentation: str) -> list[str]:
+    """What absl leaves of a command line; leaves itself on --help and wrong flags."""
+    words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    if any(word in HELP for word in words):
+        print(_help(program(argv), own, documentation))
+        raise SystemExit(0)
+    if "--version" in words:
+        print(f"{program(argv)} {deeppose_tf.__version__}")
+        raise SystemExit(0)
+    try:
+        return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        why = f"there is no flag --{error.flagname}"
+        near = _nearest(error.flagname, own)
+        why += f": did you mean --{near}?" if near else ""
+    except flags.Error as error:
+        missing = re.findall(rf"Flag --(\w+) {REQUIRED}", str(error))
+        why = f"--{missing[0]} is required" if missing else str(error)
+    print(
+        f"{program(argv)}: {why}\n`{program(argv)} --help` lists the flags",
+        file=sys.stderr,
+    )
+    raise SystemExit(2)
+
+
+def _nearest(name: str, own: list[str]) -> str | None:
+    """The name of a flag that may have been meant."""
+    known = [*own, *GENERAL]
+    known += [f"no{one}" for one in own if flags.FLAGS[one].boolean]
+    found = difflib.get_close_matches(name.replace("-", "_"), known, 1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _help(name: str, own: list[str], documentation: str) -> str:
+    """The text of --help: what the command does, and its own flags."""
+    chosen = [flags.FLAGS[one] for one in own]
+    # The old name of a flag is of use to those who use it already.
+    chosen = [one for one in chosen if not one.help.startswith("Alias for --")]
+    chosen.sort(key=_is_optional)
+    required = [one for one in chosen if not _is_optional(one)]
+    needed = " ".join(f"--{one.name}={_value(one)}" for one in required)
+    parts = [
+        documentation.strip(),
+        f"usage: {name} {needed} [--FLAG=VALUE ...]".replace("  ", " "),
+        *map(_describe, chosen),
+        "  --version, --helpfull (all flags, also those of absl), "
+        "--verbosity=1 (errors\n      with their stack trace)",
+    ]
+    return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:])
+
+
+def _is_optional(flag) -> bool:
+    return not any(REQUIRED in one.message for one in flag.validators)
+
+
+def _value(flag) -> str:
+    """What stands for the value of a flag."""
+    if values := getattr(flag.parser, "enum_values", None):
+        return "|".join(values)
+    if isinstance(flag.parser, flags.ListParser):
+        return f"{flag.name.upper()},..."
+    return flag.name.upper()
+
+
+def _describe(flag) -> str:
+    """Lines of --help about one flag."""
+    name = f"[no]{flag.name}" if flag.boolean else f"{flag.name}={_value(flag)}"
+    # absl puts the choices of an enum before its help.
+    text = re.sub(r"^<[^>]*>: ", "", " ".join(flag.help.split()))
+    notes = (
+        [flag.parser.syntactic_help]
+        if hasattr(flag.parser, "is_outside_bounds")
+        else []
+    )
+    if not _is_optional(flag):
+        notes.append("required")
+    elif flag.default is not None:
+        notes.append(f"default: {flag.default_as_str}".replace("'", ""))
+    text += f" ({'; '.join(notes)})" if notes else ""
+    return "\n".join([f"  --{name}", textwrap.indent(textwrap.fill(text, 82), " " * 6)])
 
 
 def _guarded(
@@ -61,7 +174,7 @@ def _guarded(
     file: str | None = None,
     makes_data: bool = False,
 ) -> None:
-    name = pathlib.Path(argv[0]).stem
+    name = program(argv)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow's chatter about every checkpoint would tear the progress bar.
         logging.set_verbosity(logging.WARNING)
@@ -83,11 +196,11 @@ def _guarded(
         print(f"\n{name}: stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from error
     except Exception as error:
-        said = _of_files(error)
-        if said is None:
+        message = _of_files(error)
+        if message is None:
             raise
         logging.debug("where it was raised", exc_info=True)
-        print(f"{name}: {said}", file=sys.stderr)
+        print(f"{name}: {message}", file=sys.stderr)
         raise SystemExit(1) from error
 
 
@@ -120,11 +233,10 @@ def _check_place(name, is_file):
 def _of_files(error: Exception) -> str | None:
     """What a TensorFlow error says of a file: a record's checksum does not hold, or the
     system's own words, such as no permission. None for all other errors."""
-    import tensorflow as tf  # not above: --help need not wait for it
-
-    if not isinstance(error, tf.errors.OpError):
+    tensorflow = sys.modules.get("tensorflow")  # where it raised something, it is there
+    if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
-    if isinstance(error, tf.errors.DataLossError):
+    if isinstance(error, tensorflow.errors.DataLossError):
         return f"{DAMAGE} ({error})"
     # TensorFlow's file systems say `PATH; REASON`, in a line with names of its nodes.
     for line in error.message.splitlines():

@@ -1,18 +1,71 @@
-"""Where the installed commands begin, before anything that takes seconds to import."""
+"""The commands: what `deeppose` lists, and where each installed one begins.
+
+Nothing here takes long to import, and setup.py reads this file as it is.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import pathlib
 import sys
 
+# Name of a command -> the module of deeppose_tf and its function, and what it does.
+# `deeppose-train` is also `deeppose train`.
+COMMANDS = {
+    "prepare": (
+        "pipelines.data.commands:run_prepare",
+        "read a data set into records to train and evaluate on",
+    ),
+    "train": ("pipelines.train.cascade:run", "train a cascade, stage after stage"),
+    "train-stage": ("pipelines.train.stage:run", "train one stage of a cascade"),
+    "choose": (
+        "pipelines.train.choose:run",
+        "choose sigma, how far a crop reaches, on held-out people",
+    ),
+    "evaluate": (
+        "pipelines.evaluation.evaluate:run",
+        "score a cascade, or predictions of any program",
+    ),
+    "compare": (
+        "pipelines.evaluation.compare:run",
+        "compare evaluations, person by person",
+    ),
+    "predict": (
+        "pipelines.predict.commands:run_predict",
+        "find poses in photos and films",
+    ),
+    "export": (
+        "export.saved_model.saved_model:run",
+        "write a cascade as a SavedModel, to be served",
+    ),
+    "tflite": ("export.tflite.tflite:run", "write a cascade as a TFLite file"),
+    "client": (
+        "export.serving.commands:run_client",
+        "find poses in photos and films by a server",
+    ),
+    "reproduce": (
+        "pipelines.paper.reproduce:run",
+        "make the tables and figures of the paper",
+    ),
+    "benchmark": (
+        "pipelines.profiling.commands:run_benchmark",
+        "measure time and memory of a training step",
+    ),
+    "benchmark-export": (
+        "export.benchmark:run",
+        "measure a pose in every way that a cascade is exported",
+    ),
+}
 
-def start(module: str, function: str = "run") -> None:
-    """Imports a module of the package and calls its `run`, or another function.
+
+def start(command: str) -> None:
+    """Imports the module of a command and calls its function.
 
     Ctrl-C in the meantime is a line and status 130, as `command.run` has it later.
     """
+    module, _, function = COMMANDS[command][0].partition(":")
     try:
         getattr(importlib.import_module(f"deeppose_tf.{module}"), function)()
     except KeyboardInterrupt as error:
@@ -21,17 +74,38 @@ def start(module: str, function: str = "run") -> None:
         raise SystemExit(130) from error
 
 
-# `deeppose-train-stage` is `train_stage`, and so on; see setup.py.
-prepare = functools.partial(start, "pipelines.data.commands", "run_prepare")
-train = functools.partial(start, "pipelines.train.cascade")
-train_stage = functools.partial(start, "pipelines.train.stage")
-evaluate = functools.partial(start, "pipelines.evaluation.evaluate")
-compare = functools.partial(start, "pipelines.evaluation.compare")
-predict = functools.partial(start, "pipelines.predict.commands", "run_predict")
-choose = functools.partial(start, "pipelines.train.choose")
-reproduce = functools.partial(start, "pipelines.paper.reproduce")
-benchmark = functools.partial(start, "pipelines.profiling.commands", "run_benchmark")
-export = functools.partial(start, "export.saved_model.saved_model")
-benchmark_export = functools.partial(start, "export.benchmark")
-tflite = functools.partial(start, "export.tflite.tflite")
-client = functools.partial(start, "export.serving.commands", "run_client")
+def main() -> None:
+    """`deeppose`: lists the commands, or starts the one that is named first."""
+    first, *others = sys.argv[1:] or ["--help"]
+    if first in COMMANDS:
+        sys.argv = [f"deeppose-{first}", *others]
+        start(first)
+    elif first == "--version":
+        print(f"deeppose {importlib.metadata.version('deeppose-tf')}")
+    elif first in ("--help", "-h", "help"):
+        print(_list())
+    else:
+        print(f"deeppose: there is no command {first!r}\n\n{_list()}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _list() -> str:
+    lines = [f"  {f'deeppose-{name}':27}{does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "DeepPose: human pose by a cascade of CNN regressors (CVPR 2014)",
+            "",
+            *lines,
+            "",
+            "Each answers --help; `deeppose train` is `deeppose-train`, and so on.",
+        ]
+    )
+
+
+def __getattr__(name: str):
+    """`scripts:train_stage`, as setup.py names it, is what `deeppose-train-stage` is
+    installed as."""
+    command = name.replace("_", "-")
+    if command not in COMMANDS:
+        raise AttributeError(f"there is no command {command!r}")
+    return functools.partial(start, command)

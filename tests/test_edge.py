@@ -1,0 +1,124 @@
+"""`--help`, a wrong flag and a missing path are answered at once, by every command."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+import deeppose_tf
+from deeppose_tf.pipelines.cli import scripts
+
+# What each command cannot do without; one of it is missing.
+NEEDS = {
+    "prepare": ["--dataset=lsp", "--source=missing", "--output=new"],
+    "train": ["--data=missing", "--run=new"],
+    "train-stage": ["--data=missing", "--run=new", "--stage=1"],
+    "choose": ["--data=missing", "--run=new", "--sigmas=1"],
+    "evaluate": ["--model=missing", "--data=missing", "--output=new"],
+    "compare": ["--evaluations=missing", "--output=new"],
+    "predict": ["--model=missing", "--input=missing", "--output=new"],
+    "export": ["--model=missing", "--output=new"],
+    "tflite": ["--model=missing", "--data=missing", "--output=new"],
+    "client": ["--input=missing", "--output=new"],
+    "reproduce": ["--model=missing", "--data=missing", "--output=new"]
+    + ["--experiment=fig4"],
+    "benchmark": ["--data=missing"],
+    "benchmark-export": ["--output=missing/no/file"],
+}
+# Still import TensorFlow before they answer.
+WAITING = set(NEEDS) - {"predict", "prepare", "benchmark", "client"}
+# On an idle machine they take 0.2 to 0.6 s; CI may be busy.
+SECONDS = 5.0
+QUICK = [name for name in scripts.COMMANDS if name not in WAITING]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a command in an empty folder, where TensorFlow cannot be imported."""
+    stand_in = tmp_path / "modules"
+    stand_in.mkdir()
+    (stand_in / "tensorflow.py").write_text("raise SystemError('imported TensorFlow')")
+    (stand_in / "keras.py").write_text("raise SystemError('imported Keras')")
+    (tmp_path / "empty").mkdir()
+
+    def call(name, *words):
+        command = pathlib.Path(sys.executable).with_name(name)
+        start = time.perf_counter()
+        ran = subprocess.run(
+            [command, *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path / "empty",
+            env=os.environ | {"PYTHONPATH": str(stand_in)},
+        )
+        assert time.perf_counter() - start < SECONDS
+        assert not list((tmp_path / "empty").iterdir())
+        return ran.returncode, ran.stdout, ran.stderr
+
+    return call
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_help_comes_at_once_and_is_no_failure(name, run):
+    code, out, err = run(f"deeppose-{name}", "--help")
+    assert (code, err) == (0, "")
+    assert f"usage: deeppose-{name} " in out
+    for need in NEEDS[name]:
+        assert f"\n  {need.split('=')[0]}=" in out
+    assert "--only_check_args" not in out  # absl's own
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_mistyped_flag_is_answered_by_the_nearest(name, run):
+    flag = NEEDS[name][0].split("=")[0]
+    mistyped = f"{flag[:4]}{flag[5]}{flag[4]}{flag[6:]}"  # two letters change places
+    code, out, err = run(f"deeppose-{name}", f"{mistyped}=1")
+    assert (code, out) == (2, "")
+    first = f"deeppose-{name}: there is no flag {mistyped}: did you mean {flag}?\n"
+    assert err == f"{first}`deeppose-{name} --help` lists the flags\n"
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_missing_path_is_a_line(name, run):
+    code, out, err = run(f"deeppose-{name}", *NEEDS[name])
+    assert (code, out) == (1, "")
+    assert err.startswith(f"deeppose-{name}: ") and "missing" in err
+    assert err.count("\n") == 1
+
+
+def test_deeppose_lists_the_commands(run):
+    code, out, err = run("deeppose")
+    assert (code, err) == (0, "")
+    for name, (_, does) in scripts.COMMANDS.items():
+        assert f"  deeppose-{name} " in out and does in out
+    assert run("deeppose", "--help")[1] == out
+    code, out, err = run("deeppose", "trian")
+    assert (code, out) == (2, "")
+    assert err.startswith("deeppose: there is no command 'trian'")
+
+
+def test_a_command_can_be_a_word(run):
+    assert run("deeppose", "predict", "--help") == run("deeppose-predict", "--help")
+    python = pathlib.Path(sys.executable).name
+    words = ("-m", "deeppose_tf.pipelines", "predict", "--help")
+    assert run(python, *words) == run("deeppose-predict", "--help")
+
+
+def test_every_command_says_its_version(run):
+    for name in ("deeppose", *(f"deeppose-{one}" for one in QUICK)):
+        found = f"{name} {deeppose_tf.__version__}\n"
+        assert run(name, "--version") == (0, found, "")
+
+
+def test_what_is_required_and_what_is_a_word(run):
+    code, _, err = run("deeppose-predict", "--model=one", "--input=two")
+    assert code == 2
+    assert err.startswith("deeppose-predict: --output is required\n")
+    code, _, err = run("deeppose-predict", "one", *NEEDS["predict"])
+    assert code == 1
+    assert err == "deeppose-predict: what is 'one'? Flags are given as --name=value\n"
+    code, _, err = run("deeppose-predict", "--nooverlay")
+    assert "did you mean --nooverlays?" in err
