@@ -35,6 +35,7 @@ setup(
     packages=["deeppose_tf", "deeppose_tf.datasets", *INSTALLED],
     # A wheel must put nothing named `pipelines` or `export` at the top level.
     package_dir={"deeppose_tf": "deeppose_tf", **INSTALLED},
+    package_data={"deeppose_tf": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.15,<2.22",
         "tensorboard",
@@ -61,6 +62,7 @@ setup(
         "dev": [
             "imageio-ffmpeg>=0.5",
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "ruff>=0.17,<0.18",
             "tensorflow-serving-api",
             "ai-edge-litert>=2.0",

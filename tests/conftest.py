@@ -1,5 +1,6 @@
 """Shared fixtures. Real data is used where it is present and never required."""
 
+import collections
 import os
 import pathlib
 
@@ -42,3 +43,13 @@ def mirrored():
     strategy = strategies.make_strategy("mirrored")
     assert strategy.num_replicas_in_sync == 2
     return strategy
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says what was skipped and why, which a row of dots and `s` does not."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = collections.Counter(one.longrepr[2] for one in skipped)
+    for reason, count in reasons.most_common():
+        tests = "1 test" if count == 1 else f"{count} tests"
+        why = reason.removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{tests} skipped: {why}")
