@@ -566,6 +566,8 @@ def test_headers_are_read_from_a_file(peer, photos, tmp_path):
     }
     call(peer, photos / "a.png", tmp_path / "out", f"--header_file={path}")
     assert peer.seen[0][2]["Authorization"] == "Bearer a:b"
+    with pytest.raises(ValueError, match="--header_file=nowhere: no such file"):
+        call(peer, photos, tmp_path / "out", "--header_file=nowhere")
     path.write_text("X-Client: me\nsecret")
     with pytest.raises(ValueError, match="headers, line 2: expected") as refused:
         commands.read_headers(str(path))

@@ -197,7 +197,7 @@ def _skeleton(categories, override) -> tuple[Skeleton, dict]:
             "(instances)? Take the one of keypoints, or give a skeleton"
         )
     if override:
-        chosen = skeletons.SKELETONS.get(override) or skeletons.load(override)
+        chosen = skeletons.load(override)
     else:
         chosen = skeleton_of(named[0])
     orders = {c.get("id"): _order(c, chosen, bool(override)) for c in named}

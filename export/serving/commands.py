@@ -134,6 +134,7 @@ def client_main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     found = media.find_files(values.input)
+    command.require_paths("header_file")
     predict_commands.check_boxes(values.boxes)
     if values.boxes == "face" and values.skeleton is None:
         raise ValueError("--boxes=face needs --skeleton: has the model legs?")
