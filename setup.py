@@ -57,6 +57,8 @@ setup(
         # Runs TFLite files faster than TensorFlow's own interpreter, and without it.
         "tflite": ["ai-edge-litert>=2.0"],
         "serving": ["tensorflow-serving-api"],
+        # OKS average precision in deeppose-evaluate.
+        "coco": ["pycocotools>=2.0.7"],
         # Films as H.264, which browsers play: it brings a program of FFmpeg.
         "film": ["imageio-ffmpeg>=0.5"],
         "dev": [
@@ -66,6 +68,7 @@ setup(
             "ruff>=0.17,<0.18",
             "tensorflow-serving-api",
             "ai-edge-litert>=2.0",
+            "pycocotools>=2.0.7",
         ],
     },
     entry_points={

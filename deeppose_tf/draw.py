@@ -7,7 +7,7 @@ lies on the centre of the first pixel, which OpenCV calls (0, 0).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -18,6 +18,13 @@ from deeppose_tf.skeleton import Skeleton
 # The person's own sides, told apart by the colour-blind too.
 COLORS = {"left": (255, 150, 0), "right": (40, 130, 255), "middle": (240, 240, 240)}
 TRUTH, PREDICTION = (0, 210, 0), (235, 30, 30)  # as in Fig. 6
+# Legends of `contact_sheet`.
+TRUTH_LEGEND = {"label": TRUTH, "prediction": PREDICTION}
+SIDES_LEGEND = {
+    "the person's left": COLORS["left"],
+    "right": COLORS["right"],
+    "middle": COLORS["middle"],
+}
 # OpenCV takes fixed-point coordinates with this many bits behind the point.
 _SHIFT = 4
 # Far outside any image, and far inside the 32-bit integers that OpenCV takes.
@@ -103,6 +110,7 @@ def contact_sheet(
     captions: Sequence[str],
     columns: int,
     cell: int = 260,
+    legend: Mapping[str, tuple[int, int, int] | None] | None = None,
 ) -> np.ndarray:
     """Images in rows on white, each shrunk or enlarged to a cell, captions below. A row
     is as high as its highest image.
@@ -112,6 +120,7 @@ def contact_sheet(
       captions: N; printed smaller where they would not fit.
       columns: images in a row.
       cell: the side of the square that an image fills, pixels.
+      legend: what colours mean, written on top; None for words without a colour.
 
     Raises:
       ValueError: there are no images, or not as many captions.
@@ -122,7 +131,8 @@ def contact_sheet(
     fitted = [resize_to(image, cell)[0] for image in images]
     rows = [fitted[i : i + columns] for i in range(0, len(images), columns)]
     heights = [max(len(image) for image in row) for row in rows]
-    tops = np.cumsum([gap, *(height + text + gap for height in heights)])
+    first = text + gap if legend else gap
+    tops = np.cumsum([first, *(height + text + gap for height in heights)])
     sheet = np.full((tops[-1], columns * (cell + gap) + gap, 3), 255, np.uint8)
     for i, (image, caption) in enumerate(zip(fitted, captions, strict=True)):
         row, column = divmod(i, columns)
@@ -131,6 +141,8 @@ def contact_sheet(
         top, left = y + (heights[row] - h) // 2, x + (cell - w) // 2
         sheet[top : top + h, left : left + w] = image
         _caption(sheet, caption, x, int(y) + heights[row] + text - 6, cell)
+    if legend:
+        _legend(sheet[: first - 2], legend, gap)
     return sheet
 
 
@@ -175,6 +187,25 @@ def _side(joints, skeleton):
     """The side that the joints of a limb are on; `middle` if on both."""
     sides = {skeleton.side(joint) for joint in joints} - {"middle"}
     return sides.pop() if len(sides) == 1 else "middle"
+
+
+def _legend(strip, legend, gap):
+    """Swatches and words in a strip of white, made smaller where it is too short."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    widths = [cv2.getTextSize(word, font, scale, 1)[0][0] for word in legend]
+    wide = sum(widths) + 40 * len(widths) + gap
+    line = np.full((len(strip), max(wide, strip.shape[1]), 3), 255, np.uint8)
+    x, middle = gap, len(strip) // 2
+    for (word, color), width in zip(legend.items(), widths, strict=True):
+        if color is not None:
+            cv2.line(line, (x, middle), (x + 16, middle), (20, 20, 20), 6)
+            cv2.line(line, (x, middle), (x + 16, middle), color, 4)
+            x += 22
+        place = x, middle + 5
+        cv2.putText(line, word, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+        x += width + 18
+    part = resize_to(line, strip.shape[1])[0]
+    strip[: len(part), : part.shape[1]] = part[: len(strip)]
 
 
 def _caption(sheet, text, x, y, width):

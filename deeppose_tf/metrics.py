@@ -1,8 +1,9 @@
-"""PCP and PDJ, the two scores of Sec. 4.1, as sums and counts divided once.
+"""PCP and PDJ (Sec. 4.1), PCKh, and how far scores of joints can be believed.
 
 NumPy only. Points may be in any unit and frame as long as `predicted` and
-`keypoints` share it: both scores are free of scale. Joints without a label are
-never scored. A prediction that is not finite is wrong; it is no error.
+`keypoints` share it: the scores are free of scale. Joints without a label are
+never scored. A prediction that is not finite is wrong; it is no error. Counts are
+summed up and divided once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,26 @@ Array = np.ndarray
 PAPER_TYPES = ("upper_arm", "lower_arm", "upper_leg", "lower_leg")
 # The range of the paper's PDJ curves (Figs. 4 and 5).
 CURVE_THRESHOLDS = np.linspace(0.0, 0.5, 51)
+# The ends of the head segment, by which PCKh measures.
+HEAD = ("upper_neck", "head_top")
+# How far apart people's labels of a joint are, as a share of their size: COCO's.
+SIGMAS = {
+    name: sigma
+    for names, sigma in (
+        ("nose", 0.026),
+        ("left_eye right_eye", 0.025),
+        ("left_ear right_ear", 0.035),
+        ("left_shoulder right_shoulder", 0.079),
+        ("left_elbow right_elbow", 0.072),
+        ("left_wrist right_wrist", 0.062),
+        ("left_hip right_hip", 0.107),
+        ("left_knee right_knee", 0.087),
+        ("left_ankle right_ankle", 0.089),
+    )
+    for name in names.split()
+}
+# Joints that the mean of PCKh leaves out, as MPII's own evaluation does.
+NOT_IN_PCKH = ("pelvis", "thorax")
 
 
 def pcp(
@@ -100,9 +121,9 @@ def pdj_counts(
     predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, thresholds
 ) -> tuple[Array, Array]:
     """Detected [T, K] and scored [K] joints behind each fraction of `pdj`."""
-    errors, scored = _errors(predicted, keypoints, labeled, skeleton)
+    errors = joint_errors(predicted, keypoints, labeled, skeleton)
     within = errors <= np.asarray(thresholds, np.float64).reshape(-1, 1, 1)  # [T, N, K]
-    return (within & scored).sum(axis=1), scored.sum(axis=0)
+    return within.sum(axis=1), (~np.isnan(errors)).sum(axis=0)
 
 
 def pdj_area(
@@ -112,15 +133,133 @@ def pdj_area(
     return pdj(predicted, keypoints, labeled, skeleton, CURVE_THRESHOLDS).mean(axis=0)
 
 
+def pckh_counts(
+    predicted: Array,
+    keypoints: Array,
+    labeled: Array,
+    skeleton: Skeleton,
+    threshold: float = 0.5,
+) -> tuple[Array, Array]:
+    """Detected [K] and scored [K] joints of PCKh (Andriluka et al., CVPR 2014).
+
+    A joint is detected when it is within `threshold` of the length of the person's head
+    segment, from upper neck to head top (`HEAD`), of its true place. MPII's own program
+    takes 0.6 of the diagonal of an annotated head box for that length, which the usual
+    JSON files do not have. Arguments as for `pcp`; people without both ends labeled are
+    not scored.
+
+    Raises:
+      ValueError: the skeleton has no head segment, or as `pdj`.
+    """
+    if not set(HEAD) <= set(skeleton.joints):
+        raise ValueError(
+            f"PCKh needs the joints {' and '.join(HEAD)}; {skeleton.name!r} has "
+            f"{', '.join(skeleton.joints)}"
+        )
+    a, b = map(skeleton.joints.index, HEAD)
+    arrays = _checked(predicted, keypoints, labeled, skeleton)
+    lengths = _distances(arrays[1][:, a], arrays[1][:, b])
+    lengths = np.where(arrays[2][:, a] & arrays[2][:, b], lengths, np.nan)
+    errors, scored = _errors(*arrays, lengths)
+    return ((errors <= threshold) & scored).sum(axis=0), scored.sum(axis=0)
+
+
+def oks(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, areas: Array
+) -> Array:
+    """[N] object keypoint similarity, COCO's (0..1): the mean over a person's labeled
+    joints of exp(-d^2 / (2 area (2 sigma)^2)), d the distance in pixels.
+
+    Args:
+      predicted, keypoints, labeled, skeleton: as for `pcp`, in pixels.
+      areas: [N] of each person's outline, square pixels.
+
+    Returns:
+      NaN for a person without a labeled joint.
+
+    Raises:
+      ValueError: a joint has no sigma (see `oks_sigmas`), or as `pcp`.
+    """
+    variances = (2 * oks_sigmas(skeleton)) ** 2
+    predicted, keypoints, labeled = _checked(predicted, keypoints, labeled, skeleton)
+    areas = np.asarray(areas, np.float64)[:, np.newaxis] + np.spacing(1)
+    similar = np.exp(-(_distances(predicted, keypoints) ** 2) / (2 * areas * variances))
+    return _fraction(np.where(labeled, similar, 0.0).sum(axis=1), labeled.sum(axis=1))
+
+
+def oks_sigmas(skeleton: Skeleton) -> Array:
+    """[K] COCO's sigma of each joint, by its name.
+
+    Raises:
+      ValueError: COCO has none for a joint; a made-up one would make scores that
+        compare with nobody's.
+    """
+    unknown = [joint for joint in skeleton.joints if joint not in SIGMAS]
+    if unknown:
+        raise ValueError(
+            f"OKS is defined for COCO's joints; it has no sigma for "
+            f"{', '.join(unknown)} of the skeleton {skeleton.name!r}"
+        )
+    return np.array([SIGMAS[joint] for joint in skeleton.joints])
+
+
+def joint_errors(
+    predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton
+) -> Array:
+    """[N, K] distances in torso diameters; infinite where a prediction is not finite,
+    NaN where there is nothing to score. Arguments as for `pcp`."""
+    arrays = _checked(predicted, keypoints, labeled, skeleton)
+    diameters = torso_diameters(*arrays[1:], skeleton)
+    errors, scored = _errors(*arrays, diameters)
+    return np.where(scored, errors, np.nan)
+
+
 def person_errors(
     predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, joints=True
 ) -> Array:
-    """[N] mean distance of a person's scored joints, in torso diameters; infinite where
-    a prediction is not finite, NaN where there is nothing to score. Of the `joints`,
-    [K] bool or all of them; other arguments as for `pcp`."""
-    errors, scored = _errors(predicted, keypoints, labeled, skeleton)
-    scored = scored & joints
+    """[N] mean of a person's `joint_errors`, those of the `joints`, [K] bool or all."""
+    errors = joint_errors(predicted, keypoints, labeled, skeleton)
+    scored = ~np.isnan(errors) & joints
     return _fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
+
+
+def reliability(
+    scores: Array, errors: Array, within: float = 0.2, bins: int = 10
+) -> dict:
+    """Whether joints with high scores are right: a reliability diagram in numbers.
+
+    Args:
+      scores: of joints, any shape; those that are not finite are left out.
+      errors: of the same joints, see `joint_errors`; NaN where there is none.
+      within: the error up to which a joint is right.
+      bins: groups of (nearly) as many joints each, by score; fewer where scores repeat.
+
+    Returns:
+      `score`, `correct` and `count` of each group, lists: the mean score, the fraction
+      that is right, and of how many; and `rank_correlation`, Spearman's, of scores with
+      how small errors are: 1 where higher scores always mean smaller errors, 0 where
+      they say nothing; None where all scores or all errors are the same.
+    """
+    scores, errors = (np.asarray(x, np.float64).ravel() for x in (scores, errors))
+    known = np.isfinite(scores) & ~np.isnan(errors)
+    scores, errors = scores[known], errors[known]
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1]))
+    group = np.searchsorted(edges, scores, side="right")  # [M]
+    counts = np.bincount(group, minlength=1)
+    used = np.flatnonzero(counts)
+
+    def means(values):
+        return (np.bincount(group, values, len(counts))[used] / counts[used]).tolist()
+
+    ranks = np.stack([_ranks(scores), -_ranks(errors)])
+    varied = len(scores) > 1 and (np.ptp(ranks, axis=1) > 0).all()
+    return {
+        "within": within,
+        "score": means(scores),
+        "correct": means((errors <= within).astype(np.float64)),
+        "count": counts[used].tolist(),
+        "rank_correlation": float(np.corrcoef(ranks)[0, 1]) if varied else None,
+    }
 
 
 def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Array:
@@ -129,7 +268,7 @@ def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Arr
     The second diagonal of the skeleton comes first, right shoulder to left hip, as in
     the tables published for LSP and FLIC; the others stand in where an end of it has
     no label. A skeleton without diagonals is measured by the longer side of the box
-    around the labeled joints. The diameter that sizes crops has a floor besides.
+    around the labeled joints. The diameter that sizes crops has a least value besides.
 
     Args:
       keypoints: [N, K, 2], any unit.
@@ -152,7 +291,7 @@ def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Arr
 def mean_pose(normalized: Array, labeled: Array) -> Array:
     """[K, 2] the mean of each joint over the people that have it labeled.
 
-    Placed into every first box it is the floor of a score: what a network that has
+    Placed into every first box it is the mean-pose baseline: what a network that has
     learned nothing of the image would get.
 
     Args:
@@ -208,16 +347,21 @@ def _sticks(predicted, keypoints, labeled, skeleton, threshold, strict):
     return np.array(correct, np.int64), np.array(total, np.int64)
 
 
-def _errors(predicted, keypoints, labeled, skeleton):
-    """Distances in torso diameters [N, K], and which of them are scored [N, K]."""
-    predicted, keypoints, labeled = _checked(predicted, keypoints, labeled, skeleton)
-    diameters = torso_diameters(keypoints, labeled, skeleton)
-    scored = labeled & ~np.isnan(diameters)[:, np.newaxis]
+def _errors(predicted, keypoints, labeled, units):
+    """Distances in each person's unit [N, K], and which of them are scored [N, K]; a
+    person whose unit is NaN is not."""
+    scored = labeled & ~np.isnan(units)[:, np.newaxis]
     distances = _distances(predicted, keypoints)
     # A torso seen end-on may have no length: then only a perfect joint is detected.
-    safe = np.where(diameters > 0, diameters, 1.0)[:, np.newaxis]
-    hopeless = (diameters == 0)[:, np.newaxis] & (distances > 0)
+    safe = np.where(units > 0, units, 1.0)[:, np.newaxis]
+    hopeless = (units == 0)[:, np.newaxis] & (distances > 0)
     return np.where(hopeless, np.inf, distances / safe), scored
+
+
+def _ranks(values):
+    """[M] from the least, those that are equal sharing the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _distances(a, b):

@@ -20,8 +20,8 @@ from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.data import commands as data_commands
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
-from deeppose_tf.pipelines.evaluation import compare, evaluate
-from deeppose_tf.pipelines.paper import reproduce
+from deeppose_tf.pipelines.evaluation import commands as evaluation
+from deeppose_tf.pipelines.paper import commands as paper
 from deeppose_tf.pipelines.predict import commands as predict_commands
 from deeppose_tf.pipelines.profiling import commands as profiling
 from deeppose_tf.pipelines.train import cascade as train_cascade
@@ -37,11 +37,11 @@ FOLDERS = {
     prepare: ("output", "--dataset=lsp", "--source=lsp"),
     train_cascade: ("run", DATA),
     train_stage: ("run", DATA, "--stage=1"),
-    evaluate: ("output", MODEL, DATA),
-    compare: ("output", "--evaluations=one"),
+    toy_run.script(evaluation, "evaluate"): ("output", MODEL, DATA),
+    toy_run.script(evaluation, "compare"): ("output", "--evaluations=one"),
     predict: ("output", MODEL, INPUT),
     choose: ("run", DATA, "--sigmas=1"),
-    reproduce: ("output", MODEL, DATA, "--experiment=fig4"),
+    toy_run.script(paper, "reproduce"): ("output", MODEL, DATA, "--experiment=fig4"),
     saved_model: ("output", MODEL),
     client: ("output", INPUT),
 }

@@ -12,7 +12,9 @@ from toy_people import Oracle, make_data
 from deeppose_tf import files
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import fingerprint, read_people
-from deeppose_tf.pipelines.evaluation import compare, evaluate
+from deeppose_tf.pipelines.evaluation import commands, compare, evaluate, scores
+
+COMPARE = toy_run.script(commands, "compare")
 
 
 @pytest.fixture(scope="module")
@@ -38,21 +40,21 @@ def evaluations(tmp_path_factory):
     return folder / "evaluations"
 
 
-def test_the_floor_and_the_last_stage_of_each(evaluations):
+def test_the_baseline_and_the_last_stage_of_each(evaluations):
     folders = [str(evaluations / name) for name in ("own", "full")]
     content = compare.compare(folders)
-    names = ["own, floor", "own, stage 2", "full, floor", "full, stage 2"]
+    names = [f"{f}, {r}" for f in ("own", "full") for r in (scores.BASELINE, "stage 2")]
     assert [row["name"] for row in content["rows"]] == names
     assert content["rows"][2]["first_box"] == "the whole image"
     metrics = json.loads((evaluations / "own" / "metrics.json").read_text())
-    floor, last = (row["values"] for row in content["rows"][:2])
+    baseline, last = (row["values"] for row in content["rows"][:2])
     expected = metrics["rows"][0]["scores"]
-    assert floor["PDJ@0.1"] == expected["pdj"]["0.1"]["fraction"]
-    assert floor["PCP mean4"] == expected["pcp_strict"]["mean4"]["fraction"]
+    assert baseline["PDJ@0.1"] == expected["pdj"]["0.1"]["fraction"]
+    assert baseline["PCP mean4"] == expected["pcp_strict"]["mean4"]["fraction"]
     # Left and right together: their counts, not the mean of their fractions.
     wrists = [expected["pdj"]["0.2"]["joints"][f"{s}_wrist"] for s in ("left", "right")]
     correct, scored = (sum(w[key] for w in wrists) for key in ("correct", "scored"))
-    assert floor["wrist@0.2"] == correct / scored
+    assert baseline["wrist@0.2"] == correct / scored
     assert last["wrist@0.2"] == last["PDJ@0.5"] == 1.0
     text = compare.table(content)
     assert "| own, stage 2 | 100.0 |" in text
@@ -87,6 +89,23 @@ def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path)
     assert "not known" not in compare.table(compare.compare([own]))
     with pytest.raises(ValueError, match="other people"):
         compare.compare([own, old, other])
+
+
+def test_evaluations_of_the_last_version_are_read(evaluations, tmp_path):
+    """They called the mean-pose baseline a floor."""
+    content = json.loads((evaluations / "own" / "metrics.json").read_text())
+    content["format"] = "deeppose-tf metrics 1"
+    content["rows"][0]["name"] = "floor"
+    protocol = content["protocol"]
+    protocol["floor_from"] = protocol.pop("baseline_from")
+    protocol["meanings"]["floor"] = protocol["meanings"].pop("baseline")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "metrics.json").write_text(json.dumps(content))
+    old, new = (compare.compare([str(f / "own")]) for f in (tmp_path, evaluations))
+    assert old == new and scores.BASELINE in old["rows"][0]["name"]
+    assert scores.table(scores.read(str(tmp_path / "own"))) == (
+        evaluations / "own" / "table.md"
+    ).read_text().rstrip("\n")
 
 
 def test_who_people_are_does_not_depend_on_their_order_or_boxes(tmp_path):
@@ -128,9 +147,9 @@ def test_a_stopped_comparison_can_be_repeated(evaluations, tmp_path, monkeypatch
 
     monkeypatch.setattr(files, "write_bytes", stop)
     with pytest.raises(KeyboardInterrupt):
-        toy_run.call(compare, *given)
+        toy_run.call(COMPARE, *given)
     monkeypatch.setattr(files, "write_bytes", write)
-    toy_run.call(compare, *given)
+    toy_run.call(COMPARE, *given)
     assert {path.name for path in tmp_path.iterdir()} == {
         compare.TABLE,
         compare.CONTENT,
@@ -146,5 +165,7 @@ def test_other_people_are_not_compared(evaluations, tmp_path):
     with pytest.raises(ValueError, match="no metrics.json that can be read; give"):
         compare.compare([str(tmp_path)])
     (tmp_path / "metrics.json").write_text('{"format": "else"}')
-    with pytest.raises(ValueError, match="its format is 'else', expected 'deeppose"):
+    with pytest.raises(
+        ValueError, match="format 'else', and this version .* reads deeppose"
+    ):
         compare.compare([str(tmp_path)])

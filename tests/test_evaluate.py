@@ -15,7 +15,9 @@ from deeppose_tf import skeleton
 from deeppose_tf.datasets import coco_results, lsp
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import People, read_people
-from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
+from deeppose_tf.pipelines.evaluation import commands, evaluate, figures, scores
+
+EVALUATE = toy_run.script(commands, "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +29,15 @@ def rows(content):
     return {row["name"]: row["scores"] for row in content["rows"]}
 
 
-def test_every_stage_is_scored_beside_the_floor(data):
+def test_every_stage_is_scored_beside_the_baseline(data):
     splits, index = data
     oracle = Oracle(splits["test"])
     content = evaluate.evaluate(oracle, index, "test", verbose=0)
-    assert [row["name"] for row in content["rows"]] == ["floor", "stage 1", "stage 2"]
+    assert [row["name"] for row in content["rows"]] == [
+        scores.BASELINE,
+        "stage 1",
+        "stage 2",
+    ]
     np.testing.assert_array_equal(oracle.boxes, splits["test"].boxes)
     found = rows(content)
     # Two of twelve lower arms are wrong; one person of six has no head to score.
@@ -51,10 +57,10 @@ def test_every_stage_is_scored_beside_the_floor(data):
         assert all(e["fraction"] == 1.0 for e in found["stage 2"][name].values())
 
 
-def test_the_floor_is_the_mean_pose_of_the_training_people_in_each_first_box(data):
+def test_the_baseline_is_the_mean_pose_of_the_training_people_in_each_first_box(data):
     splits, index = data
     people, train = (read_people(index, s) for s in ("test", "train"))
-    found = scores.floor(people, train)
+    found = scores.mean_pose_baseline(people, train)
 
     def whole(annotations):  # by hand, with sizes as the images were made
         n = len(annotations)
@@ -85,7 +91,7 @@ def test_numbers_say_what_they_are(data):
     assert (
         said["first_box"] == "the box of the record (3 people) or the whole image (3)"
     )
-    assert said["floor_from"] == "train"
+    assert said["baseline_from"] == "train"
     assert "within 0.5 of its true length" in said["meanings"]["pcp_strict"]
     diameter = (
         "from right shoulder to left hip, or left shoulder to right hip where one of "
@@ -96,8 +102,8 @@ def test_numbers_say_what_they_are(data):
     lines = scores.table(content).splitlines()
     assert lines[0].startswith("6 people of the split test of toy. First box: the box")
     cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[2:8]]
-    header, _, floor, first, second, counted = cells
-    assert [floor[0], first[0], second[0]] == ["floor", "stage 1", "stage 2"]
+    header, _, baseline, first, second, counted = cells
+    assert [baseline[0], first[0], second[0]] == [scores.BASELINE, "stage 1", "stage 2"]
     column = header.index("lower_arm")
     assert (first[column], second[column], counted[column]) == ("83.3", "100.0", "12")
     column = header.index("PDJ@0.2")
@@ -131,9 +137,9 @@ def test_sheets_show_the_first_box_and_all_that_is_drawn():
     # All stages of a person are seen in the same part, which the second fills less of.
     near, away = keypoints, keypoints + np.float32([0, 40])
     named = [("stage 1", away), ("stage 2", near)]
-    sheet = figures.stage_sheet(named, people, LSP, lambda _: image, [0])
+    sheet = figures.stage_sheet(named, figures.Truth(people, LSP, lambda _: image), [0])
     filled = [
-        (sheet[6:-28, x : x + 260] < 250).all(axis=-1).sum() for x in (6, 6 + 266)
+        (sheet[28:-28, x : x + 260] < 250).all(axis=-1).sum() for x in (6, 6 + 266)
     ]
     assert filled[0] == pytest.approx(filled[1], rel=0.05)
     # A box beside the image cuts nothing off.
@@ -160,7 +166,7 @@ def test_a_person_without_an_answer_is_wrong_and_counted(data):
     assert (found["torso"]["correct"], found["torso"]["scored"]) == (5, 6)
 
 
-def test_a_limit_takes_the_first_people_and_the_floor_of_all(data):
+def test_a_limit_takes_the_first_people_and_the_baseline_of_all(data):
     splits, index = data
     content = evaluate.evaluate(
         Oracle(splits["test"]), index, "test", limit=2, verbose=0
@@ -178,12 +184,10 @@ def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path
         Oracle(splits["test"], unanswered=3), index, "test", str(output), verbose=0
     )
     names = sorted(path.name for path in output.iterdir())
-    assert names == sorted(
-        [evaluate.METRICS, evaluate.TABLE, evaluate.RESULTS, *evaluate.PICTURES]
-    )
+    assert names == sorted(evaluate.WRITTEN)
     assert json.loads((output / "metrics.json").read_text()) == content
     assert (output / "table.md").read_text() == scores.table(content) + "\n"
-    for name in evaluate.PICTURES:
+    for name in (*evaluate.PICTURES, evaluate.RELIABILITY):
         assert cv2.imread(str(output / name)).shape[0] > 200
     # COCO counts from the centre of the first pixel, the project from its corner.
     entry = json.loads((output / "coco_results.json").read_text())[0]
@@ -197,9 +201,9 @@ def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path
         str(output / "coco_results.json"), index, "test", str(tmp_path / "again")
     )
     assert rows(again)["predictions"] == rows(content)["stage 2"]
-    assert rows(again)["floor"] == rows(content)["floor"]
+    assert rows(again)[scores.BASELINE] == rows(content)[scores.BASELINE]
     assert again["protocol"]["unanswered"] == 1
-    assert "is not known" in again["protocol"]["first_box"]
+    assert "is unknown" in again["protocol"]["first_box"]
 
 
 def test_sheets_show_truth_in_green_and_predictions_in_red(data, tmp_path):
@@ -244,23 +248,23 @@ def test_the_script_with_a_real_cascade(data, tmp_path, capsys):
     output = tmp_path / "out"
     common = [f"--data={index.directory}", f"--output={output}"]
     model = f"--model={tmp_path / 'run'}"
-    toy_run.call(evaluate, *common, model, "--limit=3")
+    toy_run.call(EVALUATE, *common, model, "--limit=3")
     printed = capsys.readouterr().out
-    assert "| floor |" in printed and "| stage 2 |" in printed
+    assert "| mean-pose baseline |" in printed and "| stage 2 |" in printed
     content = json.loads((output / "metrics.json").read_text())
     assert content["protocol"]["people"] == 3
     assert content["settings"]["model"] == str(tmp_path / "run")
     with pytest.raises(ValueError, match="metrics.json and .* more: there already"):
-        toy_run.call(evaluate, *common, model, "--limit=2")
+        toy_run.call(EVALUATE, *common, model, "--limit=2")
     (tmp_path / "results.json").write_bytes((output / evaluate.RESULTS).read_bytes())
     results = [*common, f"--predictions={tmp_path / 'results.json'}"]
-    toy_run.call(evaluate, *results, "--overwrite")
-    toy_run.call(evaluate, *results)  # the same again replaces its own
+    toy_run.call(EVALUATE, *results, "--overwrite")
+    toy_run.call(EVALUATE, *results)  # the same again replaces its own
     assert "| predictions |" in capsys.readouterr().out
     with pytest.raises(ValueError, match="either --model or --predictions"):
-        toy_run.call(evaluate, *common)
+        toy_run.call(EVALUATE, *common)
     with pytest.raises(ValueError, match="either --model or --predictions"):
-        toy_run.call(evaluate, *results, model)
+        toy_run.call(EVALUATE, *results, model)
 
 
 def test_published_predictions_score_as_published(shared_data, tmp_path):
@@ -293,4 +297,4 @@ def test_published_predictions_score_as_published(shared_data, tmp_path):
         assert 100 * fraction == pytest.approx(percent, abs=0.11), limb
     assert found["pcp_strict"]["mean10"]["scored"] == 5000
     assert 100 * found["pcp_loose"]["mean10"]["fraction"] == pytest.approx(80, abs=0.11)
-    assert content["protocol"]["floor_from"] == "test"  # there is no train here
+    assert content["protocol"]["baseline_from"] == "test"  # there is no train here

@@ -17,14 +17,8 @@ from toy_people import LSP, TEST, Oracle
 from deeppose_tf import draw, files, skeleton
 from deeppose_tf.datasets import CONVENTIONS
 from deeppose_tf.pipelines.data import records
-from deeppose_tf.pipelines.evaluation import split_predictions as poses
-from deeppose_tf.pipelines.paper import (
-    experiment,
-    published,
-    report,
-    reproduce,
-    transfer,
-)
+from deeppose_tf.pipelines.evaluation import evaluate, figures
+from deeppose_tf.pipelines.paper import commands, measured, published, reproduce
 
 # As Buffy is: no legs, other order, and a joint that no model knows.
 UPPER = skeleton.from_json(
@@ -41,6 +35,9 @@ UPPER = skeleton.from_json(
         "diagonals": [["left_shoulder", "torso_bottom"]],
     }
 )  # fmt: skip
+
+
+REPRODUCE = toy_run.script(commands, "reproduce")
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +67,14 @@ def line(content, name):
     """The cells of a row of the Markdown table by column."""
     lines = [
         [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in report.markdown(content).splitlines()
+        for line in reproduce.markdown(content).splitlines()
         if line.startswith("|")
     ]
     (row,) = [row for row in lines if row[0] == name]
     return dict(zip(lines[0], row, strict=True))
 
 
-def test_limbs_stand_beside_the_paper_and_the_floor(data, model, tmp_path):
+def test_limbs_stand_beside_the_paper_and_the_baseline(data, model, tmp_path):
     splits, index = data
     content = make("table1", Oracle(splits["test"]), index, model, tmp_path)
     # Two of twelve lower arms are wrong after the first stage.
@@ -90,8 +87,8 @@ def test_limbs_stand_beside_the_paper_and_the_floor(data, model, tmp_path):
     assert line(content, "counted")["lower arm"] == "12"
     assert line(content, "DeepPose, stage 3 (a)")["mean4"] == "61"
     assert line(content, "Wang et al. [26] (a)")["upper arm"] == "56.5"
-    assert max(values(content, "floor").values()) < 1
-    text = report.markdown(content)
+    assert max(values(content, "mean-pose baseline").values()) < 1
+    text = reproduce.markdown(content)
     assert "strict" in text and "(a) printed in the paper: legs" in text
     assert "Labels: person-centric" in text and "not known" not in text
     assert "First box: the box of the record (3 people)" in text
@@ -110,7 +107,7 @@ def test_rows_whose_heading_looks_wrong_say_so(data, model, tmp_path):
     exchanged = line(content, "DeepPose, arms and legs exchanged (b)")
     assert [printed[limb] for limb in limbs] == ["80", "75", "71", "50", "69"]
     assert [exchanged[limb] for limb in limbs] == ["71", "50", "80", "75", "69"]
-    text = report.markdown(content)
+    text = reproduce.markdown(content)
     assert "(a) printed in the paper, under its own heading, in which arms" in text
     assert "(b) not printed: " in text
     rows = published.EXPERIMENTS["table2"].rows
@@ -128,11 +125,11 @@ def test_joints_by_share_of_the_torso(data, model, tmp_path, name):
     assert ("knee@0.2" in content["columns"]) == (name == "fig4")
     quoted = [row for row in content["rows"] if row["source"] == published.QUOTED]
     assert bool(quoted) == (name == "fig3")
-    assert "alone" not in report.markdown(content)
+    assert "alone" not in reproduce.markdown(content)
     if quoted:
         cells = line(content, "DeepPose (a)")
         assert (cells["wrist@0.2"], cells["wrist@0.1"]) == ("82", "-")
-    assert "from right shoulder to left hip" in report.markdown(content)
+    assert "from right shoulder to left hip" in reproduce.markdown(content)
 
 
 def test_refinement_shows_who_was_helped_most_and_least(data, model, tmp_path):
@@ -149,7 +146,9 @@ def test_refinement_shows_who_was_helped_most_and_least(data, model, tmp_path):
     helped = values(content, "toy/test1")
     assert helped["stage 1"] == pytest.approx(1000 * 2**0.5 / diameters[1] / 14)
     assert helped["stage 2"] == 0
-    assert "ranked by the share of the first stage's error" in report.markdown(content)
+    assert "ranked by the share of the first stage's error" in reproduce.markdown(
+        content
+    )
     sheet = cv2.imread(str(tmp_path / "fig6.png"))[..., ::-1].astype(int)
     assert ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum() > 500  # red
     assert sheet.shape[1] == 4 * 266 + 6  # two people of two stages side by side
@@ -161,7 +160,7 @@ def test_a_sheet_of_poses(data, model, tmp_path):
     content = make("fig8", oracle, index, model, tmp_path)
     assert [row["name"] for row in content["rows"]] == list(splits["test"].ids)
     assert line(content, "toy/test3")["stage 2"] == "-"
-    assert "1 people have no answer" in report.markdown(content)
+    assert "1 people have no answer" in reproduce.markdown(content)
     assert cv2.imread(str(tmp_path / "fig8.png")).shape[0] > 200
 
 
@@ -217,11 +216,11 @@ def test_kept_poses_of_another_shape_are_predicted_again(data, tmp_path, tampere
     arguments = oracle, index, "test", TEST, tmp_path / "kept.npz", 0
     np.save(tmp_path / "one.npy", good["poses"])
     (tmp_path / "one.npy").rename(tmp_path / "kept.npz")
-    assert poses._read(tmp_path / "kept.npz", 2, 14) == []
+    assert evaluate._read(tmp_path / "kept.npz", 2, 14) == []
     for content, predicted in ((good | tampered, TEST), (good, TEST - 2)):
         np.savez(tmp_path / "kept.npz", **content)
         oracle.boxes.clear()
-        found, _ = poses.kept_poses(*arguments)
+        found, _ = evaluate.kept_poses(*arguments)
         assert len(oracle.boxes) == predicted
         np.testing.assert_array_equal(found[-1, 1], splits["test"].keypoints[-1])
 
@@ -232,11 +231,11 @@ def test_kept_poses_that_zip_cannot_open_are_predicted_again(tmp_path, at):
     path = tmp_path / "kept.npz"
     content = np.zeros((2, 2, 14, 2), np.float32), np.zeros((2, 14), np.float32)
     np.savez(path, poses=content[0], scores=content[1])
-    assert len(poses._read(path, 2, 14)) == 2
+    assert len(evaluate._read(path, 2, 14)) == 2
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\x01\x02") + at] = 0x61
     path.write_bytes(data)
-    assert poses._read(path, 2, 14) == []
+    assert evaluate._read(path, 2, 14) == []
 
 
 def test_an_error_leaves_no_empty_folder(data, model, tmp_path):
@@ -266,10 +265,12 @@ def test_poses_are_saved_on_the_way(data, tmp_path, monkeypatch):
     splits, index = data
     monkeypatch.setattr(files, "SAVE_SECONDS", 0.0)
     written = []
-    monkeypatch.setattr(poses, "_write", lambda path, found: written.append(len(found)))
+    monkeypatch.setattr(
+        evaluate, "_write", lambda path, found: written.append(len(found))
+    )
     oracle = Oracle(splits["test"])
     arguments = oracle, index, "test", TEST, tmp_path / "kept.npz", 0
-    found, weights = poses.kept_poses(*arguments)
+    found, weights = evaluate.kept_poses(*arguments)
     assert written == [1, 2, 3, 4, 5, 6, 6]
     np.testing.assert_array_equal(found[:, 1], splits["test"].keypoints)
     assert weights.shape == (TEST, 14)
@@ -302,22 +303,23 @@ def test_joints_of_other_data_are_matched_by_name(data, upper, model, tmp_path):
     content = make("fig7", oracle, upper, model, tmp_path)
     assert values(content, "stage 1")["wrist@0.2"] == pytest.approx(10 / 12)
     assert set(values(content, "stage 2").values()) == {1.0}
-    text = report.markdown(content)
+    text = reproduce.markdown(content)
     assert "from left shoulder to torso bottom" in text
     assert "Left and right do not mean the same" in text
     # The paper scored all of Buffy.
     part = "all of BUFFY; these people are the split test alone: episodes 2, 5 and 6"
     assert part in text
-    train = report._part("buffy", "train")
+    train = reproduce._part("buffy", "train")
     assert train.endswith("the split train alone.")
     # What the model does not predict is not held against it.
     content = make("fig8", oracle, upper, model, tmp_path)
     assert values(content, "toy/test0")["stage 2"] == 0
-    assert "labeled joints (right_wrist, left_wrist, " in report.markdown(content)
+    assert "labeled joints (right_wrist, left_wrist, " in reproduce.markdown(content)
     with pytest.raises(ValueError, match="the data has no upper arm .*torso_bottom"):
         make("table2", oracle, upper, model, tmp_path)
     oracle.skeleton = skeleton.FLIC
-    assert transfer.shared(skeleton.FLIC, UPPER).sum() == 6
+    truth = figures.Truth(None, UPPER)
+    assert measured.Measured(skeleton.FLIC, truth, {}, None).shared.sum() == 6
 
 
 def test_a_model_of_none_of_the_joints(data, model, tmp_path):
@@ -343,7 +345,7 @@ def test_boxes_and_people_that_are_not_the_models_or_the_papers(data, model, tmp
 
     def text(provenance):
         changed = dataclasses.replace(index, provenance=provenance)
-        return report.markdown(make("fig3", oracle, changed, model, tmp_path))
+        return reproduce.markdown(make("fig3", oracle, changed, model, tmp_path))
 
     boxes, people = "enlarged otherwise than those", "other people here"
     found = text(index.provenance)
@@ -352,7 +354,7 @@ def test_boxes_and_people_that_are_not_the_models_or_the_papers(data, model, tmp
     assert boxes not in found and people not in found
     faces["first_boxes"]["enlargements"]["face"] = [1.0, 2.0, 4.0]
     assert boxes in text(faces)
-    assert not transfer.other_boxes(Oracle(splits["test"]), {})
+    assert not measured.other_boxes(Oracle(splits["test"]), {})
 
 
 def test_joints_that_a_model_lacks(data, model, tmp_path):
@@ -378,22 +380,22 @@ def test_joints_that_a_model_lacks(data, model, tmp_path):
 def test_moving_poses_between_skeletons():
     chance = np.random.default_rng(0)
     pose = chance.normal(size=(3, 2, 14, 2))
-    moved = transfer.onto(pose, LSP, UPPER)
+    moved = measured.onto(pose, LSP, UPPER)
     assert moved.shape == (3, 2, 7, 2) and np.isnan(moved[:, :, 0]).all()
     np.testing.assert_array_equal(moved[:, :, 2], pose[:, :, toy_people.WRIST])
-    np.testing.assert_array_equal(transfer.onto(pose, LSP, LSP), pose)
+    np.testing.assert_array_equal(measured.onto(pose, LSP, LSP), pose)
 
 
 def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
     _, index = data
     common = [f"--data={index.directory}", f"--model={model}", f"--output={tmp_path}"]
-    toy_run.call(reproduce, *common, "--experiment=fig5,runtime", "--limit=3")
+    toy_run.call(REPRODUCE, *common, "--experiment=fig5,runtime", "--limit=3")
     printed = capsys.readouterr().out
     assert "# Fig. 5: PDJ by stage" in printed and "| stage 2 |" in printed
     assert "network compact, stages 2, trained on data not said" in printed
     assert "Whether left and right mean the same to both is not known." in printed
     content = json.loads((tmp_path / "runtime.json").read_text())
-    assert content["unit"] == experiment.SECONDS
+    assert content["unit"] == measured.SECONDS
     names = [row["name"] for row in content["rows"]]
     assert names[:3] == ["decoding", "1 stage", "2 stages"]
     for name in names[:3]:
@@ -402,10 +404,10 @@ def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
     assert line(content, "DeepPose, approx., 12 core CPU (a)")["mean"] == "0.1"
     assert line(content, "counted")["mean"] == "3"
     with pytest.raises(ValueError, match="fig5.json and 2 more: there already"):
-        toy_run.call(reproduce, *common, "--experiment=fig5", "--limit=2")
-    toy_run.call(reproduce, *common, "--experiment=fig5,runtime", "--limit=3")
+        toy_run.call(REPRODUCE, *common, "--experiment=fig5", "--limit=2")
+    toy_run.call(REPRODUCE, *common, "--experiment=fig5,runtime", "--limit=3")
     with pytest.raises(ValueError, match="--experiment=fig2: expected .*table1"):
-        toy_run.call(reproduce, *common, "--experiment=fig2")
+        toy_run.call(REPRODUCE, *common, "--experiment=fig2")
 
 
 def test_a_command_stopped_while_it_writes_can_be_repeated(
@@ -420,10 +422,10 @@ def test_a_command_stopped_while_it_writes_can_be_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(draw, "write_image", stop)
         with pytest.raises(KeyboardInterrupt):
-            toy_run.call(reproduce, *given, "--experiment=fig9")
+            toy_run.call(REPRODUCE, *given, "--experiment=fig9")
     with pytest.raises(ValueError, match="fig9.json: there already"):
-        toy_run.call(reproduce, *given, "--experiment=fig9", "--limit=2")
-    toy_run.call(reproduce, *given, "--experiment=fig9")
+        toy_run.call(REPRODUCE, *given, "--experiment=fig9", "--limit=2")
+    toy_run.call(REPRODUCE, *given, "--experiment=fig9")
     assert len(list(tmp_path.glob("fig9.*"))) == 3
 
 
@@ -432,11 +434,11 @@ def test_what_is_missing_is_explained(data, model, tmp_path):
     output = f"--output={tmp_path}"
     missing = f"--data={tmp_path / 'no'}", f"--model={model}"
     with pytest.raises(ValueError, match="no dataset.json.*\n.*Buffy.*dataset=buffy"):
-        toy_run.call(reproduce, *missing, output, "--experiment=fig7")
+        toy_run.call(REPRODUCE, *missing, output, "--experiment=fig7")
     missing = f"--data={index.directory}", f"--model={tmp_path / 'no'}"
     message = "no does not exist.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
     with pytest.raises(ValueError, match=message):
-        toy_run.call(reproduce, *missing, output, "--experiment=fig7")
+        toy_run.call(REPRODUCE, *missing, output, "--experiment=fig7")
 
 
 def test_what_is_damaged_is_not_to_be_begun_from_nothing(data, tmp_path):
@@ -451,14 +453,14 @@ def test_what_is_damaged_is_not_to_be_begun_from_nothing(data, tmp_path):
     )
     with pytest.raises(ValueError, match=message) as found:
         toy_run.call(
-            reproduce, f"--data={index.directory}", *given, "--experiment=fig3"
+            REPRODUCE, f"--data={index.directory}", *given, "--experiment=fig3"
         )
     assert "deeppose-prepare" not in str(found.value)
     shutil.copytree(index.directory, tmp_path / "data")
     next((tmp_path / "data").glob("test-*")).write_bytes(b"")
     with pytest.raises(ValueError, match="has 0 bytes, expected .*Delete .*/data and"):
         toy_run.call(
-            reproduce, f"--data={tmp_path / 'data'}", *given, "--experiment=fig3"
+            REPRODUCE, f"--data={tmp_path / 'data'}", *given, "--experiment=fig3"
         )
 
 
@@ -491,7 +493,7 @@ def test_what_the_paper_does_not_say_is_not_said_for_it(data, model, tmp_path):
     splits, index = data
     content = make("fig6", Oracle(splits["test"]), index, model, tmp_path)
     assert content["paper"]["trained"] is content["paper"]["scored"] is None
-    text = report.markdown(content)
+    text = reproduce.markdown(content)
     assert "The paper: of which model and which people is not said. It" in text
     unnamed = [
         name for name, one in published.EXPERIMENTS.items() if one.trained is None
@@ -499,7 +501,7 @@ def test_what_the_paper_does_not_say_is_not_said_for_it(data, model, tmp_path):
     assert unnamed == ["fig6", "runtime"]
     missing = f"--data={tmp_path / 'no'}", f"--model={model}", f"--output={tmp_path}"
     with pytest.raises(ValueError, match="no dataset.json.*\n.*Leeds Sports Pose"):
-        toy_run.call(reproduce, *missing, "--experiment=runtime")
+        toy_run.call(REPRODUCE, *missing, "--experiment=runtime")
 
 
 def test_what_is_published_adds_up():

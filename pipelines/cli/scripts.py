@@ -25,11 +25,11 @@ COMMANDS = {
         "choose sigma, how far a crop reaches, on held-out people",
     ),
     "evaluate": (
-        "pipelines.evaluation.evaluate:run",
+        "pipelines.evaluation.commands:run_evaluate",
         "score a cascade, or predictions of any program",
     ),
     "compare": (
-        "pipelines.evaluation.compare:run",
+        "pipelines.evaluation.commands:run_compare",
         "compare evaluations, person by person",
     ),
     "predict": (
@@ -46,7 +46,7 @@ COMMANDS = {
         "find poses in photos and films by a server",
     ),
     "reproduce": (
-        "pipelines.paper.reproduce:run",
+        "pipelines.paper.commands:run_reproduce",
         "make the tables and figures of the paper",
     ),
     "benchmark": (

@@ -1,22 +1,17 @@
-"""`deeppose-compare`: several evaluations of the same people in one table.
+"""Several evaluations of the same people in one table. No TensorFlow.
 
 Such as of one model from different first boxes, with and without what nobody has
-beforehand; or of different models. Each has its floor and its last stage.
+beforehand; or of different models. Each has its baseline and its last stage.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Sequence
 
-from absl import flags
+from deeppose_tf.pipelines.evaluation import scores
 
-from deeppose_tf import files
-from deeppose_tf.pipelines.cli import command, outputs
-from deeppose_tf.pipelines.evaluation import evaluate, scores
-
-FORMAT = "deeppose-tf comparison 1"
+FORMAT = "deeppose-tf comparison 2"
 TABLE, CONTENT = "comparison.md", "comparison.json"
 # What has to be the same in the protocols of evaluations that share a table.
 SAME = ("datasets", "split", "people", "of", "skeleton", "labels", "fingerprint")
@@ -25,7 +20,7 @@ SHARE = "0.2"
 
 
 def compare(folders: Sequence[str]) -> dict:
-    """The floor and the last stage of each evaluation.
+    """The baseline and the last stage of each evaluation.
 
     Args:
       folders: of `deeppose-evaluate`.
@@ -41,7 +36,7 @@ def compare(folders: Sequence[str]) -> dict:
     """
     if not folders:
         raise ValueError("--evaluations names no folder")
-    contents = {folder: _read(folder) for folder in folders}
+    contents = {folder: scores.read(folder) for folder in folders}
     unknown = [
         folder
         for folder, content in contents.items()
@@ -52,38 +47,39 @@ def compare(folders: Sequence[str]) -> dict:
     for folder, content in contents.items():
         name = pathlib.Path(folder).name
         name = folder if short.count(name) > 1 else name
-        floor, *_, last = content["rows"]
+        baseline, *_, last = content["rows"]
         rows += [
             {
                 "name": f"{name}, {row['name']}",
                 "first_box": content["protocol"]["first_box"],
                 "values": _values(row["scores"]),
             }
-            for row in (floor, last)
+            for row in (baseline, last)
         ]
     return {"protocol": common, "rows": rows, "unknown": unknown}
 
 
 def table(content: dict) -> str:
     """A comparison as Markdown, in per cent."""
-    said, rows = content["protocol"], content["rows"]
-    columns = list(rows[0]["values"])
+    protocol, rows = content["protocol"], content["rows"]
+    columns = list(dict.fromkeys(c for row in rows for c in row["values"]))
     lines = [["", *columns]]
     for row in rows:
         values = [row["values"].get(column) for column in columns]
-        cells = ["-" if value is None else f"{100 * value:.1f}" for value in values]
-        lines.append([row["name"], *cells])
+        lines.append([row["name"], *map(scores.percent, values)])
     boxes = [f"- {row['name']}: first box: {row['first_box']}." for row in rows]
     return "\n".join(
         [
-            f"{said['people']} people of the split {said['split']} of "
-            f"{' + '.join(said['datasets'])}. Labels: {said['labels']}.",
+            f"{protocol['people']} people of the split {protocol['split']} of "
+            f"{' + '.join(protocol['datasets'])}. Labels: {protocol['labels']}.",
             "",
             scores.markdown(lines),
             "",
             f"Per cent. PDJ: {scores.MEANINGS['pdj']}, mean over joints; single joints "
             f"at {SHARE}, left and right together. PCP: strict, mean over limbs: "
-            f"{scores.MEANINGS['mean4']}.",
+            f"{scores.MEANINGS['mean4']}."
+            + (f" PCKh: {scores.MEANINGS['pckh']}." if "PCKh@0.5" in columns else "")
+            + (f" OKS AP: {scores.MEANINGS['oks']}." if "OKS AP" in columns else ""),
             "",
             *boxes[1::2],
             *(
@@ -99,11 +95,11 @@ def _common(protocols: dict[str, dict]) -> dict:
     """What the protocols, by folder, have to share and do; that one of a version before
     fingerprints has none is not held against it."""
     common, of = {}, {}
-    for folder, said in protocols.items():
+    for folder, protocol in protocols.items():
         for key in SAME:
-            if key == "fingerprint" and key not in said:
+            if key == "fingerprint" and key not in protocol:
                 continue
-            value = said.get(key)
+            value = protocol.get(key)
             if value != common.setdefault(key, value):
                 what = f"its {key} is {value}, that of {of[key]} is {common[key]}"
                 if key == "fingerprint":
@@ -113,21 +109,6 @@ def _common(protocols: dict[str, dict]) -> dict:
                 )
             of.setdefault(key, folder)
     return common
-
-
-def _read(folder: str) -> dict:
-    path = pathlib.Path(folder) / evaluate.METRICS
-    try:
-        content = json.loads(path.read_text())
-        form = content.get("format")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{folder}: no {evaluate.METRICS} that can be read; give folders that "
-            "deeppose-evaluate wrote"
-        ) from error
-    if form != scores.FORMAT:
-        raise ValueError(f"{path}: its format is {form!r}, expected {scores.FORMAT!r}")
-    return content
 
 
 def _values(one: dict) -> dict:
@@ -141,51 +122,9 @@ def _values(one: dict) -> dict:
         scored = sum(entry["scored"] for entry in entries)
         correct = sum(entry["correct"] for entry in entries)
         values[f"{name}@{SHARE}"] = correct / scored if scored else None
-    return values | {"PCP mean4": one["pcp_strict"]["mean4"]["fraction"]}
-
-
-def define_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_list(
-        "evaluations",
-        None,
-        "Folders that deeppose-evaluate wrote (its --output), joined by commas, all of "
-        "the same people: the same data set, part and labels.",
-    )
-    flags.DEFINE_string(
-        "output", None, f"The folder for {TABLE} and {CONTENT}. It is made if missing."
-    )
-    flags.DEFINE_bool(
-        "overwrite",
-        False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
-    )
-    flags.mark_flags_as_required(["evaluations", "output"])
-
-
-def main(argv: list[str]) -> None:
-    """Compares what the flags name and prints the table."""
-    del argv
-    values = flags.FLAGS
-    settings = {"evaluations": values.evaluations}
-    if not values.overwrite:
-        names = (CONTENT, TABLE)
-        outputs.require_free(values.output, CONTENT, FORMAT, settings, names)
-    content = {"format": FORMAT, "settings": settings} | compare(values.evaluations)
-    folder = pathlib.Path(values.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    # The record of whose files these are comes first, for `outputs.require_free`.
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(folder / CONTENT, text)
-    files.write_bytes(folder / TABLE, table(content).encode() + b"\n")
-    print(table(content))
-
-
-def run() -> None:
-    """Console entry point."""
-    command.run(define_flags, main, __doc__, folder="output")
-
-
-if __name__ == "__main__":
-    run()
+    values["PCP mean4"] = one["pcp_strict"]["mean4"]["fraction"]
+    if "pckh" in one:
+        values["PCKh@0.5"] = one["pckh"]["fraction"]
+    if "oks" in one:
+        values["OKS AP"] = one["oks"]["AP"]
+    return values

@@ -1,61 +1,81 @@
-"""`deeppose-evaluate`: scores a cascade, or anyone's predictions, on prepared data.
+"""Scores a cascade, or anyone's predictions, on prepared data.
 
-Writes `metrics.json`, the same as a table, PDJ curves, sheets of poses, and predictions
-as a COCO results file. The floor, what the mean pose would get, stands beside all.
+Poses are predicted from the whole images. `kept_poses` keeps them in a file, so that a
+stopped run goes on, and what is predicted once serves every table and figure.
 """
 
 from __future__ import annotations
 
 import functools
-import json
+import io
 import pathlib
+import zipfile
+from collections.abc import Iterator
 
 import numpy as np
-from absl import flags
+import tensorflow as tf
 
-from deeppose_tf import draw, files
+from deeppose_tf import draw, files, metrics
 from deeppose_tf.datasets import coco_results
-from deeppose_tf.pipelines.cli import command, outputs
-from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.cli import progress
+from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.records import read_people
-from deeppose_tf.pipelines.evaluation import figures, scores
-from deeppose_tf.pipelines.evaluation import split_predictions as poses
+from deeppose_tf.pipelines.evaluation import figures, oks, scores
 
-METRICS = "metrics.json"
 TABLE = "table.md"
 RESULTS = "coco_results.json"
 # People on `poses.png`.
 SHOWN = 6
 PICTURES = ("pdj_stages.png", "pdj_joints.png", "poses.png", "cases.png")
+RELIABILITY = "reliability.png"
+WRITTEN = (scores.METRICS, TABLE, RESULTS, *PICTURES, RELIABILITY)
+
+Pose = tuple[np.ndarray, np.ndarray]
+
+# What NumPy raises of a file that is no archive of arrays, besides zipfile's own.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,  # an encrypted part, or NotImplementedError: another compression
+    zipfile.BadZipFile,
+)
 
 
 def evaluate(
     cascade,
-    index: records.Index,
-    split: str,
+    data: str | records.Index,
+    split: str = "test",
     output: str | None = None,
     limit: int | None = None,
+    annotations: str | None = None,
     settings: dict | None = None,
     verbose: int = 1,
 ) -> dict:
-    """Scores every stage of a cascade, beside the floor.
+    """Scores every stage of a cascade, beside the mean-pose baseline.
 
     Args:
       cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`.
-      index: the prepared data.
+      data: the prepared data: its folder or its index.
       split: of it, `test` as a rule.
       output: the folder for all files; nothing is written without one.
       limit: score the first people of the split only.
+      annotations: the COCO file that the data was made of, for OKS as COCO has it.
       settings: JSON value to keep in `metrics.json`: what was asked for.
       verbose: 0 hides the progress bar.
 
     Returns:
-      What `metrics.json` holds: `protocol`, and `rows` of `name` and `scores`, first
-      the floor, then the stages. See `scores.scores`; `scores.table` prints it.
+      What `metrics.json` holds: `protocol`; `rows` of `name` and `scores`, first the
+      baseline, then the stages; and `reliability`, see `metrics.reliability`.
+      `scores.table` prints it.
 
     Raises:
       ValueError: the split is empty, or of another skeleton than the cascade.
     """
+    index = data if isinstance(data, records.Index) else records.read_index(data)
     if cascade.skeleton.joints != index.skeleton.joints:
         raise ValueError(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
@@ -63,153 +83,198 @@ def evaluate(
             "deeppose-reproduce scores what both have"
         )
     people = read_people(index, split, limit)
+    truth = _oks_truth(annotations, people, index)
     if output is not None:  # A folder that cannot be made is no news for the end.
         pathlib.Path(output).mkdir(parents=True, exist_ok=True)
-    found, weights = poses.predict_people(
-        cascade, index, split, len(people.ids), verbose
-    )
+    found, weights = predict_people(cascade, index, split, len(people.ids), verbose)
     named = [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
-    return _report(named, weights, people, index, split, output, settings)
+    return _report(named, weights, people, index, split, output, settings, truth)
 
 
 def evaluate_results(
     path: str,
-    index: records.Index,
-    split: str,
+    data: str | records.Index,
+    split: str = "test",
     output: str | None = None,
     limit: int | None = None,
+    annotations: str | None = None,
     settings: dict | None = None,
 ) -> dict:
-    """As `evaluate`, for predictions in a COCO results file; see `coco_results`."""
+    """As `evaluate`, for predictions in a file; see `coco_results.read`."""
+    index = data if isinstance(data, records.Index) else records.read_index(data)
     people = read_people(index, split, limit)
+    truth = _oks_truth(annotations, people, index)
     found = coco_results.read(path, people.ids, len(index.skeleton.joints))
     named = [("predictions", found)]
-    return _report(named, None, people, index, split, output, settings)
+    return _report(named, None, people, index, split, output, settings, truth)
 
 
-def _report(named, weights, people, index, split, output, settings) -> dict:
-    """Scores named predictions and the floor; writes all of it where asked to."""
-    source = read_people(index, scores.floor_split(index, split))
-    rows = [("floor", scores.floor(people, source)), *named]
+def predict_people(
+    cascade, index: records.Index, split: str, count: int, verbose: int = 1
+) -> Pose:
+    """The poses of the first people of a split.
+
+    Returns:
+      [N, S, K, 2] pixels, NaN for those who cannot be answered; [N, K] scores.
+    """
+    return _stacked(list(_predict(cascade, index, split, 0, count, verbose)))
+
+
+def kept_poses(
+    cascade,
+    index: records.Index,
+    split: str,
+    count: int,
+    path: pathlib.Path,
+    verbose: int = 1,
+) -> Pose:
+    """As `predict_people`, but predicts only those whom a file does not have yet.
+
+    Args:
+      path: the file, of this cascade and split alone; written as `files.kept` does.
+    """
+    found = _read(path, cascade.count, len(cascade.skeleton.joints))
+    with files.kept(lambda: _write(path, found)) as done:
+        for pose in _predict(cascade, index, split, len(found), count, verbose):
+            found.append(pose)
+            done()
+    return _stacked(found[:count])
+
+
+def read_image(index: records.Index, split: str, person: int) -> np.ndarray:
+    """One image of a split, [H, W, 3] uint8 RGB, read again: keeping all of them would
+    take memory by the size of the set."""
+    record = next(iter(read_records(index, split).skip(person).take(1)))
+    return inputs.decode(record["image"]).numpy()
+
+
+def read_records(index: records.Index, split: str) -> tf.data.Dataset:
+    """The records of a split in order; see `records.parse`."""
+    parse = functools.partial(records.parse, joints=len(index.skeleton.joints))
+    return tf.data.TFRecordDataset(list(index.shards[split])).map(parse)
+
+
+def _oks_truth(annotations, people, index) -> oks.Truth | str | None:
+    """What OKS compares with; why there is none, in words; None where nobody asks."""
+    if annotations:
+        oks.require()
+        return oks.from_annotations(annotations, people.ids, index.skeleton)
+    if "coco" not in index.provenance.get("arguments", {}).get("dataset", []):
+        return None
+    try:
+        oks.require()
+        return oks.from_people(people, index.skeleton)
+    except ValueError as error:
+        return f"not computed: {error}"
+
+
+def _report(named, weights, people, index, split, output, settings, truth) -> dict:
+    """Scores named predictions and the baseline; writes all of it where asked to."""
+    skeleton = index.skeleton
+    source = read_people(index, scores.baseline_split(index, split))
+    rows = [(scores.BASELINE, scores.mean_pose_baseline(people, source)), *named]
     last = named[-1][1]
-    said = scores.protocol(index, split, people)
-    said["unanswered"] = int(np.sum(~np.isfinite(last).all(axis=(1, 2))))
+    protocol = scores.protocol(index, split, people)
+    protocol["unanswered"] = int(np.sum(~np.isfinite(last).all(axis=(1, 2))))
     if weights is None:
-        said["first_box"] += " for the floor; that of the predictions is not known"
+        protocol["first_box"] += " for the baseline; that of the predictions is unknown"
     content = {
         "format": scores.FORMAT,
         "settings": settings or {},
-        "protocol": said,
+        "protocol": protocol,
         "rows": [
-            {"name": name, "scores": scores.scores(found, people, index.skeleton)}
+            {"name": name, "scores": scores.scores(found, people, skeleton)}
             for name, found in rows
         ],
         "provenance": index.provenance,
     }
-    if output is None:
-        return content
-    folder = pathlib.Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    # The record of whose files these are comes first, for `outputs.require_free`.
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(folder / METRICS, text)
+    if isinstance(truth, oks.Truth):
+        protocol["oks"] = truth.words
+        nobody = np.ones(len(people.ids))
+        for i, (row, (_, found)) in enumerate(zip(content["rows"], rows, strict=True)):
+            ranks = weights.mean(axis=1) if i and weights is not None else nobody
+            row["scores"]["oks"] = oks.scores(found, ranks, people, skeleton, truth)
+    elif truth:
+        protocol["oks"] = truth
     if weights is not None:
-        coco_results.write(folder / RESULTS, people.ids, last, weights)
-    _write_pictures(folder, rows, people, index, said)
-    files.write_bytes(folder / TABLE, scores.table(content).encode() + b"\n")
+        errors = metrics.joint_errors(last, people.keypoints, people.labeled, skeleton)
+        content["reliability"] = metrics.reliability(weights, errors)
+    if output is not None:
+        folder = pathlib.Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The record of whose files these are comes first, for `outputs.require_free`.
+        files.write_json(folder / scores.METRICS, content)
+        if weights is not None:
+            coco_results.write(folder / RESULTS, people.ids, last, weights)
+        _write_pictures(folder, rows, people, index, content)
+        text = scores.table(content).encode() + b"\n"
+        files.write_bytes(folder / TABLE, text)
     return content
 
 
-def _write_pictures(folder, rows, people, index, said) -> None:
-    skeleton, stages = index.skeleton, rows[1:]
-    title = figures.title(said)
-    last = stages[-1][1]
-    image = functools.lru_cache(64)(
-        functools.partial(poses.read_image, index, said["split"])
+def _write_pictures(folder, rows, people, index, content) -> None:
+    protocol, stages = content["protocol"], rows[1:]
+    truth = figures.Truth(
+        people,
+        index.skeleton,
+        functools.lru_cache(64)(
+            functools.partial(read_image, index, protocol["split"])
+        ),
     )
+    title = figures.title(protocol)
     # Spread evenly over the split, not chosen.
     some = figures.evenly(len(people.ids), SHOWN)
-    pictures = (
-        figures.stage_curves(rows, people, skeleton, title),
-        figures.joint_curves(rows[0], stages[-1], people, skeleton, title),
-        figures.stage_sheet(stages, people, skeleton, image, some),
-        figures.case_sheet(last, people, skeleton, image),
-    )
-    for file, picture in zip(PICTURES, pictures, strict=True):
+    pictures = {
+        "pdj_stages.png": figures.stage_curves(rows, truth, title),
+        "pdj_joints.png": figures.joint_curves(rows[0], stages[-1], truth, title),
+        "poses.png": figures.stage_sheet(stages, truth, some),
+        "cases.png": figures.case_sheet(stages[-1][1], truth),
+    }
+    if "reliability" in content:
+        name = figures.title(protocol, f"scores of {stages[-1][0]}")
+        pictures[RELIABILITY] = figures.reliability_plot(
+            content["reliability"], index.skeleton, name
+        )
+    for file, picture in pictures.items():
         draw.write_image(folder / file, picture)
 
 
-def define_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_string(
-        "data", None, "The prepared data: a folder that deeppose-prepare wrote."
-    )
-    flags.DEFINE_enum(
-        "split", "test", records.SPLITS, "Which part of the data to score on."
-    )
-    flags.DEFINE_string(
-        "model",
-        None,
-        "The run directory of a cascade that deeppose-train wrote. Either this or "
-        "--predictions.",
-    )
-    flags.DEFINE_string(
-        "predictions",
-        None,
-        "Anyone's predictions instead of a model: the predictions.json of "
-        "deeppose-predict, or a COCO results file, a JSON list of "
-        '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
-        "image_id is the id of a record or its last part; as in COCO, (0, 0) is the "
-        "centre of the first pixel. Whom it leaves out counts as wrong.",
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        f"The folder for {METRICS}, {TABLE}, {RESULTS} (predictions of a model, to be "
-        f"given to --predictions) and {', '.join(PICTURES)}. It is made where it is "
-        "missing.",
-    )
-    flags.DEFINE_integer(
-        "limit",
-        None,
-        "Score the first people of the split only, for a quick look. By default all.",
-        lower_bound=1,
-    )
-    flags.DEFINE_bool(
-        "overwrite",
-        False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
-    )
-    flags.mark_flags_as_required(["data", "output"])
+def _predict(cascade, index, split, first, count, verbose) -> Iterator[Pose]:
+    """[S, K, 2] pixels and [K] scores of the people from `first` to before `count`."""
+    if first >= count:
+        return
+    dataset = read_records(index, split).skip(first).take(count - first)
+    dataset = dataset.map(lambda r: (inputs.decode(r["image"]), r["box"]))
+    with progress.bar(count, "Predicting", "person", first, bool(verbose)) as bar:
+        for image, box in dataset.prefetch(8):
+            answer = cascade.predict(image.numpy(), box.numpy()[np.newaxis])
+            poses, valid = answer["keypoints_by_stage"][0], answer["valid"][0]
+            yield np.where(valid, poses, np.nan), answer["scores"][0]
+            bar.update(1)
 
 
-def main(argv: list[str]) -> None:
-    """Scores what the flags describe and prints the table."""
-    del argv
-    values = flags.FLAGS
-    if (values.model is None) == (values.predictions is None):
-        raise ValueError("give either --model or --predictions")
-    names = ("data", "split", "model", "predictions", "limit")
-    settings = {name: getattr(values, name) for name in names}
-    if not values.overwrite:
-        written = (METRICS, TABLE, RESULTS, *PICTURES)
-        outputs.require_free(values.output, METRICS, scores.FORMAT, settings, written)
-    index = records.read_index(values.data)
-    arguments = index, values.split, values.output, values.limit, settings
-    if values.model is None:
-        content = evaluate_results(values.predictions, *arguments)
-    else:
-        from deeppose_tf.cascade import Cascade
-
-        content = evaluate(Cascade.load(values.model), *arguments)
-    print(scores.table(content))
+def _stacked(found: list[Pose]) -> Pose:
+    poses, weights = zip(*found, strict=True)
+    return np.stack(poses), np.stack(weights)
 
 
-def run() -> None:
-    """Console entry point."""
-    command.run(define_flags, main, __doc__, folder="output")
+def _read(path, stages, joints) -> list[Pose]:
+    """Nobody where there is no file, or a damaged one or one of other shapes."""
+    try:
+        # By way of bytes: of a damaged file NumPy would leave the handle open.
+        with np.load(io.BytesIO(path.read_bytes())) as content:
+            poses, weights = content["poses"], content["scores"]
+    except _UNREADABLE:
+        return []
+    count = len(poses) if poses.ndim else 0
+    fits = poses.shape == (count, stages, joints, 2)
+    fits = fits and weights.shape == (count, joints)
+    fits = fits and poses.dtype.kind == weights.dtype.kind == "f"
+    return list(zip(poses, weights, strict=True)) if fits else []
 
 
-if __name__ == "__main__":
-    run()
+def _write(path, found) -> None:
+    poses, weights = _stacked(found)
+    content = io.BytesIO()
+    np.savez(content, poses=poses, scores=weights)
+    files.write_bytes(path, content.getvalue())

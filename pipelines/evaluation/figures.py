@@ -4,38 +4,62 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from deeppose_tf import draw, metrics
-from deeppose_tf.pipelines.data.records import People
 from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.skeleton import Skeleton
 
-FLOOR_COLOR = 7  # grey in matplotlib's cycle
+if TYPE_CHECKING:
+    from deeppose_tf.pipelines.data.records import People
+
+BASELINE_COLOR = 7  # grey in matplotlib's cycle
 CELL = 260
 # Shown around people's first boxes on sheets, as a share of their longer side.
 MARGIN = 0.05
 MEAN = "mean over joints"
 
+# (name, [N, K, 2] predictions in pixels)
+Named = tuple[str, np.ndarray]
 # Index of a person -> image [H, W, 3] uint8 RGB.
 Images = Callable[[int], np.ndarray]
 
 
-def title(said: dict, what: str = "PDJ") -> str:
+class Truth(NamedTuple):
+    """What predictions are drawn beside.
+
+    Attributes:
+      people: the labels.
+      skeleton: names their joints; left and right are pooled in curves.
+      images: of sheets; curves need none.
+    """
+
+    people: People
+    skeleton: Skeleton
+    images: Images | None = None
+
+
+def title(protocol: dict, what: str = "PDJ") -> str:
     """What a figure measures, from `scores.protocol`."""
-    data = " + ".join(said["datasets"]) or pathlib.Path(said["data"]).name
-    labels = said["labels"].split(":")[0]
+    data = " + ".join(protocol["datasets"]) or pathlib.Path(protocol["data"]).name
+    labels = protocol["labels"].split(":")[0]
     return (
-        f"{what}, {said['people']} people of {said['split']} of {data}, labels "
-        f"{labels}\nfirst box: {said['first_box']}"
+        f"{what}, {protocol['people']} people of {protocol['split']} of {data}, labels "
+        f"{labels}\nfirst box: {protocol['first_box']}"
     )
 
 
+def distance(skeleton: Skeleton) -> str:
+    """The horizontal axis of PDJ curves, true for skeletons without a torso too."""
+    unit = "torso diameter" if skeleton.diagonals else "extent of the pose"
+    return f"distance to the true joint / {unit}"
+
+
 def stage_curves(
-    named: Sequence[tuple[str, np.ndarray]],
-    people: People,
-    skeleton: Skeleton,
+    named: Sequence[Named],
+    truth: Truth,
     title: str,
     groups: Sequence[str] = (),
     thresholds: np.ndarray = metrics.CURVE_THRESHOLDS,
@@ -44,54 +68,74 @@ def stage_curves(
     """One line per stage, a panel for each of the groups of joints (Figs. 3, 5, 7).
 
     Args:
-      named: (name, [N, K, 2] predictions in pixels) of the floor, then of each stage.
-      people: the truth.
-      skeleton: names the joints; left and right are pooled.
+      named: the baseline, then each stage.
+      truth: see there.
       title: says what is measured.
       groups: of `group_pdj`; by default all.
       thresholds: [T] the horizontal axis.
       more: further curves by group.
     """
-    curves = [
-        (name, group_pdj(poses, people, skeleton, thresholds)) for name, poses in named
-    ]
+    curves = [(name, group_pdj(poses, truth, thresholds)) for name, poses in named]
     panels = []
     for panel in groups or curves[0][1]:
         lines = []
         for i, (name, found) in enumerate(curves):
-            color = FLOOR_COLOR if i == 0 else (i - 1) % FLOOR_COLOR
+            color = (i - 1) % BASELINE_COLOR if i else BASELINE_COLOR
             lines.append(Curve(name, found[panel][0], color, dashed=i == 0))
-        panels.append((panel, lines + list((more or {}).get(panel, ()))))
-    return plot_curves(thresholds, panels, title)
+        panels.append(
+            (panel.replace("_", " "), lines + list((more or {}).get(panel, ())))
+        )
+    return plot_curves(thresholds, panels, title, distance(truth.skeleton))
 
 
 def joint_curves(
-    floor: tuple[str, np.ndarray],
-    named: tuple[str, np.ndarray],
-    people: People,
-    skeleton: Skeleton,
+    baseline: Named,
+    named: Named,
+    truth: Truth,
     title: str,
     panels: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
-    """One line per joint of one stage, dashed for the floor (Fig. 4).
+    """One line per joint of one stage, dashed for the baseline (Fig. 4).
 
     Args:
-      floor, named: (name, [N, K, 2] predictions in pixels).
-      people, skeleton, title: as `stage_curves`.
+      baseline, named: what is dashed and what is solid.
+      truth, title: as `stage_curves`.
       panels: the groups of joints of each panel by its name; by default all in one.
     """
     lower, upper = (
-        group_pdj(one[1], people, skeleton, metrics.CURVE_THRESHOLDS)
-        for one in (floor, named)
+        group_pdj(poses, truth, metrics.CURVE_THRESHOLDS)
+        for _, poses in (baseline, named)
     )
     panels = panels or {"": [name for name in upper if name != MEAN]}
-    meaning = f"solid: {named[0]}, dashed: {floor[0]}"
+    meaning = f"solid: {named[0]}, dashed: {baseline[0]}"
     drawn = []
     for panel, groups in panels.items():
-        lines = [Curve(name, upper[name][0], i) for i, name in enumerate(groups)]
+        lines = [
+            Curve(name.replace("_", " "), upper[name][0], i)
+            for i, name in enumerate(groups)
+        ]
         lines += [Curve("", lower[name][0], i, True) for i, name in enumerate(groups)]
         drawn.append((f"{panel}; {meaning}" if panel else meaning, lines))
-    return plot_curves(metrics.CURVE_THRESHOLDS, drawn, title)
+    across = distance(truth.skeleton)
+    return plot_curves(metrics.CURVE_THRESHOLDS, drawn, title, across)
+
+
+def reliability_plot(found: dict, skeleton: Skeleton, title: str) -> np.ndarray:
+    """How many joints are right by their score, from `metrics.reliability`."""
+    rank = found["rank_correlation"]
+    words = "not defined, as all are the same" if rank is None else f"{rank:.2f}"
+    name = f"{title}\nSpearman's rank correlation of scores with small errors: {words}"
+    at, values = (np.array(found[key]) for key in ("score", "correct"))
+    smallest, largest = min(found["count"]), max(found["count"])
+    counts = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    curves = [
+        Curve(f"{counts} joints each", values, 0, at=at),
+        Curve("score = share", np.array([0, 1]), BASELINE_COLOR, True),
+    ]
+    unit = distance(skeleton).partition(" / ")[2]
+    up = f"share of joints within {found['within']:g} of the {unit}"
+    ends = np.array([0.0, 1.0])
+    return plot_curves(ends, [("", curves)], name, "score of a joint", up)
 
 
 def evenly(total: int, count: int) -> np.ndarray:
@@ -100,57 +144,41 @@ def evenly(total: int, count: int) -> np.ndarray:
 
 
 def stage_sheet(
-    named: Sequence[tuple[str, np.ndarray]],
-    people: People,
-    skeleton: Skeleton,
-    images: Images,
-    chosen: Sequence[int],
+    named: Sequence[Named], truth: Truth, chosen: Sequence[int]
 ) -> np.ndarray:
-    """Some people in rows, a column per stage: truth green, predictions red
-    (Fig. 6).
-
-    Args:
-      named: (name, [N, K, 2] predictions in pixels) of each stage.
-      chosen: indices of the people.
-    """
+    """Some people, by their indices, in rows, a column per stage: labels green,
+    predictions red (Fig. 6)."""
     cells, captions = [], []
     for person in chosen:
-        image = images(person)
+        image = truth.images(person)
         every = [poses[person] for _, poses in named]
         for (name, _), pose in zip(named, every, strict=True):
-            cells.append(_pose_cell(image, pose, people, person, skeleton, every))
-            captions.append(f"{_short(people, person)}, {name}")
+            cells.append(_pose_cell(image, pose, truth, person, every))
+            captions.append(f"{_short(truth, person)}, {name}")
     # A single column would be a tower; nobody's stages are torn apart.
     columns = len(named) * -(-3 // len(named))
-    return draw.contact_sheet(cells, captions, columns, CELL)
+    return draw.contact_sheet(cells, captions, columns, CELL, draw.TRUTH_LEGEND)
 
 
 def pose_sheet(
-    poses: np.ndarray,
-    people: People,
-    skeleton: Skeleton,
-    images: Images,
-    chosen: Sequence[int],
-    columns: int = 6,
+    poses: np.ndarray, truth: Truth, chosen: Sequence[int], columns: int = 6
 ) -> np.ndarray:
-    """[N, K, 2] predictions of some people without the truth, sides told apart by
+    """[N, K, 2] predictions of some people without the labels, sides told apart by
     colour (Fig. 8)."""
     cells = []
     for person in chosen:
-        cell, move = _cut(images(person), people, person, [poses[person]])
-        cells.append(draw.draw_pose(cell, move(poses[person]), skeleton))
-    captions = [_short(people, person) for person in chosen]
-    return draw.contact_sheet(cells, captions, columns, CELL)
+        image = truth.images(person)
+        cell, move = _cut(image, truth.people, person, [poses[person]])
+        cells.append(draw.draw_pose(cell, move(poses[person]), truth.skeleton))
+    captions = [_short(truth, person) for person in chosen]
+    columns = min(columns, len(cells))
+    return draw.contact_sheet(cells, captions, columns, CELL, draw.SIDES_LEGEND)
 
 
-def case_sheet(
-    poses: np.ndarray,
-    people: People,
-    skeleton: Skeleton,
-    images: Images,
-    count: int = 12,
-) -> np.ndarray:
-    """The best and the worst people of [N, K, 2] predictions, truth green, them red."""
+def case_sheet(poses: np.ndarray, truth: Truth, count: int = 12) -> np.ndarray:
+    """The best and the worst people of [N, K, 2] predictions, labels green, them
+    red."""
+    people, skeleton = truth.people, truth.skeleton
     errors = metrics.person_errors(poses, people.keypoints, people.labeled, skeleton)
     order = [i for i in np.argsort(errors, kind="stable") if not np.isnan(errors[i])]
     half = min(count // 2, len(order) // 2)
@@ -158,11 +186,13 @@ def case_sheet(
     chosen += [("worst", i) for i in order[::-1][:half]]
     if not chosen:
         chosen = [("only", 0)]
-    cells = [_pose_cell(images(i), poses[i], people, i, skeleton) for _, i in chosen]
+    cells = [_pose_cell(truth.images(i), poses[i], truth, i) for _, i in chosen]
     captions = [
-        f"{kind}: {_short(people, i)}, error {errors[i]:.2f}" for kind, i in chosen
+        f"{kind}: {_short(truth, i)}, error {errors[i]:.2f}" for kind, i in chosen
     ]
-    return draw.contact_sheet(cells, captions, max(half, 1), CELL)
+    unit = distance(skeleton).partition(" / ")[2]
+    legend = {**draw.TRUTH_LEGEND, f"error: mean distance / {unit}": None}
+    return draw.contact_sheet(cells, captions, max(half, 1), CELL, legend)
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, list[int]]:
@@ -179,10 +209,11 @@ def joint_groups(skeleton: Skeleton) -> dict[str, list[int]]:
 
 
 def group_pdj(
-    poses: np.ndarray, people: People, skeleton: Skeleton, thresholds: np.ndarray
+    poses: np.ndarray, truth: Truth, thresholds: np.ndarray
 ) -> dict[str, tuple[np.ndarray, int]]:
     """PDJ of [N, K, 2] predictions: fractions [T] over the thresholds, and how many
     joints were scored; `MEAN` over all joints first, then by `joint_groups`."""
+    people, skeleton = truth.people, truth.skeleton
     detected, scored = metrics.pdj_counts(
         poses, people.keypoints, people.labeled, skeleton, thresholds
     )
@@ -196,12 +227,13 @@ def group_pdj(
     return found
 
 
-def _pose_cell(image, pose, people, person, skeleton, every=()):
+def _pose_cell(image, pose, truth, person, every=()):
     """Drawn at the size it is shown at: thin lines, whatever the size of the photo. Cut
     in the same way for `every` pose of the person."""
-    truth, labeled = people.keypoints[person], people.labeled[person]
-    cell, move = _cut(image, people, person, [truth[labeled], pose, *every])
-    return draw.draw_truth(cell, move(truth), move(pose), labeled, skeleton)
+    people = truth.people
+    places, labeled = people.keypoints[person], people.labeled[person]
+    cell, move = _cut(image, people, person, [places[labeled], pose, *every])
+    return draw.draw_truth(cell, move(places), move(pose), labeled, truth.skeleton)
 
 
 def _cut(image, people, person, points):
@@ -222,5 +254,5 @@ def _cut(image, people, person, points):
     return cell, lambda some: (some - low) * factors
 
 
-def _short(people, person):
-    return people.ids[person].rsplit("/", 1)[-1]
+def _short(truth, person):
+    return truth.people.ids[person].rsplit("/", 1)[-1]

@@ -1,19 +1,28 @@
-"""The scores of a split: the floor, every stage, and what they mean, as JSON and table.
+"""The scores of a split, and what they mean, as JSON and table.
 
-Every fraction is written with the counts that it is made of.
+Every fraction is written with the counts that it is made of. TensorFlow is imported
+where it is needed: reading and printing scores needs none.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import tensorflow as tf
+import pathlib
+from typing import TYPE_CHECKING
 
-from deeppose_tf import geometry, metrics
-from deeppose_tf.pipelines.data import first_boxes, records
-from deeppose_tf.pipelines.data.records import People, fingerprint
+import numpy as np
+
+from deeppose_tf import files, metrics
 from deeppose_tf.skeleton import Skeleton
 
-FORMAT = "deeppose-tf metrics 1"
+if TYPE_CHECKING:
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.data.records import People
+
+METRICS = "metrics.json"
+FORMAT = "deeppose-tf metrics 2"
+# The baseline was called floor in it.
+OLD_FORMAT = "deeppose-tf metrics 1"
+BASELINE = "mean-pose baseline"
 THRESHOLDS = (0.1, 0.2, 0.5)
 MEANINGS = {
     "pcp_strict": "both ends of a limb within 0.5 of its true length of their places",
@@ -24,8 +33,14 @@ MEANINGS = {
     "counting once",
     "pdj": "joints within a share of the true torso diameter of their places",
     "area": "mean of PDJ over 51 shares from 0 to 0.5",
-    "floor": "the mean of each joint relative to the first box, over the people of the "
-    "split floor_from, placed into everyone's first box",
+    "pckh": "joints within 0.5 of the length of the true head segment, from upper neck "
+    "to head top, of their places; the mean is over all such joints but pelvis and "
+    "thorax",
+    "oks": "average precision (AP) and recall (AR) over thresholds of object keypoint "
+    "similarity from 0.5 to 0.95, AP50 and AP75 at single ones, by pycocotools with "
+    "COCO's sigmas; of known person boxes",
+    "baseline": "the mean of each joint relative to the first box, over the people of "
+    "the split baseline_from, placed into everyone's first box",
     "counts": "labeled joints only; a prediction that is missing or not finite is "
     "wrong",
 }
@@ -37,21 +52,20 @@ CONVENTIONS = {
 }
 
 
-def floor(people: People, train: People) -> np.ndarray:
+def mean_pose_baseline(people: People, train: People) -> np.ndarray:
     """[N, K, 2] pixels: the mean pose of the training people, in each first box.
 
     Both with the same kind of first box.
     """
-    normalized = geometry.normalize(
-        tf.constant(train.keypoints), tf.constant(train.first_boxes)
-    ).numpy()
+    from deeppose_tf import geometry
+
+    normalized = geometry.normalize(train.keypoints, train.first_boxes).numpy()
     mean = metrics.mean_pose(normalized, train.labeled).astype(np.float32)
-    boxes = tf.constant(people.first_boxes)
-    return geometry.denormalize(tf.constant(mean[np.newaxis]), boxes).numpy()
+    return geometry.denormalize(mean[np.newaxis], people.first_boxes).numpy()
 
 
-def floor_split(index: records.Index, split: str) -> str:
-    """Whose labels the floor is made of: `train`, if there is anyone."""
+def baseline_split(index: records.Index, split: str) -> str:
+    """Whose labels the baseline is made of: `train`, if there is anyone."""
     return "train" if index.counts.get("train") else split
 
 
@@ -76,11 +90,15 @@ def scores(predicted: np.ndarray, people: People, skeleton: Skeleton) -> dict:
         "mean": _number(_mean(area)),
         "joints": dict(zip(skeleton.joints, map(_number, area), strict=True)),
     }
+    if set(metrics.HEAD) <= set(skeleton.joints):
+        result["pckh"] = _pckh(*metrics.pckh_counts(*arguments), skeleton)
     return result
 
 
 def protocol(index: records.Index, split: str, people: People) -> dict:
     """What every number has to be read with, as a JSON value."""
+    from deeppose_tf.pipelines.data.records import fingerprint
+
     arguments = index.provenance.get("arguments", {})
     return {
         "data": index.directory,
@@ -92,7 +110,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "held_out": split == "test" and split in index.provenance.get("held_out", []),
         "skeleton": index.skeleton.name,
         "first_box": _first_box(people, index, split),
-        "floor_from": floor_split(index, split),
+        "baseline_from": baseline_split(index, split),
         "labels": convention(arguments),
         "meanings": MEANINGS | {"diameter": yardstick(index.skeleton)},
     }
@@ -116,51 +134,89 @@ def yardstick(skeleton: Skeleton) -> str:
     return f"from {first}, or {', or '.join(others)} where one of them has no label"
 
 
+def read(folder: str) -> dict:
+    """The `metrics.json` in a folder of `deeppose-evaluate`, of any version, as that of
+    this one.
+
+    Raises:
+      ValueError: there is none, or one of an unknown format.
+    """
+    path = pathlib.Path(folder) / METRICS
+    if not path.is_file():
+        raise ValueError(
+            f"{folder}: no {METRICS} that can be read; give folders that "
+            "deeppose-evaluate wrote"
+        )
+    content = files.read_json(path, (FORMAT, OLD_FORMAT))
+    if content["format"] == OLD_FORMAT:
+        content["rows"][0]["name"] = BASELINE
+        protocol = content["protocol"]
+        protocol["baseline_from"] = protocol.pop("floor_from")
+        protocol["meanings"]["baseline"] = MEANINGS["baseline"]
+        del protocol["meanings"]["floor"]
+    return content
+
+
 def table(content: dict) -> str:
-    """`metrics.json` as Markdown: a row for the floor and one for every stage, in per
+    """`metrics.json` as Markdown: a row for the baseline and for every stage, in per
     cent, and how many limbs and joints each column is made of."""
-    said = content["protocol"]
-    first = content["rows"][0]["scores"]
+    protocol, first = content["protocol"], content["rows"][0]["scores"]
     types = first["pcp_strict"]
     paper = [limb for limb in metrics.PAPER_TYPES if limb in types]
     limbs = paper + [limb for limb in types if limb not in paper]
+    precisions = [name for name in ("AP", "AP50", "AP75", "AR") if "oks" in first]
     header = ["", *limbs, "mean4 loose", *(f"PDJ@{t}" for t in first["pdj"])]
+    header += ["PCKh@0.5"] * ("pckh" in first) + precisions
+
+    def cells(scores, key):
+        entries = [scores["pcp_strict"][limb] for limb in limbs]
+        entries += [scores["pcp_loose"]["mean4"], *scores["pdj"].values()]
+        entries += [scores["pckh"]] if "pckh" in scores else []
+        return [entry[key] for entry in entries]
+
     rows = [
-        [row["name"], *map(_percent, _columns(row["scores"], limbs, "fraction"))]
+        [
+            row["name"],
+            *map(percent, cells(row["scores"], "fraction")),
+            *(percent(row["scores"]["oks"][name]) for name in precisions),
+        ]
         for row in content["rows"]
     ]
-    rows.append(["counted", *map(str, _columns(first, limbs, "scored"))])
-    return "\n".join(
-        [
-            heading(said),
-            "",
-            markdown([header, *rows]),
-            "",
-            "Per cent. Limbs, mean4 and mean10: PCP strict at 0.5, "
-            f"{MEANINGS['pcp_strict']}; loose: {MEANINGS['pcp_loose']}. mean4: "
-            f"{MEANINGS['mean4']}. mean10: {MEANINGS['mean10']}. PDJ: "
-            f"{MEANINGS['pdj']}, the diameter being {said['meanings']['diameter']}; "
-            f"mean over joints. Floor: {floor_meaning(said)}. Counted: "
-            f"{MEANINGS['counts']}.",
-        ]
-    )
+    rows.append(["counted", *map(str, cells(first, "scored"))])
+    rows[-1] += [str(protocol["people"])] * len(precisions)
+    notes = [
+        f"Limbs, mean4 and mean10: PCP strict at 0.5, {MEANINGS['pcp_strict']}; "
+        f"loose: {MEANINGS['pcp_loose']}",
+        f"mean4: {MEANINGS['mean4']}",
+        f"mean10: {MEANINGS['mean10']}",
+        f"PDJ: {MEANINGS['pdj']}, the diameter being "
+        f"{protocol['meanings']['diameter']}; mean over joints",
+        *([f"PCKh: {MEANINGS['pckh']}"] if "pckh" in first else []),
+        *([f"AP, AR: {MEANINGS['oks']}"] if "oks" in first else []),
+        *([f"OKS: {protocol['oks']}"] if "oks" in protocol else []),
+        f"{BASELINE.capitalize()}: {baseline_meaning(protocol)}",
+        f"Counted: {MEANINGS['counts']}",
+        *_reliability(content.get("reliability")),
+    ]
+    text = "Per cent. " + " ".join(f"{note}." for note in notes)
+    return "\n".join([heading(protocol), "", markdown([header, *rows]), "", text])
 
 
-def heading(said: dict) -> str:
+def heading(protocol: dict) -> str:
     """Who was scored and from which first boxes, a line from `protocol`."""
-    people = said["people"]
-    number = f"{people}" if people == said["of"] else f"The first {people}"
+    people = protocol["people"]
+    number = f"{people}" if people == protocol["of"] else f"The first {people}"
     return (
-        f"{number} people of the split {said['split']}"
-        f"{HELD_OUT if said.get('held_out') else ''} of "
-        f"{' + '.join(said['datasets']) or said['data']}. First box: "
-        f"{said['first_box']}. Labels: {said['labels']}."
+        f"{number} people of the split {protocol['split']}"
+        f"{HELD_OUT if protocol.get('held_out') else ''} of "
+        f"{' + '.join(protocol['datasets']) or protocol['data']}. First box: "
+        f"{protocol['first_box']}. Labels: {protocol['labels']}."
     )
 
 
-def floor_meaning(said: dict) -> str:
-    """What the floor is, from `protocol`."""
-    return MEANINGS["floor"].replace("floor_from", said["floor_from"])
+def baseline_meaning(protocol: dict) -> str:
+    """What the mean-pose baseline is, from `protocol`."""
+    return MEANINGS["baseline"].replace("baseline_from", protocol["baseline_from"])
 
 
 def markdown(lines: list[list[str]]) -> str:
@@ -170,15 +226,27 @@ def markdown(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
-def _columns(one: dict, limbs: list[str], key: str) -> list:
-    entries = [one["pcp_strict"][limb] for limb in limbs]
-    return [e[key] for e in [*entries, one["pcp_loose"]["mean4"], *one["pdj"].values()]]
+def percent(fraction: float | None) -> str:
+    """A cell of a table."""
+    return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _reliability(found):
+    if not found or found["rank_correlation"] is None:
+        return []
+    return [
+        "Scores of joints: Spearman's rank correlation with small errors "
+        f"{found['rank_correlation']:.2f} (1: the higher the score, the smaller the "
+        "error; 0: scores say nothing)"
+    ]
 
 
 def _first_box(people, index, split):
-    said = first_boxes.describe(index.provenance, split, len(people.ids))
-    if said:
-        return said
+    from deeppose_tf.pipelines.data import first_boxes
+
+    known = first_boxes.describe(index.provenance, split, len(people.ids))
+    if known:
+        return known
     whole = int(np.sum(~people.boxes.any(axis=1)))
     if whole == len(people.ids):
         return "the whole image"
@@ -200,6 +268,13 @@ def _pdj_entry(detected, scored, skeleton):
     }
 
 
+def _pckh(detected, scored, skeleton):
+    entry = _pdj_entry(detected, scored, skeleton)
+    counted = [joint not in metrics.NOT_IN_PCKH for joint in skeleton.joints]
+    correct, total = detected[counted].sum(), scored[counted].sum()
+    return entry | _entry(correct / total if total else np.nan, correct, total)
+
+
 def _entry(fraction, correct, scored):
     return {
         "fraction": _number(fraction),
@@ -216,7 +291,3 @@ def _mean(values):
 def _number(value):
     """JSON knows no NaN."""
     return None if np.isnan(value) else float(value)
-
-
-def _percent(fraction):
-    return "-" if fraction is None else f"{100 * fraction:.1f}"

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+FORMAT = "deeppose-tf experiment 2"
+# Images of the running time that are timed unless asked otherwise.
+TIMED_IMAGES = 50
 PRINTED = "printed in the paper"
 PRINTED_LEGS = (
     "printed in the paper: legs and mean checked against its text; the two columns of "

@@ -1,7 +1,6 @@
-"""`deeppose-reproduce`: the tables and figures of Sec. 4, beside the paper's numbers.
+"""`deeppose-reproduce`: one table or figure of Sec. 4, as JSON, Markdown and a picture.
 
-Of each experiment it writes a table (Markdown and JSON) and a picture. Predictions are
-kept beside them, so that a stopped command goes on where it was.
+It stands beside the paper's numbers, with all that is needed to read both.
 """
 
 from __future__ import annotations
@@ -10,53 +9,44 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+import string
 
 import numpy as np
-from absl import flags
 
 import deeppose_tf
 from deeppose_tf import draw, files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import read_people
-from deeppose_tf.pipelines.evaluation import scores
-from deeppose_tf.pipelines.evaluation import split_predictions as poses
-from deeppose_tf.pipelines.paper import (
-    comparisons,
-    experiment,
-    pose_sheets,
-    published,
-    report,
-    running_time,
-    transfer,
-)
+from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
+from deeppose_tf.pipelines.paper import experiments, measured, published
+
+UNKNOWN_DATA = "data not said"
 
 _ARMS, _LEGS = ("elbow", "wrist"), ("knee", "ankle")
 # Figs. 3 and 7 end at 0.2 torso diameters, Figs. 4 and 5 at 0.5.
 _NEAR = functools.partial(
-    comparisons.joints_by_stage, groups=_ARMS, shares=(0.05, 0.1, 0.2), farthest=0.2
+    experiments.joints_by_stage, groups=_ARMS, shares=(0.05, 0.1, 0.2), largest=0.2
 )
 _MAKERS = {
-    "table1": comparisons.limbs,
-    "table2": comparisons.limbs,
+    "table1": experiments.limbs,
+    "table2": experiments.limbs,
     "fig3": _NEAR,
     "fig4": functools.partial(
-        comparisons.joints_of_limbs,
+        experiments.joints_of_limbs,
         panels={"arms": _ARMS, "legs": _LEGS},
         shares=(0.1, 0.2, 0.5),
     ),
     "fig5": functools.partial(
-        comparisons.joints_by_stage,
+        experiments.joints_by_stage,
         groups=_ARMS,
         shares=(0.1, 0.15, 0.2, 0.5),
-        farthest=0.5,
+        largest=0.5,
     ),
-    "fig6": pose_sheets.refinement,
+    "fig6": experiments.refinement,
     "fig7": _NEAR,
-    "fig8": pose_sheets.examples,
-    "fig9": pose_sheets.examples,
+    "fig8": experiments.examples,
+    "fig9": experiments.examples,
 }
 
 
@@ -85,7 +75,7 @@ def reproduce(
       verbose: 0 hides the progress bar.
 
     Returns:
-      What the JSON file holds; `report.markdown` prints it.
+      What the JSON file holds; `markdown` prints it.
 
     Raises:
       ValueError: the split is empty, or the joints of model and data do not allow it.
@@ -93,48 +83,87 @@ def reproduce(
     paper = published.EXPERIMENTS[name]
     folder = pathlib.Path(output)
     if name == "runtime":
-        limit = limit or running_time.IMAGES
+        limit = limit or published.TIMED_IMAGES
     people = read_people(index, split, limit)
-    said = scores.protocol(index, split, people)
-    said["other_boxes"] = transfer.other_boxes(cascade, index.provenance)
+    protocol = scores.protocol(index, split, people)
+    protocol["other_boxes"] = measured.other_boxes(cascade, index.provenance)
     if name == "runtime":
         folder.mkdir(parents=True, exist_ok=True)
         count = len(people.ids)
-        result = running_time.result(cascade, index, split, count, paper, verbose)
+        result = experiments.running_time(cascade, index, split, count, paper, verbose)
     else:
+        images = functools.partial(evaluate.read_image, index, split)
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
-        measured = experiment.Measured(
+        given = cascade, index, split, people, protocol, kept, verbose
+        found = measured.Measured(
             model=cascade.skeleton,
-            skeleton=index.skeleton,
-            people=people,
-            images=functools.partial(poses.read_image, index, split),
-            said=said,
-            predict=lambda: _predict(
-                cascade, index, split, people, said, kept, verbose
-            ),
+            truth=figures.Truth(people, index.skeleton, images),
+            protocol=protocol,
+            predict=functools.partial(_predict, *given),
         )
-        result = _MAKERS[name](measured, paper)
-    content = report.content(name, paper, result, said, run, cascade, settings)
+        result = _MAKERS[name](found, paper)
+    content = {
+        "format": published.FORMAT,
+        "settings": settings or {},
+        "experiment": name,
+        "title": paper.title,
+        "protocol": protocol,
+        "model": _model(run, cascade),
+        "paper": {
+            "trained": paper.trained,
+            "scored": paper.scored,
+            "whole": paper.whole,
+            "says": paper.says,
+        },
+        "unit": result.unit,
+        "columns": list(result.columns),
+        "rows": list(result.rows),
+        "meanings": list(result.meanings),
+    }
     # The record of whose files these are comes first, for `outputs.require_free`.
-    text = json.dumps(content, indent=1).encode() + b"\n"
-    files.write_bytes(folder / f"{name}.json", text)
+    files.write_json(folder / f"{name}.json", content)
     draw.write_image(folder / f"{name}.png", result.picture)
-    text = report.markdown(content).encode() + b"\n"
+    text = markdown(content).encode() + b"\n"
     files.write_bytes(folder / f"{name}.md", text)
     return content
 
 
-def _predict(cascade, index, split, people, said, kept, verbose):
+def markdown(content: dict) -> str:
+    """What `reproduce` returns as Markdown: the table, and how to read it."""
+    protocol, model, paper = content["protocol"], content["model"], content["paper"]
+    lines = [
+        f"# {content['title']}",
+        "",
+        scores.heading(protocol),
+        f"Model: {model['run']}, network {model['network']}, stages {model['stages']}, "
+        f"trained on {model['trained']}, labels {model['labels']}.",
+        *_warnings(content),
+        "",
+        scores.markdown(_table(content)),
+        "",
+        f"In {content['unit']}.",
+        *(f"- {meaning}." for meaning in content["meanings"]),
+    ]
+    names = {row["name"] for row in content["rows"]} | set(content["columns"])
+    if scores.BASELINE in names:
+        lines.append(f"- {scores.BASELINE}: {scores.baseline_meaning(protocol)}.")
+    if content["unit"] == measured.PER_CENT:
+        lines.append(f"- counted: {protocol['meanings']['counts']}.")
+    lines += [f"- ({mark}) {source}." for source, mark in _marks(content).items()]
+    return "\n".join([*lines, "", f"The paper: {_whose(paper)}. {paper['says']}"])
+
+
+def _predict(cascade, index, split, people, protocol, kept, verbose):
     """`Measured.named`; says in the protocol who was not answered."""
     # Not before model and data are known to fit, and before what takes its time.
     kept.parent.mkdir(parents=True, exist_ok=True)
-    found, _ = poses.kept_poses(
+    found, _ = evaluate.kept_poses(
         cascade, index, split, len(people.ids), kept, verbose
     )  # [N, S, K of the model, 2]
-    said["unanswered"] = int(np.sum(~np.isfinite(found).all(axis=(1, 2, 3))))
-    found = transfer.onto(found, cascade.skeleton, index.skeleton)
-    source = read_people(index, scores.floor_split(index, split))
-    named = [("floor", scores.floor(people, source))]
+    protocol["unanswered"] = int(np.sum(~np.isfinite(found).all(axis=(1, 2, 3))))
+    found = measured.onto(found, cascade.skeleton, index.skeleton)
+    source = read_people(index, scores.baseline_split(index, split))
+    named = [(scores.BASELINE, scores.mean_pose_baseline(people, source))]
     named += [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
     return named
 
@@ -150,103 +179,104 @@ def _fingerprint(run, index, split):
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
-def define_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_list(
-        "experiment",
-        None,
-        f"What to make: one or more of {', '.join(published.EXPERIMENTS)}, joined by "
-        "commas. table1, fig4 and fig8 are the paper's of LSP, table2 of a model "
-        "of LSP on Image Parse, fig3, fig5 and fig9 of FLIC, fig7 of a model of FLIC "
-        "on Buffy; whose fig6 and runtime are it does not say. Other data with the "
-        "same kinds of joints will do; the output says what was taken.",
-    )
-    flags.DEFINE_string(
-        "model", None, "The run directory of a cascade that deeppose-train wrote."
-    )
-    flags.DEFINE_string(
-        "data",
-        None,
-        "The prepared data to score on: a folder that deeppose-prepare wrote. Joints "
-        "of model and data are matched by name.",
-    )
-    flags.DEFINE_enum(
-        "split", "test", records.SPLITS, "Which part of the data to score on."
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "The folder for EXPERIMENT.md, EXPERIMENT.json and EXPERIMENT.png, and for "
-        "predictions, which all experiments in the same folder share. It is made where "
-        "it is missing.",
-    )
-    flags.DEFINE_integer(
-        "limit",
-        None,
-        "The first people of the split only, for a quick look. By default all, and for "
-        f"runtime {running_time.IMAGES}.",
-        lower_bound=1,
-    )
-    flags.DEFINE_bool(
-        "overwrite",
-        False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
-    )
-    flags.mark_flags_as_required(["experiment", "model", "data", "output"])
+def _whose(paper):
+    """The paper's model and people, as far as it names them."""
+    if not paper["trained"]:  # nor "scored"
+        return "of which model and which people is not said"
+    return f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
 
 
-def main(argv: list[str]) -> None:
-    """Makes the experiments that the flags name and prints their tables."""
-    del argv
-    values = flags.FLAGS
-    asked = {name: _settings(name, values) for name in _known(values.experiment)}
-    for name, settings in asked.items():
-        if not values.overwrite:
-            _require_free(values.output, name, settings)
-    paper = published.EXPERIMENTS[values.experiment[0]]
-    index = report.with_advice(records.read_index, values.data, paper, False)
-    cascade = report.with_advice(Cascade.load, values.model, paper, True)
-    for name, settings in asked.items():
-        content = reproduce(
-            name,
-            cascade,
-            values.model,
-            index,
-            values.split,
-            values.output,
-            values.limit,
-            settings,
-        )
-        print(report.markdown(content), end="\n\n")
-
-
-def _known(names: Sequence[str]) -> list[str]:
-    wrong = [name for name in names if name not in published.EXPERIMENTS]
-    if wrong or not names:
-        raise ValueError(
-            f"--experiment={','.join(names)}: expected one or more of "
-            f"{', '.join(published.EXPERIMENTS)}"
-        )
-    return list(names)
-
-
-def _settings(name, values):
-    given = {
-        flag: getattr(values, flag) for flag in ("model", "data", "split", "limit")
+def _model(run, cascade):
+    training = cascade.stages[0].training
+    arguments = training.get("data", {}).get("provenance", {}).get("arguments", {})
+    config = cascade.stages[0].config
+    return {
+        "run": run,
+        "stages": cascade.count,
+        "network": config.network,
+        "trained": " + ".join(arguments.get("dataset", [])) or UNKNOWN_DATA,
+        "labels": scores.convention(arguments),
     }
-    return {"experiment": name} | given
 
 
-def _require_free(folder, name, settings):
-    written = [f"{name}.{ending}" for ending in ("json", "md", "png")]
-    outputs.require_free(folder, written[0], report.FORMAT, settings, written)
+def _warnings(content):
+    protocol, model = content["protocol"], content["model"]
+    warnings, both = [], {model["labels"], protocol["labels"]}
+    if scores.UNKNOWN in both:
+        warnings.append("Whether left and right mean the same to both is not known.")
+    elif len(both) > 1:
+        warnings.append(
+            "Left and right do not mean the same to both: where they differ, as for "
+            "people seen from behind, correct predictions count as wrong."
+        )
+    if protocol.get("other_boxes"):
+        warnings.append(
+            "First boxes are enlarged otherwise than those that the model learned "
+            "from: prepare the data with --boxes and --boxes_from as for the model."
+        )
+    if content["unit"] == measured.PER_CENT and _is_elsewhere(content):
+        warnings.append(
+            "The paper has another model or other people here: its numbers do not "
+            "compare with these."
+        )
+    if content["paper"]["whole"] and protocol["datasets"] == [
+        content["paper"]["scored"]
+    ]:
+        warnings.append(_part(content["paper"]["scored"], protocol["split"]))
+    if protocol.get("unanswered"):
+        number = protocol["unanswered"]
+        warnings.append(f"{number} people have no answer, which counts as wrong.")
+    return warnings
 
 
-def run() -> None:
-    """Console entry point."""
-    command.run(define_flags, main, __doc__, folder="output")
+def _part(dataset, split):
+    which = f": {published.PARTS[dataset]}" if split == "test" else ""
+    return (
+        f"The paper scored all of {dataset.upper()}; these people are the split "
+        f"{split} alone{which}."
+    )
 
 
-if __name__ == "__main__":
-    run()
+def _is_elsewhere(content):
+    """Whether there are published rows, and of other data as far as it is known."""
+    paper, scored = content["paper"], content["protocol"]["datasets"]
+    trained = content["model"]["trained"]
+    return bool(_marks(content)) and (
+        trained != UNKNOWN_DATA
+        and paper["trained"] not in (None, *trained.split(" + "))
+        or bool(scored)
+        and paper["scored"] not in (None, *scored)
+    )
+
+
+def _table(content):
+    marks = _marks(content)
+    rows = [["", *(name.replace("_", " ") for name in content["columns"])]]
+    for row in content["rows"]:
+        cells = [_cell(row, column, content["unit"]) for column in content["columns"]]
+        mark = marks.get(row["source"])
+        rows.append([row["name"] + (f" ({mark})" if mark else ""), *cells])
+    first = content["rows"][0]["values"]
+    counts = [first[column].get("scored") for column in content["columns"]]
+    if None not in counts:
+        place = sum(row["source"] == measured.MEASURED for row in content["rows"])
+        rows.insert(1 + place, ["counted", *map(str, counts)])
+    return rows
+
+
+def _marks(content):
+    """A letter for each source of published rows, in order."""
+    sources = dict.fromkeys(row["source"] for row in content["rows"])
+    sources.pop(measured.MEASURED, None)
+    return dict(zip(sources, string.ascii_lowercase, strict=False))
+
+
+def _cell(row, column, unit):
+    """Published values with as many digits as they have."""
+    value = row["values"].get(column, {}).get("value")
+    if value is None:
+        return "-"
+    scale = 100 if unit == measured.PER_CENT else 1
+    if row["source"] != measured.MEASURED:
+        return f"{scale * value:g}"
+    return f"{value * scale:.1f}" if scale > 1 else f"{value:.3f}"

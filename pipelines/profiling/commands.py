@@ -66,8 +66,7 @@ def benchmark_main(argv: list[str]) -> None:
     """Benchmarks what the flags name."""
     del argv
     values = flags.FLAGS
-    if not pathlib.Path(values.data).is_dir():
-        raise ValueError(f"--data={values.data}: no such folder")
+    command.require_paths("data")
     recipe = recipes.recipe_for(values.recipe, values.stage)
 
     import tensorflow as tf  # takes seconds, as what imports it

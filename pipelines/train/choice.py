@@ -50,7 +50,7 @@ def table(content: dict) -> str:
             "",
             "PDJ@0.2, mean over joints, per cent; in brackets, stages that were "
             f"trained and did not help. Floor: {100 * content['floor']:.1f}, "
-            f"{scores.floor_meaning(said)}. PDJ: {said['meanings']['pdj']}, the "
+            f"{scores.baseline_meaning(said)}. PDJ: {said['meanings']['pdj']}, the "
             f"diameter being {said['meanings']['diameter']}. {PAPER}",
         ]
     )

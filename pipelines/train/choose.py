@@ -57,7 +57,9 @@ def choose(
         or a first stage in `folder` was made with other settings.
     """
     people = read_people(index, SPLIT)
-    floor = scores.floor(people, read_people(index, scores.floor_split(index, SPLIT)))
+    floor = scores.mean_pose_baseline(
+        people, read_people(index, scores.baseline_split(index, SPLIT))
+    )
     content = {
         "format": choice.FORMAT,
         "protocol": scores.protocol(index, SPLIT, people),

@@ -1,0 +1,155 @@
+"""`deeppose-evaluate` and `deeppose-compare`: their flags, and what they do with them.
+
+TensorFlow is imported after flags and paths were checked.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import flags
+
+from deeppose_tf import config, files
+from deeppose_tf.pipelines.cli import command, outputs
+from deeppose_tf.pipelines.evaluation import compare, scores
+
+EVALUATE = """`deeppose-evaluate`: scores a cascade, or anyone's predictions.
+
+Writes `metrics.json`, the same as a table, PDJ curves, sheets of poses, whether scores
+of joints can be believed, and predictions as a COCO results file. The mean-pose
+baseline, what a network that has learned nothing would get, stands beside all. Data of
+COCO is scored by OKS average precision too, that of MPII by PCKh."""
+COMPARE = """`deeppose-compare`: several evaluations of the same people in one table.
+
+Each has its mean-pose baseline and its last stage."""
+SPLITS = ("train", "validation", "test")
+
+
+def define_evaluate_flags() -> None:
+    """Flags of `deeppose-evaluate`."""
+    define_data_flags("The prepared data: a folder that deeppose-prepare wrote.")
+    flags.DEFINE_string(
+        "model",
+        None,
+        "The run directory of a cascade that deeppose-train wrote. Either this or "
+        "--predictions.",
+    )
+    flags.DEFINE_string(
+        "predictions",
+        None,
+        "Anyone's predictions instead of a model: a predictions.json of "
+        "deeppose-predict, or a COCO results file, a JSON list of "
+        '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
+        "image_id is the id of a record or its last part; as in COCO, (0, 0) is the "
+        "centre of the first pixel. Whom it leaves out counts as wrong.",
+    )
+    flags.DEFINE_string(
+        "annotations",
+        None,
+        "The COCO annotation file that this split was made of: OKS then takes people's "
+        "areas and the others on their images from there, as COCO's own evaluation "
+        "does. By default a share of the person box stands for the area.",
+    )
+    define_output_flags(
+        "The folder for metrics.json, table.md, coco_results.json (predictions of a "
+        "model, to be given to --predictions), curves and sheets of poses. It is made "
+        "where it is missing."
+    )
+    flags.DEFINE_integer(
+        "limit",
+        None,
+        "Score the first people of the split only, for a quick look. By default all.",
+        lower_bound=1,
+    )
+    flags.mark_flags_as_required(["data", "output"])
+
+
+def define_data_flags(meaning: str) -> None:
+    """--data, which means this, and --split."""
+    flags.DEFINE_string("data", None, meaning)
+    flags.DEFINE_enum("split", "test", SPLITS, "Which part of the data to score on.")
+
+
+def define_output_flags(meaning: str) -> None:
+    """--output, which means this, and --overwrite."""
+    flags.DEFINE_string("output", None, meaning)
+    flags.DEFINE_bool(
+        "overwrite",
+        False,
+        "Replace files in --output that are there already. The same command may "
+        "always replace what it wrote itself.",
+    )
+
+
+def evaluate_main(argv: list[str]) -> None:
+    """Scores what the flags describe and prints the table."""
+    del argv
+    values = flags.FLAGS
+    if (values.model is None) == (values.predictions is None):
+        raise ValueError("give either --model or --predictions")
+    names = ("data", "split", "model", "predictions", "annotations", "limit")
+    settings = {name: getattr(values, name) for name in names}
+    command.require_paths("data", "predictions", "annotations")
+    if values.model is not None:
+        config.check_run(values.model)
+
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.evaluation import evaluate
+
+    if not values.overwrite:
+        written = scores.METRICS, scores.FORMAT, settings, evaluate.WRITTEN
+        outputs.require_free(values.output, *written)
+    index = records.read_index(values.data)
+    given = index, values.split, values.output, values.limit, values.annotations
+    if values.model is None:
+        content = evaluate.evaluate_results(values.predictions, *given, settings)
+    else:
+        from deeppose_tf.cascade import Cascade
+
+        content = evaluate.evaluate(Cascade.load(values.model), *given, settings)
+    print(scores.table(content))
+
+
+def define_compare_flags() -> None:
+    """Flags of `deeppose-compare`."""
+    flags.DEFINE_list(
+        "evaluations",
+        None,
+        "Folders that deeppose-evaluate wrote (its --output), joined by commas, all of "
+        "the same people: the same data set, part and labels.",
+    )
+    define_output_flags(
+        f"The folder for {compare.TABLE} and {compare.CONTENT}. It is made if missing."
+    )
+    flags.mark_flags_as_required(["evaluations", "output"])
+
+
+def compare_main(argv: list[str]) -> None:
+    """Compares what the flags name and prints the table."""
+    del argv
+    values = flags.FLAGS
+    settings = {"evaluations": values.evaluations}
+    if not values.overwrite:
+        names = (compare.CONTENT, compare.TABLE)
+        outputs.require_free(
+            values.output, compare.CONTENT, compare.FORMAT, settings, names
+        )
+    content = compare.compare(values.evaluations)
+    text = compare.table(content)
+    folder = pathlib.Path(values.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The record of whose files these are comes first, for `outputs.require_free`.
+    record = {"format": compare.FORMAT, "settings": settings} | content
+    files.write_json(folder / compare.CONTENT, record)
+    files.write_bytes(folder / compare.TABLE, text.encode() + b"\n")
+    print(text)
+
+
+def run_evaluate() -> None:
+    """Console entry point."""
+    command.run(define_evaluate_flags, evaluate_main, EVALUATE, folder="output")
+
+
+def run_compare() -> None:
+    """Console entry point."""
+    command.run(define_compare_flags, compare_main, COMPARE, folder="output")

@@ -1,0 +1,139 @@
+"""`deeppose-reproduce`: the tables and figures of Sec. 4, beside the paper's numbers.
+
+Of each experiment it writes a table (Markdown and JSON) and a picture. Predictions are
+kept beside them, so that a stopped command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from deeppose_tf import config
+from deeppose_tf.pipelines.cli import command, outputs
+from deeppose_tf.pipelines.evaluation import commands as evaluation
+from deeppose_tf.pipelines.paper import published
+
+# What to get where the paper does not say whose an experiment is.
+ANY = "lsp"
+
+
+def define_reproduce_flags() -> None:
+    """Flags of this script."""
+    flags.DEFINE_list(
+        "experiment",
+        None,
+        f"What to make: one or more of {', '.join(published.EXPERIMENTS)}, joined by "
+        "commas. table1, fig4 and fig8 are the paper's of LSP, table2 of a model "
+        "of LSP on Image Parse, fig3, fig5 and fig9 of FLIC, fig7 of a model of FLIC "
+        "on Buffy; whose fig6 and runtime are it does not say. Other data with the "
+        "same kinds of joints will do; the output says what was taken.",
+    )
+    flags.DEFINE_string(
+        "model", None, "The run directory of a cascade that deeppose-train wrote."
+    )
+    evaluation.define_data_flags(
+        "The prepared data to score on: a folder that deeppose-prepare wrote. Joints "
+        "of model and data are matched by name."
+    )
+    evaluation.define_output_flags(
+        "The folder for EXPERIMENT.md, EXPERIMENT.json and EXPERIMENT.png, and for "
+        "predictions, which all experiments in the same folder share. It is made where "
+        "it is missing."
+    )
+    flags.DEFINE_integer(
+        "limit",
+        None,
+        "The first people of the split only, for a quick look. By default all, and for "
+        f"runtime {published.TIMED_IMAGES}.",
+        lower_bound=1,
+    )
+    flags.mark_flags_as_required(["experiment", "model", "data", "output"])
+
+
+def reproduce_main(argv: list[str]) -> None:
+    """Makes the experiments that the flags name and prints their tables."""
+    del argv
+    values = flags.FLAGS
+    asked = {name: _settings(name, values) for name in _known(values.experiment)}
+    for name, settings in asked.items():
+        if not values.overwrite:
+            written = [f"{name}.{ending}" for ending in ("json", "md", "png")]
+            outputs.require_free(
+                values.output, written[0], published.FORMAT, settings, written
+            )
+    paper = published.EXPERIMENTS[values.experiment[0]]
+    _advised(_require_data, values.data, paper, False)
+    _advised(config.check_run, values.model, paper, True)
+
+    from deeppose_tf.cascade import Cascade  # takes seconds, as what follows
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.paper import reproduce
+
+    index = _advised(records.read_index, values.data, paper, False)
+    cascade = _advised(Cascade.load, values.model, paper, True)
+    given = cascade, values.model, index, values.split, values.output, values.limit
+    for name, settings in asked.items():
+        content = reproduce.reproduce(name, *given, settings)
+        print(reproduce.markdown(content), end="\n\n")
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    wrong = [name for name in names if name not in published.EXPERIMENTS]
+    if wrong or not names:
+        raise ValueError(
+            f"--experiment={','.join(names)}: expected one or more of "
+            f"{', '.join(published.EXPERIMENTS)}"
+        )
+    return list(names)
+
+
+def _settings(name, values):
+    given = {
+        flag: getattr(values, flag) for flag in ("model", "data", "split", "limit")
+    }
+    return {"experiment": name} | given
+
+
+def _require_data(folder):
+    if not (pathlib.Path(folder) / "dataset.json").is_file():
+        raise ValueError(f"{folder}: no dataset.json there, so no prepared data set")
+
+
+def _advised(read: Callable, folder: str, paper: published.Experiment, is_model: bool):
+    """`read(folder)`; where it is not there, the error says what to get and to run.
+
+    Args:
+      read: of a prepared data set, or of a trained run.
+      folder: its argument.
+      paper: what the experiment is in the paper.
+      is_model: whether it is a run.
+
+    Raises:
+      ValueError: as `read`, with the advice. What is there and damaged is not to be
+        begun from nothing.
+    """
+    there = pathlib.Path(folder) / ("cascade.json" if is_model else "dataset.json")
+    try:
+        return read(folder)
+    except ValueError as error:
+        if there.exists():
+            again = f"\nGet a whole copy of {folder}, or delete it and train it again"
+            raise ValueError(f"{error}{again if is_model else ''}") from error
+        needed = (paper.trained if is_model else paper.scored) or ANY
+        what, prepare = published.DATA[needed]
+        steps = [f"get {what} from its authors", f"run {prepare}"]
+        if is_model:
+            steps.append(
+                "run deeppose-train --data=DATA --recipe=compact --stages=3 "
+                f"--run={folder}"
+            )
+        order = "; then ".join(steps)
+        raise ValueError(f"{error}\nFor {paper.title}: {order}") from error
+
+
+def run_reproduce() -> None:
+    """Console entry point."""
+    command.run(define_reproduce_flags, reproduce_main, __doc__, folder="output")

@@ -1,0 +1,322 @@
+"""How each table and figure of Sec. 4 is made, beside what the paper reports.
+
+PCP (Tables 1 and 2), PDJ (Figs. 3, 4, 5 and 7), sheets of poses (Figs. 6, 8 and 9) and
+the running time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from deeppose_tf import metrics
+from deeppose_tf.cascade import Cascade
+from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
+from deeppose_tf.pipelines.paper import published
+from deeppose_tf.pipelines.paper.measured import (
+    DIAMETERS,
+    MEASURED,
+    PER_CENT,
+    SECONDS,
+    Measured,
+    Result,
+    published_rows,
+    require,
+    row,
+)
+from deeppose_tf.pipelines.profiling import timer
+from deeppose_tf.plot import Bars, Curve, plot_bars
+
+# Colours of published points in matplotlib's cycle, after those of the stages.
+POINT_COLORS = (8, 9, 6, 5)
+# People on the sheets of Figs. 6 and 8.
+REFINED, SHOWN = 5, 24
+# Torso diameters below which errors make no difference.
+NEGLIGIBLE = 1e-3
+# Columns of the running time.
+TIMES = ("median", "mean", "90th percentile", "processor")
+
+
+def limbs(measured: Measured, paper: published.Experiment) -> Result:
+    """PCP of the four kinds of limbs and their mean (Tables 1 and 2)."""
+    skeleton, protocol = measured.truth.skeleton, measured.protocol
+    needed = {
+        kind: [j for x in skeleton.limbs if x.type == kind for j in x.start + x.end]
+        for kind in metrics.PAPER_TYPES
+    }
+    require(measured, needed)
+    columns = (*metrics.PAPER_TYPES, "mean4")
+    found = {
+        name: scores.scores(poses, measured.truth.people, skeleton)
+        for name, poses in measured.named
+    }
+
+    def limb_row(name, entries):
+        keys = {"value": "fraction", "scored": "scored"}
+        return row(
+            name, {c: {k: entries[c][v] for k, v in keys.items()} for c in columns}
+        )
+
+    strict = [limb_row(name, one["pcp_strict"]) for name, one in found.items()]
+    first, *_, last = found
+    loose = [
+        limb_row(f"{name}, loose", found[name]["pcp_loose"]) for name in (first, last)
+    ]
+    others = published_rows(paper, columns)
+    picture = plot_bars(
+        [column.replace("_", " ") for column in columns],
+        _bars(strict, columns) + _bars(others, columns),
+        figures.title(protocol, "PCP at 0.5, strict"),
+        "correct limbs (PCP)",
+    )
+    meanings = [
+        f"PCP at 0.5: {protocol['meanings']['pcp_strict']} (strict); in rows named "
+        f"loose: {protocol['meanings']['pcp_loose']}",
+        f"mean4: {protocol['meanings']['mean4']}",
+    ]
+    return Result(PER_CENT, columns, [*strict, *loose, *others], meanings, picture)
+
+
+def joints_by_stage(
+    measured: Measured,
+    paper: published.Experiment,
+    groups: Sequence[str],
+    shares: Sequence[float],
+    largest: float,
+) -> Result:
+    """PDJ of some joints, a curve per stage (Figs. 3, 5 and 7).
+
+    Args:
+      groups: joints, left and right together; see `figures.joint_groups`.
+      shares: of the torso diameter, for the table.
+      largest: share that ends the curves.
+    """
+    columns, rows = _joint_rows(measured, paper, groups, shares)
+    picture = figures.stage_curves(
+        measured.named,
+        measured.truth,
+        figures.title(measured.protocol),
+        groups,
+        metrics.CURVE_THRESHOLDS[metrics.CURVE_THRESHOLDS <= largest],
+        {group: _points(paper, group) for group in groups},
+    )
+    return Result(PER_CENT, columns, rows, _meanings(measured, columns), picture)
+
+
+def joints_of_limbs(
+    measured: Measured,
+    paper: published.Experiment,
+    panels: Mapping[str, Sequence[str]],
+    shares: Sequence[float],
+) -> Result:
+    """PDJ of the joints of limbs, as curves after the last stage (Fig. 4).
+
+    Args:
+      panels: groups of joints by the name of their panel.
+      shares: as of `joints_by_stage`.
+    """
+    groups = [group for panel in panels.values() for group in panel]
+    columns, rows = _joint_rows(measured, paper, groups, shares)
+    picture = figures.joint_curves(
+        measured.named[0],
+        measured.named[-1],
+        measured.truth,
+        figures.title(measured.protocol),
+        panels,
+    )
+    return Result(PER_CENT, columns, rows, _meanings(measured, columns), picture)
+
+
+def refinement(measured: Measured, paper: published.Experiment) -> Result:
+    """Some people stage by stage (Fig. 6), from those whom later stages helped most to
+    those whom they harmed."""
+    del paper  # it shows examples and has no numbers
+    errors = _person_errors(measured)
+    first, last = (errors[measured.named[i][0]] for i in (1, -1))
+    known = np.flatnonzero(np.isfinite(first) & np.isfinite(last))
+    # Shares of the first error: a torso seen end-on makes all of them large.
+    left = (last[known] + NEGLIGIBLE) / (first[known] + NEGLIGIBLE)
+    ranked = known[np.argsort(left, kind="stable")]
+    if not len(ranked):
+        raise ValueError("nobody in the data has labels to rank the poses by")
+    chosen = ranked[figures.evenly(len(ranked), REFINED)]
+    picture = figures.stage_sheet(measured.named[1:], measured.truth, chosen)
+    how = (
+        f"{len(chosen)} of {len(ranked)} people, ranked by the share of the first "
+        "stage's error that is left after the last: the one helped most, then evenly "
+        "down to the one harmed most"
+    )
+    return _sheet(measured, errors, chosen, how, picture)
+
+
+def examples(measured: Measured, paper: published.Experiment) -> Result:
+    """The poses of some people after the last stage (Figs. 8 and 9)."""
+    del paper  # as above
+    errors = _person_errors(measured)
+    total = len(measured.truth.people.ids)
+    chosen = figures.evenly(total, SHOWN)
+    picture = figures.pose_sheet(measured.named[-1][1], measured.truth, chosen)
+    how = (
+        f"{len(chosen)} of {total} people, evenly from the first to the last and not "
+        "chosen; predictions alone are drawn, left in orange and right in blue"
+    )
+    return _sheet(measured, errors, chosen, how, picture)
+
+
+def running_time(
+    cascade: Cascade,
+    index: records.Index,
+    split: str,
+    count: int,
+    paper: published.Experiment,
+    verbose: int = 1,
+) -> Result:
+    """Times the first `count` people of a split, one image after the other.
+
+    Every image is decoded and predicted by all shorter cascades in turn.
+    """
+    parts = {"decoding": lambda r: lambda: inputs.decode(r["image"]).numpy()}
+    for number in range(1, cascade.count + 1):
+        shorter = Cascade(cascade.stages[:number])
+        name = f"{number} stage{'s' if number > 1 else ''}"
+        parts[name] = functools.partial(_prediction, shorter)
+    people = evaluate.read_records(index, split).take(count)
+    taken = timer.in_turns(
+        parts, people, lambda part, record: part(record), shown=bool(verbose)
+    )
+    rows = [row(name, _times(*pairs.T)) for name, pairs in taken.items()]
+    others = published_rows(paper, TIMES)
+    # Without those that are many times slower.
+    shown = [
+        Bars(one["name"], [one["values"]["mean"]["value"]], i, one in others)
+        for i, one in enumerate(rows + others[:1])
+    ]
+    what = (
+        f"{count} images one by one, {timer.cores()} cores, {timer.device()}, "
+        f"TensorFlow {tf.__version__}"
+    )
+    picture = plot_bars(["mean"], shown, what, "seconds per image", None)
+    meanings = [
+        what,
+        "seconds that pass for one image and its one person; processor: mean of the "
+        "seconds that cores work, which other programs disturb less. The images are in "
+        "memory and decoded before; decoding is a row of its own",
+    ]
+    return Result(SECONDS, TIMES, rows + others, meanings, picture)
+
+
+def _bars(rows, columns):
+    """The baseline in grey; others' results pale, in the colours of our stages."""
+    grey, bars = figures.BASELINE_COLOR, []
+    for i, one in enumerate(rows):
+        values = [one["values"].get(c, {}).get("value") for c in columns]
+        values = [np.nan if value is None else value for value in values]
+        pale = one["source"] != MEASURED
+        color = i if pale else (i - 1) % grey if i else grey
+        bars.append(Bars(one["name"], values, color, pale))
+    return bars
+
+
+def _joint_rows(measured, paper, groups, shares):
+    joints = figures.joint_groups(measured.truth.skeleton)
+    require(measured, {group: joints.get(group, []) for group in groups})
+    rows = [
+        row(name, _joint_values(poses, measured, groups, shares))
+        for name, poses in measured.named
+    ]
+    columns = list(rows[0]["values"])
+    return columns, rows + published_rows(paper, columns)
+
+
+def _joint_values(poses, measured, groups, shares):
+    found = figures.group_pdj(poses, measured.truth, shares)
+    values = {}
+    for group in groups:
+        if group not in found:
+            raise ValueError(
+                f"nobody in the data has a labeled {group} and the torso to measure it "
+                f"by, {measured.protocol['meanings']['diameter']}"
+            )
+        fractions, scored = found[group]
+        for share, fraction in zip(shares, fractions, strict=True):
+            values[f"{group}@{share:g}"] = {"value": float(fraction), "scored": scored}
+    return values
+
+
+def _points(paper, group):
+    """Published values of a group of joints as dots."""
+    curves = []
+    for color, one in zip(POINT_COLORS, paper.rows, strict=False):
+        places = [
+            (float(column.split("@")[1]), value)
+            for column, value in one.values.items()
+            if column.startswith(group + "@")
+        ]
+        if places:
+            at, values = np.transpose(places)
+            curves.append(Curve(f"{one.method}, quoted", values, color, at=at))
+    return curves
+
+
+def _meanings(measured, columns):
+    meanings = measured.protocol["meanings"]
+    return [
+        f"{columns[0]} and so on: PDJ, {meanings['pdj']}, the number being that share; "
+        f"left and right together; the diameter: {meanings['diameter']}"
+    ]
+
+
+def _person_errors(measured):
+    """[N] errors of the baseline and of every stage by name, in what both predict."""
+    model, (people, data, _) = measured.model, measured.truth
+    if not measured.shared.any():
+        raise ValueError(
+            f"the model predicts none of the data's joints; its joints ({model.name}): "
+            f"{', '.join(model.joints)}; those of the data ({data.name}): "
+            f"{', '.join(data.joints)}"
+        )
+    return {
+        name: metrics.person_errors(
+            poses, people.keypoints, people.labeled, data, measured.shared
+        )
+        for name, poses in measured.named
+    }
+
+
+def _sheet(measured, errors, chosen, how, picture):
+    def entry(error):
+        return {"value": float(error) if np.isfinite(error) else None}
+
+    rows = [
+        row(
+            measured.truth.people.ids[person],
+            {name: entry(values[person]) for name, values in errors.items()},
+        )
+        for person in chosen
+    ]
+    shared = measured.shared
+    joints = np.array(measured.truth.skeleton.joints)[shared]
+    which = "" if shared.all() else f" ({', '.join(joints)} alone)"
+    meanings = [
+        how,
+        f"numbers: mean distance of a person's labeled joints{which} to their places, "
+        f"in torso diameters, {measured.protocol['meanings']['diameter']}",
+    ]
+    return Result(DIAMETERS, list(errors), rows, meanings, picture)
+
+
+def _prediction(cascade, record):
+    image, box = inputs.decode(record["image"]).numpy(), record["box"].numpy()
+    return lambda: cascade.predict(image, box[np.newaxis])
+
+
+def _times(passed, worked):
+    values = np.median(passed), passed.mean(), np.quantile(passed, 0.9), worked.mean()
+    return {
+        column: {"value": float(value), "scored": len(passed)}
+        for column, value in zip(TIMES, values, strict=True)
+    }
