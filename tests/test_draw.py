@@ -289,3 +289,19 @@ def test_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
     files.write_bytes(path, b"first")
     assert path.read_bytes() == b"first"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_sheet_says_what_its_colours_mean():
+    """Nobody could know that green is the label."""
+    images = [np.full((50, 80, 3), 9, np.uint8)] * 2
+    plain = draw.contact_sheet(images, ["a", "b"], 2, cell=160)
+    sheet = draw.contact_sheet(images, ["a", "b"], 2, 160, draw.TRUTH_LEGEND)
+    # A strip of 22 pixels more, in which both colours and words are.
+    np.testing.assert_array_equal(sheet[22 + 6 :], plain[6:])
+    strip = sheet[:26]
+    assert painted(strip, draw.TRUTH).any() and painted(strip, draw.PREDICTION).any()
+    assert (strip[:, 30:60] < 100).all(axis=-1).any()
+    # What is too long for a narrow sheet is made smaller.
+    long = {"word " * 30: (9, 200, 9)}
+    narrow = draw.contact_sheet(images[:1], ["a"], 1, 80, long)
+    assert narrow.shape[1] == 80 + 12

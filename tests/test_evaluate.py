@@ -155,6 +155,8 @@ def test_the_yardstick_of_pdj_is_that_of_the_skeleton():
     none = skeleton.Skeleton("none", ("top", "left_toe"), (), (), ())
     assert scores.yardstick(one) == "from top to left toe"
     assert scores.yardstick(none).startswith("the longer side of the box")
+    assert figures.distance(one).endswith("/ torso diameter")
+    assert figures.distance(none).endswith("/ extent of the pose")
 
 
 def test_a_person_without_an_answer_is_wrong_and_counted(data):

@@ -1,8 +1,11 @@
-"""PCP and PDJ against numbers derived by hand and the published tables."""
+"""PCP, PDJ, PCKh and OKS against numbers derived by hand and the published tables."""
+
+import types
 
 import numpy as np
 import pytest
 import scipy.io
+import scipy.stats
 
 from deeppose_tf import metrics, skeleton
 from deeppose_tf.pipelines.evaluation import scores as tables
@@ -379,3 +382,70 @@ def test_published_predictions_reproduce_the_published_scores(shared_data, names
         sides = [i for i, name in enumerate(LSP.joints) if name.endswith(joint)]
         measured = 100 * scores[sides].mean()
         assert measured == pytest.approx(expected, abs=0.0501), joint
+
+
+def test_pckh_measures_by_the_head_segment():
+    """A head of 30 px: 15 px off is within half of it, and 15.1 is not. Pelvis and
+    thorax are joints, and stay out of the mean."""
+    joints = list(skeleton.MPII.joints)
+    keypoints = np.zeros((3, 16, 2))
+    keypoints[:, joints.index("head_top")] = (0, -30)
+    labeled = np.ones((3, 16), bool)
+    labeled[2, joints.index("head_top")] = False  # no head, no score
+    predicted = keypoints.copy()
+    predicted[0, joints.index("left_wrist")] += (15, 0)
+    predicted[1, joints.index("left_wrist")] += (15.1, 0)
+    predicted[:, joints.index("pelvis")] += 500
+    arguments = predicted, keypoints, labeled, skeleton.MPII
+    detected, scored = metrics.pckh_counts(*arguments)
+    assert scored.tolist() == [2] * 16
+    assert detected[joints.index("left_wrist")] == 1
+    assert detected[joints.index("pelvis")] == 0
+    people = types.SimpleNamespace(keypoints=keypoints, labeled=labeled)
+    entry = tables.scores(predicted, people, skeleton.MPII)["pckh"]
+    assert (entry["correct"], entry["scored"]) == (27, 28)
+    assert entry["fraction"] == pytest.approx(27 / 28)
+    with pytest.raises(ValueError, match="PCKh needs the joints upper_neck and head"):
+        metrics.pckh_counts(keypoints[:, :14], keypoints[:, :14], labeled[:, :14], LSP)
+
+
+def test_oks_by_hand():
+    """Area 100, nose (sigma 0.026) off by d: exp(-d^2 / (2 * 100 * 0.052^2)). For
+    d = 0.052 * sqrt(200 ln 2) that is one half. What is unlabeled does not count."""
+    coco = skeleton.COCO
+    keypoints, labeled = np.zeros((3, 17, 2)), np.zeros((3, 17), bool)
+    labeled[:2, :2] = True
+    predicted = keypoints.copy()
+    predicted[1, 0, 0] = 0.052 * np.sqrt(200 * np.log(2))
+    predicted[:, 5] = 1e6
+    found = metrics.oks(predicted, keypoints, labeled, coco, np.full(3, 100.0))
+    np.testing.assert_allclose(found[:2], [1, 0.75])
+    assert np.isnan(found[2])
+    np.testing.assert_allclose(
+        metrics.oks(keypoints, keypoints, labeled, coco, np.ones(3))[:2], 1
+    )
+    with pytest.raises(ValueError, match="no sigma for neck, head_top of the skeleton"):
+        metrics.oks_sigmas(LSP)
+    assert metrics.oks_sigmas(FLIC).shape == (10,)  # all are COCO's, by name
+
+
+def test_reliability_by_hand():
+    """Four joints in two groups: of low score one in two is right, of high score both.
+    Scores 1 2 3 4 in rank, errors 0.3 0.15 0.1 0.05: perfectly turned round."""
+    scores = np.array([[0.1, 0.2], [0.8, 0.9], [0.5, np.nan]])
+    errors = np.array([[0.3, 0.15], [0.1, 0.05], [np.nan, 0.1]])
+    found = metrics.reliability(scores, errors, within=0.2, bins=2)
+    np.testing.assert_allclose(found["score"], [0.15, 0.85])
+    assert found["correct"] == [0.5, 1.0] and found["count"] == [2, 2]
+    assert found["rank_correlation"] == pytest.approx(1)
+    same = metrics.reliability(np.ones(3), np.arange(3.0))
+    assert same["rank_correlation"] is None and same["count"] == [3]
+
+
+def test_rank_correlation_is_that_of_scipy():
+    chance = np.random.default_rng(0)
+    scores, errors = chance.integers(0, 5, 200) / 5, chance.random(200)
+    errors[:10] = np.inf  # ties, and predictions that are nowhere
+    found = metrics.reliability(scores, errors)["rank_correlation"]
+    expected = scipy.stats.spearmanr(scores, errors).statistic
+    assert found == pytest.approx(-expected)
