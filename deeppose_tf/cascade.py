@@ -15,6 +15,10 @@ from deeppose_tf.stage import Stage, load_stage
 
 # People whose joint crops are in memory at a time.
 PEOPLE_AT_ONCE = 8
+# A joint is right within so many pose diameters of its label: what scores estimate.
+RIGHT = 0.2
+# How far beside its box a first stage without maps looks again, in sizes of the box.
+SHIFT = 1 / 16
 # Coordinates beyond this are no place in an image.
 FARTHEST = 1e6
 # Predictions beyond this are of a network that diverged.
@@ -38,6 +42,8 @@ class Cascade:
         self.stages = tuple(stages)
         self.skeleton = stages[0].skeleton
         self.count = len(self.stages)
+        for stage in stages:
+            _ = stage.spreading  # no graph can build it while it is traced
         self._function = tf.function(
             self.poses,
             input_signature=[
@@ -74,8 +80,7 @@ class Cascade:
         Returns:
           keypoints: [N, K, 2] pixels, of the last stage.
           keypoints_by_stage: [N, S, K, 2] pixels.
-          scores: [N, K] in 0..1: exp(-d), where d is how far the last stage still
-            moved the joint, in pose diameters. No probability; 1 of a single stage.
+          scores: [N, K] in 0..1, see `scores`.
           valid: [N] bool: False where there is no pixel, where a box cannot be
             answered, or where a stage answered no finite numbers. All else of such a
             person is zeros.
@@ -122,37 +127,71 @@ class Cascade:
         whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
         boxes = tf.where(valid[:, None], boxes, whole)
         source = sampling.pyramid(images)
-        pose = first_pose(self.stages[0], source, boxes, indices)
+        pose, spread = first_pose(self.stages[0], source, boxes, indices)
         valid &= is_finite(pose)
         poses = [tf.where(valid[:, None, None], pose, 0.0)]
         for stage in self.stages[1:]:
-            pose = refined_pose(stage, source, poses[-1], indices)
+            pose, more = refined_pose(stage, source, poses[-1], indices)
+            spread += more
             valid &= is_finite(pose)
             # Positions that are no numbers must not reach the next crop.
             poses.append(tf.where(valid[:, None, None], pose, poses[-1]))
         poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
-        before, last = poses[:, max(self.count - 2, 0)], poses[:, -1]
-        certain = scores(before, last, self.skeleton)
+        found = scores(spread, poses[:, -1], self.skeleton)
         return {
-            "keypoints": last,
+            "keypoints": poses[:, -1],
             "keypoints_by_stage": poses,  # [N, S, K, 2]
-            "scores": tf.where(valid[:, None], certain, 0.0),
+            "scores": tf.where(valid[:, None], found, 0.0),
             "valid": valid,
         }
 
 
 def first_pose(
     stage: Stage, source: sampling.Pyramid, boxes: tf.Tensor, indices: tf.Tensor
-) -> tf.Tensor:
-    """Eq. (5): [N, 4] boxes in the images [N] -> [N, K, 2], all in pixels."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Eq. (5).
+
+    Args:
+      stage: the first.
+      source: of all images.
+      boxes: [N, 4] pixels.
+      indices: [N] int32, the image of each box.
+
+    Returns:
+      keypoints: [N, K, 2] pixels.
+      spread: [N, K, 2], what `scores` takes.
+    """
     boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
     crops = sampling.crop(source, boxes, indices, stage.config.size)
-    return geometry.denormalize(stage.model(crops, training=False), boxes)
+    outputs = stage.spreading(crops, training=False)
+    keypoints = geometry.denormalize(outputs[..., :2], boxes)
+    if outputs.shape[-1] == 2:  # a linear head
+        return keypoints, _second_look(stage, source, boxes, indices, keypoints)
+    return keypoints, _spread(outputs, geometry.box_size(boxes)[:, None])
+
+
+def _second_look(stage, source, boxes, indices, keypoints):
+    """The spread [N, K, 2] of a network without maps: by how far it answers otherwise
+    where it sees the same people mirrored and a little beside. One that learned nothing
+    answers the same in a crop, and so another place."""
+    beside = boxes + SHIFT * tf.tile(geometry.box_size(boxes), [1, 2])
+    x0, y0, x1, y1 = tf.split(beside, 4, axis=-1)
+    mirrored = tf.concat([x1, y0, x0, y1], axis=-1)  # runs backwards
+    crops = sampling.crop(source, mirrored, indices, stage.config.size)
+    outputs = stage.spreading(crops, training=False)
+    # Left and right exchanged by a product: delegates of TFLite take no gathers.
+    exchange = np.eye(len(stage.skeleton.joints), dtype=np.float32)[
+        list(stage.skeleton.mirror)
+    ]
+    again = geometry.denormalize(tf.matmul(exchange, outputs), mirrored)
+    size = geometry.box_size(boxes)[:, None]
+    moved = ((again - keypoints) / size) ** 2 + 1e-6
+    return _spread(tf.concat([outputs, moved], axis=-1), size)
 
 
 def refined_pose(
     stage: Stage, source: sampling.Pyramid, keypoints: tf.Tensor, indices: tf.Tensor
-) -> tf.Tensor:
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Eq. (6): the boxes around all joints, and the displacements seen in them.
 
     Args:
@@ -162,7 +201,8 @@ def refined_pose(
       indices: [N] int32, the image of each person.
 
     Returns:
-      [N, K, 2] pixels.
+      keypoints: [N, K, 2] pixels.
+      spread: [N, K, 2], what `scores` takes, added to that of the stages before.
     """
     joints = len(stage.skeleton.joints)
     boxes = geometry.joint_boxes(
@@ -174,18 +214,48 @@ def refined_pose(
         tf.repeat(indices, joints),
         stage.config.size,
     )
-    outputs = stage.model(crops, training=False)  # [N K, K, 2]
-    outputs = tf.reshape(outputs, [-1, joints, joints, 2])
+    outputs = stage.spreading(crops, training=False)  # [N K, K, 2 or 4]
+    outputs = tf.reshape(outputs, [-1, joints, joints, outputs.shape[-1]])
     # Pair i of crop i. By a mask, because TFLite has no operation for a diagonal.
-    own = tf.reduce_sum(outputs * tf.eye(joints)[:, :, None], axis=2)  # [N, K, 2]
-    seen = tf.squeeze(geometry.denormalize(own[:, :, None], boxes), 2)
-    return keypoints + stage.config.step_size * (seen - keypoints)
+    own = tf.reduce_sum(outputs * tf.eye(joints)[:, :, None], axis=2)
+    seen = tf.squeeze(geometry.denormalize(own[:, :, None, :2], boxes), 2)
+    refined = keypoints + stage.config.step_size * (seen - keypoints)
+    return refined, _spread(own, geometry.box_size(boxes))
 
 
-def scores(before: tf.Tensor, after: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
-    """[N, K, 2] pixels of the last two stages -> [N, K]; see `Cascade.predict`."""
-    moved = tf.norm(after - before, axis=-1)  # [N, K]
-    return tf.exp(-moved / tf.maximum(diameters(before, skeleton), 1e-6)[:, None])
+def _spread(outputs, size):
+    """[N, K, 4] of a network that `networks.with_spread` made, and the sizes [N, K, 2]
+    of boxes -> [N, K, 2]: the logarithm of the variance in pixels, and a one; zeros
+    of a network without maps."""
+    if outputs.shape[-1] == 2:
+        return tf.zeros_like(outputs)
+    variance = tf.reduce_sum(outputs[..., 2:] * size**2, axis=-1)  # [N, K]
+    return tf.stack([tf.math.log(variance), tf.ones_like(variance)], axis=-1)
+
+
+def scores(spread: tf.Tensor, keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
+    """How likely each joint is within `RIGHT` pose diameters of its label: an estimate.
+
+    The map of a joint says how far from its answer a stage holds the joint possible.
+    The score is the share within `RIGHT` of a normal distribution about the answer,
+    whose variance is the geometric mean of those of all stages. A linear head has no
+    maps: a first stage looks twice, see `_second_look`, and later ones do not count.
+
+    Args:
+      spread: [N, K, 2], the sum over the stages: of logarithms of the joint's variance
+        in square pixels, and how many they are.
+      keypoints: [N, K, 2] pixels, of the last stage.
+      skeleton: for the diameter.
+
+    Returns:
+      [N, K] in 0..1.
+    """
+    # Split, not sliced: of delegates of TFLite few take slices that drop an axis.
+    total, count = tf.split(spread, 2, axis=-1)
+    variance = tf.squeeze(tf.exp(total / count), -1)  # [N, K]
+    reach = RIGHT * diameters(keypoints, skeleton)[:, None]
+    # Of x and y together: the squared distance is distributed exponentially.
+    return 1.0 - tf.exp(-(reach**2) / variance)
 
 
 def diameters(keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:

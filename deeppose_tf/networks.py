@@ -56,6 +56,22 @@ def map_places(model: keras.Model) -> np.ndarray:
     return model.get_layer(EXPECTATION).places
 
 
+def with_spread(model: keras.Model) -> keras.Model:
+    """The same network, which also says how sure its maps are.
+
+    Returns:
+      [M, S, S, 3] -> [M, K, 4]: x and y as before, and the variance of each under the
+      joint's map, normalized. A network without maps is returned as it is.
+    """
+    if not isinstance(model, keras.Model):
+        return model  # of an export, which made it from such a network
+    if not any(layer.name == EXPECTATION for layer in model.layers):
+        return model
+    expectation = model.get_layer(EXPECTATION)
+    moments = Moments(expectation.height, expectation.width, dtype="float32")
+    return keras.Model(model.input, moments(model.get_layer(MAP_LOGITS).output))
+
+
 @contextlib.contextmanager
 def dropout_step(step: tf.Tensor):
     """Within it, dropout draws its masks from this step, a scalar int64, and from the
@@ -345,3 +361,16 @@ class Expectation(keras.layers.Layer):
 
     def call(self, inputs):
         return tf.matmul(tf.nn.softmax(inputs), self.places)
+
+
+@_registered
+class Moments(Expectation):
+    """Logits [M, K, P] -> [M, K, 4]: the place expected, and the variance about it."""
+
+    def call(self, inputs):
+        shares = tf.nn.softmax(inputs)
+        mean = tf.matmul(shares, self.places)
+        variance = tf.matmul(shares, self.places**2) - mean**2
+        # A place is no point: what is in it is spread evenly over its area.
+        area = np.float32([1 / self.width, 1 / self.height]) ** 2
+        return tf.concat([mean, tf.maximum(variance, 0.0) + area / 12], axis=-1)

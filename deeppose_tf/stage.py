@@ -8,6 +8,7 @@ one network per stage serves all joints.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ class Stage:
     mean: np.ndarray
     covariance: np.ndarray
     training: dict
+
+    @functools.cached_property
+    def spreading(self) -> keras.Model:
+        """The network with the variances of its maps; see `networks.with_spread`."""
+        return networks.with_spread(self.model)
 
 
 def build_stage(

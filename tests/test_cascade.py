@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import toy_cascade
 import toy_run
 
-from deeppose_tf import cascade, sampling
+from deeppose_tf import cascade, networks, sampling
 from deeppose_tf.config import StageConfig, check_run
 from deeppose_tf.skeleton import LSP
-from deeppose_tf.stage import Stage
+from deeppose_tf.stage import Stage, build_stage
 
 keras = tf.keras
 
@@ -110,10 +111,14 @@ def test_stages_by_hand(image, pose, random):
     np.testing.assert_array_equal(
         found["keypoints"], found["keypoints_by_stage"][:, -1]
     )
-    # A joint's score falls with how far the last stage still moved it, in diameters.
-    moved = np.linalg.norm(second - first, axis=-1) / diameter(first)
-    np.testing.assert_allclose(found["scores"][0], np.exp(-moved), atol=1e-4)
     assert found["valid"].all()
+    # These networks have no maps, so the first looks again, mirrored and a sixteenth
+    # beside: the same answer there is another place.
+    middle, size = first_box(box)
+    again = middle + size / 16 + pose[list(LSP.mirror)] * [-1, 1] * size
+    variance = ((again - first) ** 2 + 1e-6 * size**2).sum(-1)
+    expected = 1 - np.exp(-((0.2 * diameter(second)) ** 2) / variance)
+    np.testing.assert_allclose(found["scores"][0], expected, atol=1e-4)
 
 
 def numpy_cascade(image, box):
@@ -254,9 +259,53 @@ def test_what_is_no_image_or_box(coloured, picture, boxes, said):
         coloured.predict(picture, boxes)
 
 
-def test_one_stage_scores_one(image, pose):
-    found = cascade.Cascade([stage(FIRST, Constant(pose))]).predict(image)
-    np.testing.assert_array_equal(found["scores"], np.ones((1, K)))
+def numpy_spread(logits, height, width):
+    """[K, height width] -> the variance [K, 2] of x and y, spread over each place."""
+    share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    x, y = np.meshgrid(
+        (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    )
+    places = np.stack([x.ravel(), y.ravel()], -1) - 0.5
+    mean = share @ places
+    away = (places - mean[:, None]) ** 2
+    return (share[..., None] * away).sum(1) + np.array(
+        [1 / width, 1 / height]
+    ) ** 2 / 12
+
+
+def test_scores_are_made_of_the_maps_of_all_stages(image):
+    """A garbage model scored 0.97, and a single stage 1.0, whatever it saw."""
+    some = toy_cascade.make(LSP)
+    box = BOXES[0]
+    found = some.predict(image, box[None])
+    logs, source = [], sampling.pyramid(image[None])
+    center, size = (box[:2] + box[2:]) / 2, 1.1 * (box[2:] - box[:2])  # no square
+    corners = np.float32([np.concatenate([center - size / 2, center + size / 2])])
+    boxes, sizes = np.repeat(corners, K, axis=0), np.tile(size, (K, 1))
+    for i, one in enumerate(some.stages):
+        if i:
+            before = found["keypoints_by_stage"][0, i - 1]
+            sizes = np.full((K, 2), one.config.sigma * diameter(before))
+            boxes = np.concatenate([before - sizes / 2, before + sizes / 2], -1)
+        crops = sampling.crop(source, np.float32(boxes), [0] * K, one.config.size)
+        _, logits = networks.with_maps(one.model)(crops, training=False)
+        # Map i of the crop of joint i; all crops of the first stage are the same.
+        own = np.asarray(logits)[np.arange(K), np.arange(K)]
+        side = round(own.shape[1] ** 0.5)
+        logs.append(np.log((numpy_spread(own, side, side) * sizes**2).sum(-1)))
+    last = diameter(found["keypoints"][0])
+    expected = 1 - np.exp(-((0.2 * last) ** 2) / np.exp(np.mean(logs, axis=0)))
+    np.testing.assert_allclose(found["scores"][0], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("head", ["linear", "integral"])
+def test_what_learned_nothing_scores_low(image, head, pose):
+    config = StageConfig("compact", 32, head, (4,), (0,), margin=0.1)
+    model = build_stage(config, LSP, pose)
+    zeros = np.zeros([K, 2])
+    one = Stage(config, LSP, model, zeros, np.zeros([K, 2, 2]), {})
+    found = cascade.Cascade([one]).predict(image, BOXES)
+    assert found["valid"].all() and found["scores"].mean() < 0.3
 
 
 def test_a_cascade_of_nothing_or_of_two_skeletons(pose):

@@ -19,8 +19,6 @@ from deeppose_tf.export.tflite import dense
 
 # What is looked at in place of a box that cannot be answered.
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
-# Predictions beyond this, in pixels, are of a network that diverged.
-LOST = 1e9
 
 
 def by_case(index: tf.Tensor, branches: Sequence[Callable[[], tf.Tensor]]) -> tf.Tensor:
@@ -77,8 +75,8 @@ def person(
         raise ValueError("only a loop can end early: tolerance needs loop=True")
     box, valid = _sight(box, tf.shape(image)[None, :2])
     source = view(image[None])
-    first = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
-    state = _first_state(first, valid[0], cascade.count)
+    first, spread = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+    state = _first_state(first, spread, valid[0], cascade.count)
     if loop and cascade.count > 1:
         goes_on = functools.partial(_goes_on, cascade, tolerance)
         refine = functools.partial(_refined_state, cascade, source, choose)
@@ -86,8 +84,8 @@ def person(
     else:
         for _ in range(1, cascade.count):
             state = _refined_state(cascade, source, _by_number, *state)
-    _, before, pose, poses, sound = state
-    return _answer(cascade, before, pose, poses, sound)
+    _, _, pose, poses, spread, sound = state
+    return _answer(cascade, pose, poses, spread, sound)
 
 
 def person_of_known_size(
@@ -107,14 +105,15 @@ def person_of_known_size(
     """
     box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
     source = dense.levels(image)
-    poses = [cascades.first_pose(cascade.stages[0], source, box, _image_of_one())]
+    pose, spread = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+    poses = [pose]
     for stage in cascade.stages[1:]:
-        poses.append(cascades.refined_pose(stage, source, poses[-1], _image_of_one()))
+        pose, more = cascades.refined_pose(stage, source, pose, _image_of_one())
+        poses.append(pose)
+        spread += more
     by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
-    sound = valid[0] & _is_finite(by_stage)
-    return _answer(
-        cascade, poses[max(cascade.count - 2, 0)], poses[-1], by_stage, sound
-    )
+    sound = valid[0] & cascades.is_finite(by_stage[0])
+    return _answer(cascade, pose, by_stage, spread, tf.reduce_all(sound))
 
 
 def _sight(box, size):
@@ -126,30 +125,33 @@ def _sight(box, size):
 
 
 # The state of the loop: the number of the stage to come, the last two poses [1, K, 2],
-# the poses after every stage [1, S, K, 2], and whether all were finite.
+# the poses after every stage [1, S, K, 2], the spread [1, K, 2] that scores are made
+# from, and whether all were finite.
 
 
-def _first_state(first, valid, count):
-    sound = valid & _is_finite(first)
+def _first_state(first, spread, valid, count):
+    sound = valid & cascades.is_finite(first)[0]
     first = tf.where(sound, first, 0.0)
-    return 1, first, first, tf.stack([first] * count, axis=1), sound
+    return 1, first, first, tf.stack([first] * count, axis=1), spread, sound
 
 
-def _refined_state(cascade, source, choose, number, before, pose, poses, sound):
+def _refined_state(cascade, source, choose, number, before, pose, poses, spread, sound):
     branches = [
         functools.partial(cascades.refined_pose, stage, source, pose, _image_of_one())
         for stage in cascade.stages[1:]
     ]
-    refined = tf.ensure_shape(choose(number - 1, branches), pose.shape)  # [1, K, 2]
-    sound = sound & _is_finite(refined)
+    refined, more = choose(number - 1, branches)
+    refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
+    spread += tf.ensure_shape(more, spread.shape)
+    sound = sound & cascades.is_finite(refined)[0]
     # Positions that are no numbers must not reach the next crop.
     refined = tf.where(sound, refined, pose)
     later = tf.range(cascade.count) >= number  # [S]
     poses = tf.where(later[None, :, None, None], refined[:, None], poses)
-    return number + 1, pose, refined, poses, sound
+    return number + 1, pose, refined, poses, spread, sound
 
 
-def _goes_on(cascade, tolerance, number, before, pose, poses, sound):
+def _goes_on(cascade, tolerance, number, before, pose, poses, spread, sound):
     more = sound & (number < cascade.count)
     if tolerance is None:
         return more
@@ -158,8 +160,8 @@ def _goes_on(cascade, tolerance, number, before, pose, poses, sound):
     return more & ((number < 2) | ~settled)
 
 
-def _answer(cascade, before, pose, poses, sound):
-    scores = cascades.scores(before, pose, cascade.skeleton)
+def _answer(cascade, pose, poses, spread, sound):
+    scores = cascades.scores(spread, pose, cascade.skeleton)
     return {
         "keypoints": tf.where(sound, pose, 0.0)[0],
         "keypoints_by_stage": tf.where(sound, poses, 0.0)[0],
@@ -170,10 +172,6 @@ def _answer(cascade, before, pose, poses, sound):
 
 def _by_number(index, branches):
     return branches[index]()
-
-
-def _is_finite(keypoints):
-    return tf.reduce_all(tf.abs(keypoints) < LOST)  # False for NaN
 
 
 def _image_of_one():

@@ -109,8 +109,8 @@ def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
         "coordinates": "pixels (x, y) of the image as stored, not turned by EXIF; "
         "(0, 0) is the corner of the first pixel, (0.5, 0.5) its centre",
         "boxes": "[x0, y0, x1, y1] in the same pixels; all zeros: the whole image",
-        "scores": "exp(-d), d: how far the last stage that was run moved the joint, in "
-        "diameters of the pose; no probability, 1 for a single stage",
+        "scores": "0..1: an estimate of how likely the joint is within 0.2 pose "
+        "diameters of its place",
         "valid": "false: the box or the image cannot be answered, all numbers are zero",
         "tolerance": limits.tolerance,
         "max_pixels": limits.max_pixels,

@@ -35,7 +35,7 @@ class Network:
       name: prefix of its operations wherever it is called.
       graph: a `GraphDef` without variables.
       input: name of the tensor [M, S, S, 3] that crops are fed to.
-      output: name of the tensor [M, K, 2] of its answer.
+      output: name of the tensor [M, K, 2 or 4] of its answer.
       crops: shape of the one.
       answer: shape of the other.
     """
@@ -48,7 +48,7 @@ class Network:
     answer: tuple[int, ...]
 
     def __call__(self, crops: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """[M, S, S, 3] -> [M, K, 2]; there is nothing that could be trained."""
+        """[M, S, S, 3] -> [M, K, 2 or 4]; there is nothing that could be trained."""
         return self.tensors(crops, [self.output])[0]
 
     def tensors(self, crops: tf.Tensor, names: list[str]) -> list[tf.Tensor]:
@@ -64,7 +64,7 @@ def frozen(cascade: Cascade) -> Cascade:
     return with_networks(
         cascade,
         [
-            _frozen(stage.model, f"{STAGE}{i + 1}", joints if i else 1)
+            _frozen(stage.spreading, f"{STAGE}{i + 1}", joints if i else 1)
             for i, stage in enumerate(cascade.stages)
         ],
     )
