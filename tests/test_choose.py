@@ -12,14 +12,16 @@ import toy_training as toy
 
 from deeppose_tf import stage
 from deeppose_tf.pipelines.data.records import read_people
-from deeppose_tf.pipelines.train import choose, settings
-from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import choose_sigma as choose
+from deeppose_tf.pipelines.train import commands, fingerprint
 from deeppose_tf.pipelines.train import validation as held_out
 
 # How many of the fourteen joints are right by sigma after each stage; the first knows
 # no sigma. Sigma 1 stops helping at its third stage, sigma 2 at its fourth.
 RIGHT = {1.0: (3, 6, 5), 2.0: (3, 7, 9, 9), 3.0: (3, 2)}
 QUIET = toy.QUIET
+SCRIPT = toy_run.script(commands, "choose")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ class Training:
             self.trained.append((pathlib.Path(run).name, number, recipe.stage.sigma))
             zeros = np.zeros((14, 2)), np.zeros((14, 2, 2))
             model = stage.build_stage(recipe.stage, index.skeleton)
-            asked = settings.of(recipe, options, index, [])
+            asked = fingerprint.of(recipe, options, index, [])
             made = stage.Stage(recipe.stage, index.skeleton, model, *zeros, asked)
             stage.save_stage(made, str(folder))
         return stage.load_stage(str(folder))
@@ -62,7 +64,7 @@ def told(monkeypatch):
 
 def train(monkeypatch, **how):
     training = Training(**how)
-    monkeypatch.setattr(train_stage, "train_stage", training)
+    monkeypatch.setattr(train_cascade, "train_stage", training)
     return training
 
 
@@ -91,13 +93,13 @@ def test_the_best_sigma_with_the_stages_that_helped(index, tmp_path, monkeypatch
     found = [value * 14 for one in content["candidates"] for value in one["pdj"]]
     np.testing.assert_allclose(found, [3, 6, 5, 3, 7, 9, 9, 3, 2])
     assert content["winner"]["sigma"] == 2.0
-    assert content["protocol"]["people"] == toy.COUNTS["validation"]
-    assert 0 <= content["floor"] <= 1
+    assert content["people"] == toy.COUNTS["validation"]
+    assert 0 <= content["baseline"] <= 1
     assert json.loads((tmp_path / "choice.json").read_text()) == content
     text = (tmp_path / "choice.md").read_text()
     assert "| 1.0 | 21.4 | 42.9 | (35.7) |  | 2 | 42.9 |" in text
     assert "| 2.0 | 21.4 | 50.0 | 64.3 | (64.3) | 3 | 64.3 |" in text
-    assert "Best: sigma 2.0 with 3 stages" in text and "First box: the whole" in text
+    assert "Best: sigma 2.0 with 3 stages" in text and "Mean-pose baseline" in text
     assert cv2.imread(str(tmp_path / "choice.png")).shape[0] > 200
     # What is finished is not trained again.
     again = train(monkeypatch)
@@ -159,7 +161,7 @@ def test_as_many_stages_as_asked_for(index, tmp_path, monkeypatch):
 def test_the_script(index, tmp_path, monkeypatch, capsys):
     training = train(monkeypatch)
     given = f"--data={index.directory}", f"--run={tmp_path / 'run'}", "--recipe=demo"
-    toy_run.call(choose, *given, "--sigmas=1.0,2.0", "--stages=2", "--batch=16")
+    toy_run.call(SCRIPT, *given, "--sigmas=1.0,2.0", "--stages=2", "--batch=16")
     assert [one[1:] for one in training.trained[1:]] == [(2, 1.0), (2, 2.0)]
     printed = capsys.readouterr().out
     assert "| 2.0 | 21.4 | 50.0 | 2 | 50.0 |" in printed
@@ -171,11 +173,11 @@ def test_the_script(index, tmp_path, monkeypatch, capsys):
         (["--sigmas=1.0", "--sigma=2.0"], "--sigma is what is chosen here"),
         (["--sigmas=1.0", "--stages=0"], "--stages=0"),
         (["--sigmas=1.0", "--stages=1"], "--stages=1: a first stage has no use"),
-        (["--sigmas=1.0", "--overfit=4"], "--overfit: what was learned by heart"),
+        (["--sigmas=1.0", "--overfit=4"], "--overfit: overfitting tells nothing"),
         (["--sigmas=1.0", "--strategy=multiworker"], "train on one machine"),
     ):
         with pytest.raises(ValueError, match=message):
-            toy_run.call(choose, *given, *wrong)
+            toy_run.call(SCRIPT, *given, *wrong)
 
 
 def test_nobody_held_out(index, tmp_path):
@@ -190,10 +192,8 @@ def test_nobody_held_out(index, tmp_path):
 def test_with_stages_that_are_trained(index, tmp_path, monkeypatch):
     """And scores as `deeppose-train --stages=auto` sees them."""
     monkeypatch.undo()
-    monkeypatch.setattr(train_stage, "EVALUATIONS", 1)
     content = choose.choose(str(tmp_path), index, recipe_for, [1.0, 2.0], 2, QUIET)
     from deeppose_tf.cascade import Cascade
-    from deeppose_tf.pipelines.train import cascade as train_cascade
 
     config = recipe_for(1.0, 2).inputs
     for one in content["candidates"]:

@@ -24,23 +24,22 @@ from deeppose_tf.pipelines.evaluation import commands as evaluation
 from deeppose_tf.pipelines.paper import commands as paper
 from deeppose_tf.pipelines.predict import commands as predict_commands
 from deeppose_tf.pipelines.profiling import commands as profiling
-from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import choose
-from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train import commands as training
 
 client = toy_run.script(client_commands, "client")
 predict = toy_run.script(predict_commands, "predict")
 prepare = toy_run.script(data_commands, "prepare")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
+TRAIN = toy_run.script(training, "train")
 # The flag that says where a script writes, and the others that it cannot do without.
 FOLDERS = {
     prepare: ("output", "--dataset=lsp", "--source=lsp"),
-    train_cascade: ("run", DATA),
-    train_stage: ("run", DATA, "--stage=1"),
+    TRAIN: ("run", DATA),
+    toy_run.script(training, "train_stage"): ("run", DATA, "--stage=1"),
     toy_run.script(evaluation, "evaluate"): ("output", MODEL, DATA),
     toy_run.script(evaluation, "compare"): ("output", "--evaluations=one"),
     predict: ("output", MODEL, INPUT),
-    choose: ("run", DATA, "--sigmas=1"),
+    toy_run.script(training, "choose"): ("run", DATA, "--sigmas=1"),
     toy_run.script(paper, "reproduce"): ("output", MODEL, DATA, "--experiment=fig4"),
     saved_model: ("output", MODEL),
     client: ("output", INPUT),
@@ -277,7 +276,11 @@ def test_a_folder_in_place_of_a_file_is_a_line(script, places, capsys):
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize(
     "script, name",
-    [(saved_model, "tolerance"), (train_cascade, "sigma"), (tflite, "max_drop")],
+    [
+        (saved_model, "tolerance"),
+        (TRAIN, "sigma"),
+        (tflite, "max_drop"),
+    ],
     ids=name_of,
 )
 def test_what_is_no_number_is_a_line(script, name, value, places, capsys):

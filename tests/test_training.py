@@ -21,9 +21,8 @@ import toy_training as toy
 from deeppose_tf import cascade
 from deeppose_tf.pipelines.data import inputs
 from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import checkpoints, recipes, settings, strategies
+from deeppose_tf.pipelines.train import fingerprint, recipes, strategies
 from deeppose_tf.pipelines.train import loop as training
-from deeppose_tf.pipelines.train import stage as train_stage
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 from deeppose_tf.skeleton import FLIC, LSP
@@ -43,14 +42,6 @@ CONFIG = TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return toy.make_index(tmp_path_factory.mktemp("figures"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_evaluations():
-    """Looking at held-out people takes longer than the training of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_stage, "EVALUATIONS", 1)
-        yield
 
 
 def identity(crops, target, weight):
@@ -122,18 +113,14 @@ def test_the_running_average_against_numpy():
         np.testing.assert_allclose(average.numpy(), value, rtol=1e-5, atol=1e-6)
 
 
-def test_without_an_average_the_last_weights_count(index, tmp_path):
+def test_without_an_average_the_last_weights_count(index, tmp_path, monkeypatch):
     """And they are copied when they are looked at, not at every step."""
-    config = dataclasses.replace(CONFIG, steps=3)
     states = []
     original = steps.make_state
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            steps,
-            "make_state",
-            lambda *a: states.append(original(*a)) or states[-1],
-        )
-        result = toy.train(index, tmp_path, config)
+    monkeypatch.setattr(
+        steps, "make_state", lambda *a: states.append(original(*a)) or states[-1]
+    )
+    result = toy.train(index, tmp_path, dataclasses.replace(CONFIG, steps=3))
     assert result is states[0].averaged
     for average, weight in zip(
         result.get_weights(), states[0].model.get_weights(), strict=True
@@ -195,7 +182,7 @@ def test_resumed_equals_uninterrupted(index, tmp_path):
 def test_an_optimizer_of_addons_resumes_too(index, tmp_path):
     pytest.importorskip("tensorflow_addons")
     config = dataclasses.replace(CONFIG, optimizer="addons.LAMB", steps=4, ema=0.5)
-    whole = toy.train(index, tmp_path / "whole", config, evaluate_every=2)
+    whole = toy.train(index, tmp_path / "whole", config, evaluations=2)
 
     def stopped(step):
         if step == 4:
@@ -204,8 +191,8 @@ def test_an_optimizer_of_addons_resumes_too(index, tmp_path):
 
     arguments = index, tmp_path / "cut", config
     with pytest.raises(KeyboardInterrupt):
-        toy.train(*arguments, evaluate=stopped, evaluate_every=2)
-    cut = toy.train(*arguments, evaluate_every=2)
+        toy.train(*arguments, evaluate=stopped, evaluations=2)
+    cut = toy.train(*arguments, evaluations=2)
     for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(whole.get_weights()[0]).max() > 0
@@ -225,7 +212,7 @@ def small_state():
 def save_two(folder):
     """Checkpoints of steps 1 and 2, whose first weight is 1 and 2."""
     state = small_state()
-    keeper = checkpoints.Checkpoints(state, folder, strategies.make_strategy("one"))
+    keeper = training.Checkpoints(state, folder, strategies.make_strategy("one"))
     for step in (1, 2):
         state.step.assign(step)
         state.model.weights[1].assign(np.full(2 * toy.JOINTS, step))
@@ -235,7 +222,7 @@ def save_two(folder):
 def restored(folder):
     state = small_state()
     strategy = strategies.make_strategy("one")
-    checkpoints.Checkpoints(state, folder, strategy).restore()
+    training.Checkpoints(state, folder, strategy).restore()
     return int(state.step), state.model.weights[1].numpy()[0]
 
 
@@ -256,7 +243,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, dama
 def test_folders_that_tensorflow_takes_for_patterns(tmp_path, name):
     """Checkpoints can be saved there, but are not found again."""
     with pytest.raises(ValueError, match="cannot read checkpoints below a name with"):
-        checkpoints.Checkpoints(None, tmp_path / name, None)
+        training.Checkpoints(None, tmp_path / name, None)
 
 
 def test_only_damaged_checkpoints(tmp_path):
@@ -282,7 +269,7 @@ def test_a_loss_that_is_not_a_number_stops(index, tmp_path):
 
 
 def test_predictions_that_do_not_vary_are_a_collapse():
-    report = {"spread": 0.01, "pdj": 0.4, "floor": 0.3}
+    report = {"spread": 0.01, "pdj": 0.4, "baseline": 0.3}
     with pytest.raises(training.TrainingError, match="--overfit=16"):
         training.check_collapse(report, 600, 1000)
     # Too early in a long run, and in any run.
@@ -290,20 +277,21 @@ def test_predictions_that_do_not_vary_are_a_collapse():
     training.check_collapse(report, 299, 300)
     # They vary, and beat the mean pose.
     training.check_collapse(report | {"spread": 0.5}, 600, 1000)
-    with pytest.raises(training.TrainingError, match="floor 0.300"):
-        training.check_collapse({"spread": 0.5, "pdj": 0.3, "floor": 0.3}, 600, 1000)
-    # Stages that only refine are not judged.
-    training.check_collapse({"pdj": 0.1, "floor": 0.3}, 600, 1000)
+    worse = "no better than the mean-pose baseline .* baseline 0.300"
+    with pytest.raises(training.TrainingError, match=worse):
+        training.check_collapse({"spread": 0.5, "pdj": 0.3, "baseline": 0.3}, 600, 1000)
+    # Stages that only refine are not judged, nor few people.
+    training.check_collapse({"pdj": 0.1, "baseline": 0.3}, 600, 1000)
 
 
 def test_the_guard_stops_a_collapsed_run(index, tmp_path, monkeypatch):
     """And keeps the checkpoints from before, for who wants to go on regardless."""
     monkeypatch.setattr(training, "FAIR_STEPS", 6)
-    report = {"spread": 0.01, "pdj": 0.4, "floor": 0.3}
+    report = {"spread": 0.01, "pdj": 0.4, "baseline": 0.3}
     arguments = index, tmp_path, CONFIG
-    with pytest.raises(training.TrainingError, match="collapsed at step 8"):
+    with pytest.raises(training.TrainingError, match="collapsed at step 10"):
         toy.train(*arguments, evaluate=lambda step: report, guard=True)
-    assert (tmp_path / "checkpoints" / "ckpt-4.index").exists()
+    assert (tmp_path / "checkpoints" / "ckpt-5.index").exists()
     toy.train(*arguments, evaluate=lambda step: report, guard=False)
 
 
@@ -396,8 +384,9 @@ def test_a_cascade_is_trained_saved_and_logged(index, trained):
         # Variances of a network of six steps: not zero, not absurd.
         assert 1e-4 < np.linalg.det(stage.covariance).mean() ** 0.5 < 10
         assert stage.training["recipe"]["train"]["steps"] == 6
-    assert "stage 1: 6 steps" in output and "images/s" in output
-    assert not list(run.glob("training_*/checkpoints"))
+    assert "stage 1: 6 steps" in output and "crops/s" in output and "people/s" in output
+    kept = run.glob("training_*/checkpoints/*.index")
+    assert {path.name for path in kept} == {"ckpt-6.index"}
     assert {path.name for path in run.iterdir()} == {
         "cascade.json", "stage_1", "stage_2", "training_1", "training_2"
     }  # fmt: skip
@@ -405,7 +394,7 @@ def test_a_cascade_is_trained_saved_and_logged(index, trained):
     for file in sorted((run / "training_1" / "logs").iterdir()):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             logged |= {(event.step, value.tag) for value in event.summary.value}
-    assert {(6, "held out"), (6, "pdj"), (6, "floor"), (6, "spread")} <= logged
+    assert {(6, "held out"), (6, "pdj"), (6, "baseline")} <= logged
     assert {(step, "loss") for step in range(1, 7)} <= logged
 
 
@@ -426,14 +415,13 @@ def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path)
     shutil.copytree(trained[0], run)
     (run / "cascade.json").unlink()
     for number in (1, 2):
-        (run / f"training_{number}" / "checkpoints").mkdir()
-        (run / f"training_{number}" / "checkpoints" / "ckpt-6.index").touch()
+        (run / f"training_{number}" / "checkpoints" / "ckpt-3.index").touch()
         recipe = toy.recipe_for(number)
-        train_stage.train_stage(str(run), number, index, recipe, toy.QUIET)
+        train_cascade.train_stage(str(run), number, index, recipe, toy.QUIET)
         assert named(run) == ["stage_1", "stage_2"][:number]
-    assert not list(run.glob("training_*/checkpoints"))
+    assert not list(run.glob("training_*/checkpoints/ckpt-3.index"))
     # The same command for a stage that is done forgets no later one.
-    train_stage.train_stage(str(run), 1, index, toy.recipe_for(1), toy.QUIET)
+    train_cascade.train_stage(str(run), 1, index, toy.recipe_for(1), toy.QUIET)
     assert named(run) == ["stage_1", "stage_2"]
     # A cascade of fewer stages is asked for.
     train_cascade.train_cascade(str(run), index, toy.recipe_for, 1, toy.QUIET)
@@ -444,7 +432,7 @@ def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path)
     ("changed", "named"),
     [
         (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "seed was 0, is 1"),
-        (dict(recipe=toy.RECIPE), r"recipe\.\w+\.\w+ was"),
+        (dict(recipe=toy.REFINER), r"recipe\.\w+\.\w+ was"),
         (dict(checksums={"train": "another"}), "other training images or labels"),
         (dict(counts={"train": 12, "validation": 4}), r"counts\.train was .*, is 12"),
     ],
@@ -459,11 +447,10 @@ def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
     begun = tmp_path / "training_1"
     begun.mkdir()
     shutil.copy(run / "training_1" / "settings.json", begun)
-    (begun / "checkpoints").mkdir()
-    (begun / "checkpoints" / "ckpt-3.index").touch()
+    begin(begun)
     for folder in (run, tmp_path):
         with pytest.raises(ValueError, match=named):
-            train_stage.train_stage(str(folder), 1, index, recipe, options)
+            train_cascade.train_stage(str(folder), 1, index, recipe, options)
     kept = (run / "training_1" / "settings.json").read_bytes()
     assert (begun / "settings.json").read_bytes() == kept
 
@@ -475,19 +462,21 @@ def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
     train = dataclasses.replace(recipe.train, steps=1, learning_rate=0.0)
     recipe = dataclasses.replace(recipe, train=train)
     options = dataclasses.replace(toy.QUIET, start_from=str(trained[0]))
-    stage = train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
-    anew = train_stage.train_stage(str(tmp_path / "anew"), 1, index, recipe, toy.QUIET)
+    stage = train_cascade.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
+    anew = train_cascade.train_stage(
+        str(tmp_path / "anew"), 1, index, recipe, toy.QUIET
+    )
     wanted = cascade.Cascade.load(trained[0]).stages[0].model.trainable_weights
     found = stage.model.trainable_weights
     for one, other in zip(found, wanted, strict=True):
-        # The running average rounds.
+        # The moving average rounds.
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     first = anew.model.trainable_weights[0].numpy()
     assert np.abs(first - wanted[0].numpy()).max() > 0.01
     # The same command goes on; from another start it is another run.
-    train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
+    train_cascade.train_stage(str(tmp_path / "on"), 1, index, recipe, options)
     with pytest.raises(ValueError, match="start_from was .*, is None"):
-        train_stage.train_stage(str(tmp_path / "on"), 1, index, recipe, toy.QUIET)
+        train_cascade.train_stage(str(tmp_path / "on"), 1, index, recipe, toy.QUIET)
 
 
 @pytest.mark.parametrize(
@@ -524,11 +513,11 @@ def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
     )
     options = dataclasses.replace(toy.QUIET, start_from=str(tmp_path / "other"))
     run = str(tmp_path / "run")
-    stage = train_stage.train_stage(run, 2, index, recipe, options)
+    stage = train_cascade.train_stage(run, 2, index, recipe, options)
     wanted = {"own": kept, "other": other}[expected].model.trainable_weights
     pairs = list(zip(stage.model.trainable_weights, wanted, strict=True))
     for one, weight in pairs[: None if joints == "same" else -2]:
-        # The running average rounds.
+        # The moving average rounds.
         np.testing.assert_allclose(one, weight, rtol=0, atol=1e-6)
 
 
@@ -548,7 +537,7 @@ def test_later_stages_of_deep_begin_as_all_of_its_first():
 def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
     options = dataclasses.replace(toy.QUIET, start_from=str(tmp_path / "none"))
     with pytest.raises(ValueError, match="--start_from needs stage 1"):
-        train_stage.train_stage(
+        train_cascade.train_stage(
             str(tmp_path / "run"), 1, index, toy.recipe_for(1), options
         )
     options = dataclasses.replace(toy.QUIET, start_from=str(trained[0]))
@@ -556,22 +545,144 @@ def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
     wider = dataclasses.replace(recipe.stage, widths=(6, 8), blocks=(0, 0))
     recipe = dataclasses.replace(recipe, stage=wider)
     with pytest.raises(ValueError, match="has no layer of this network"):
-        train_stage.train_stage(str(tmp_path / "run"), 1, index, recipe, options)
+        train_cascade.train_stage(str(tmp_path / "run"), 1, index, recipe, options)
 
 
-def test_what_never_came_to_a_checkpoint_may_be_put_right(tmp_path):
+def asked_for(index, options=toy.QUIET, **train):
+    recipe = toy.recipe_for(1)
+    recipe = dataclasses.replace(
+        recipe, train=dataclasses.replace(recipe.train, **train)
+    )
+    return fingerprint.of(recipe, options, index, [])
+
+
+def begin(folder):
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "ckpt-1.index").touch()
+
+
+def test_what_never_came_to_a_checkpoint_may_be_put_right(index, tmp_path):
     """A mistyped --optimizer used to lock the folder against the right one."""
-    settings.keep(tmp_path, {"recipe": {"train": {"optimizer": "adagrat"}}})
-    settings.check_begun(tmp_path, {"recipe": {"train": {"optimizer": "adagrad"}}})
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "ckpt-1.index").touch()
+    fingerprint.keep(tmp_path, asked_for(index, optimizer="adagrat"))
+    right = asked_for(index, optimizer="adagrad")
+    assert fingerprint.continued(tmp_path, right) == right
+    begin(tmp_path)
     with pytest.raises(ValueError, match="optimizer was adagrat, is adagrad"):
-        settings.check_begun(tmp_path, {"recipe": {"train": {"optimizer": "adagrad"}}})
+        fingerprint.continued(tmp_path, right)
+
+
+def as_older(settings):
+    """Settings as version 0.1 wrote them: three fields had other names; and as a
+    version would that had fewer fields."""
+    old = json.loads(json.dumps(settings))
+    recipe = old["recipe"]
+    recipe["stage"]["correction"] = recipe["stage"].pop("step_size")
+    recipe["stage"]["farthest"] = recipe["stage"].pop("outlier_threshold")
+    recipe["train"]["maps"] = recipe["train"].pop("map_weight")
+    del recipe["stage"]["subcells"], recipe["augment"]["colour"], recipe["warm_start"]
+    old["data"]["provenance"] = {"arguments": "of another version"}
+    return old
+
+
+def test_settings_of_an_older_version_are_the_same(index, tmp_path):
+    """A field with a default, added since, made an older run refuse to resume."""
+    asked = asked_for(index)
+    old = as_older(asked)
+    assert fingerprint.missing_steps(tmp_path / "stage_1", old, asked) == 0
+    fingerprint.keep(tmp_path, old)
+    begin(tmp_path)
+    assert fingerprint.continued(tmp_path, asked) == asked
+    old["recipe"]["train"]["learning_rate"] = 7.0
+    with pytest.raises(ValueError, match="learning_rate was 7.0, is 0.01"):
+        fingerprint.missing_steps(tmp_path / "stage_1", old, asked)
+    old["recipe"]["train"]["unheard_of"] = 7.0
+    with pytest.raises(ValueError, match="made with a recipe of another version"):
+        fingerprint.missing_steps(tmp_path / "stage_1", old, asked)
+
+
+def constant(steps):
+    recipe = toy.recipe_for(1)
+    return dataclasses.replace(
+        recipe,
+        train=dataclasses.replace(recipe.train, steps=steps, schedule="constant"),
+    )
+
+
+def test_a_finished_stage_is_trained_further(index, tmp_path):
+    """It was refused without a word on what to do. Without a schedule it is the same,
+    to the bit, as if all steps had been asked for at once."""
+
+    def train(run, steps):
+        return train_cascade.train_stage(
+            str(tmp_path / run), 1, index, constant(steps), toy.QUIET
+        )
+
+    train("further", 3)
+    further, whole = train("further", 5), train("whole", 5)
+    for one, other in zip(
+        further.model.get_weights(), whole.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(further.covariance, whole.covariance)
+    assert further.training["steps_before"] == [3]
+    assert "steps_before" not in whole.training
+    kept = tmp_path / "further" / "training_1" / "checkpoints"
+    assert {path.stem for path in kept.glob("ckpt*")} == {"ckpt-5"}
+    with pytest.raises(ValueError, match="steps was 5, is 4"):
+        train("further", 4)
+    shutil.rmtree(kept)
+    with pytest.raises(ValueError, match="2 more steps .* is gone.*--start_from="):
+        train("further", 7)
+
+
+def test_later_stages_stand_in_the_way_of_more_steps(index, trained, tmp_path):
+    """They were trained on what the first one left; nothing of them is removed."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    recipe = toy.recipe_for(1)
+    longer = dataclasses.replace(recipe.train, steps=8)
+    recipe = dataclasses.replace(recipe, train=longer)
+    arguments = str(run), 1, index, recipe, toy.QUIET
+    with pytest.raises(ValueError, match="2 more steps.*rm -r .*stage_2 .*training_2"):
+        train_cascade.train_stage(*arguments)
+    assert named(run) == ["stage_1", "stage_2"]
+    for name in ("stage_2", "training_2"):
+        shutil.rmtree(run / name)
+    train_cascade.train_stage(*arguments)
+    assert named(run) == ["stage_1"]
+
+
+def test_a_batch_is_fitted_to_few_people(index, tmp_path, capsys):
+    """22 people were fewer than a batch of 64, and the user had to know what to do."""
+    recipe = dataclasses.replace(
+        constant(1), inputs=dataclasses.replace(toy.REFINER.inputs, batch=64)
+    )
+    arguments = str(tmp_path), 1, index, recipe
+    options = dataclasses.replace(toy.QUIET, verbose=1)
+    fixed = dataclasses.replace(options, fit_batch=False)
+    with pytest.raises(ValueError, match="16 people to train on, a step takes 32"):
+        train_cascade.train_stage(*arguments, fixed)
+    stage = train_cascade.train_stage(*arguments, options)
+    # Two crops of each of sixteen people.
+    assert "batches of 32 crops instead of 64: there are 16" in capsys.readouterr().out
+    assert stage.training["recipe"]["inputs"]["batch"] == 32
+    # The same command finds it finished.
+    again = train_cascade.train_stage(*arguments, options)
+    assert again.training == stage.training
+
+
+def test_the_largest_batch_that_people_fill():
+    recipe = dataclasses.replace(toy.REFINER, inputs=toy.InputConfig(batch=64, views=4))
+    assert recipes.fitted(recipe, 100) == recipe
+    assert recipes.fitted(recipe, 11).inputs.batch == 44
+    assert recipes.fitted(recipe, 11, replicas=4).inputs.batch == 32
+    with pytest.raises(ValueError, match="3 people are too few for 4 devices"):
+        recipes.fitted(recipe, 3, replicas=4)
 
 
 def test_a_stage_needs_those_before_it(index, tmp_path):
     with pytest.raises(ValueError, match="stage 2 needs stage 1, which cannot be"):
-        train_stage.train_stage(str(tmp_path), 2, index, toy.recipe_for(2), toy.QUIET)
+        train_cascade.train_stage(str(tmp_path), 2, index, toy.recipe_for(2), toy.QUIET)
 
 
 def test_a_stage_retrained_before_another_is_noticed(index, trained, tmp_path):
@@ -581,8 +692,8 @@ def test_a_stage_retrained_before_another_is_noticed(index, trained, tmp_path):
     value = json.loads(path.read_text())
     value["displacement"]["mean"][0][0] += 0.5
     path.write_text(json.dumps(value))
-    with pytest.raises(ValueError, match="another displacements"):
-        train_stage.train_stage(
+    with pytest.raises(ValueError, match="trained anew or on since"):
+        train_cascade.train_stage(
             str(tmp_path / "run"), 2, index, toy.recipe_for(2), toy.QUIET
         )
 
@@ -590,7 +701,7 @@ def test_a_stage_retrained_before_another_is_noticed(index, trained, tmp_path):
 def test_auto_adds_stages_while_they_help(index, tmp_path, monkeypatch):
     """Scores of 0.3, 0.5, 0.5: the third stage does not help and is left out."""
     scores = {1: 0.3, 2: 0.5, 3: 0.5}
-    monkeypatch.setattr(train_stage, "train_stage", lambda run, number, *rest: number)
+    monkeypatch.setattr(train_cascade, "train_stage", lambda run, number, *rest: number)
     monkeypatch.setattr(train_cascade, "held_out_pdj", lambda c, *rest: scores[c.last])
     monkeypatch.setattr(train_cascade.cascades, "Cascade", _Counted)
     arguments = str(tmp_path), index, toy.recipe_for, None, toy.QUIET
@@ -613,13 +724,13 @@ class _Counted:
         pass
 
 
-def test_learning_by_heart(index, tmp_path):
+def test_overfitting(index, tmp_path):
     """Four people, shown unvaried: each step takes all of them, in any order. The later
     stages that the run had were trained on another first one."""
     (tmp_path / "cascade.json").write_text('{"stages": ["stage_1", "stage_2"]}')
     recipe = toy.recipe_for(1)
     options = dataclasses.replace(toy.QUIET, overfit=4)
-    stage = train_stage.train_stage(str(tmp_path), 1, index, recipe, options)
+    stage = train_cascade.train_stage(str(tmp_path), 1, index, recipe, options)
     assert named(tmp_path) == ["stage_1"]
     used = stage.training["recipe"]
     assert used["inputs"]["batch"] == 4
@@ -656,7 +767,8 @@ def check_kills(index, tmp_path, length, kills):
     whole = contents(tmp_path / "whole" / "stage_1")
     assert set(whole) == {"stage.json", "weights.safetensors"}
     assert contents(tmp_path / "killed" / "stage_1") == whole
-    assert not (tmp_path / "killed" / "training_1" / "checkpoints").exists()
+    kept = (tmp_path / "killed" / "training_1" / "checkpoints").glob("*.index")
+    assert [path.name for path in kept] == [f"ckpt-{length}.index"]
 
 
 def test_killed_runs_go_on_to_the_same_weights(index, tmp_path):
@@ -705,7 +817,8 @@ def test_two_workers_equal_one(index, tmp_path):
         assert one.keys() == two.keys() and len(one) > 4
         for name, weight in one.items():
             np.testing.assert_allclose(two[name], weight, atol=1e-5)
-    assert not list((tmp_path / "two").glob("training_*/checkpoints"))
+    assert len(list((tmp_path / "two").glob("training_1/checkpoints/*.index"))) == 1
+    assert not list((tmp_path / "two").glob("training_*/checkpoints/worker_*"))
     assert len(list((tmp_path / "two").glob("training_1/logs/*"))) == 1
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import pathlib
@@ -25,16 +24,15 @@ from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import loop as training
-from deeppose_tf.pipelines.train import recipes, stage_data, strategies, training_flags
-from deeppose_tf.pipelines.train import stage as train_stage
+from deeppose_tf.pipelines.train import loop, recipes, strategies
+from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
 
 COUNTS = {"train": 16, "validation": 4, "test": 0}
 JOINTS = 14
-# Normalisation, dropout, a schedule and a running average: everything with a memory.
+# Normalisation, dropout, a schedule and a moving average: everything with a memory.
 RECIPE = recipes.Recipe(
     StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3),
     InputConfig(canvas=48, batch=6),
@@ -54,7 +52,7 @@ REFINER = dataclasses.replace(
     inputs=InputConfig(canvas=48, batch=12, views=2),
     augment=AugmentConfig(flip=True),
 )
-QUIET = training_flags.Options(verbose=0, guard=False, checkpoint_seconds=0)
+QUIET = loop.Options(verbose=0, guard=False, checkpoint_seconds=0, evaluations=1)
 
 
 def make_index(folder: pathlib.Path) -> records.Index:
@@ -102,28 +100,30 @@ def train(
     config,
     build=dense,
     strategy=None,
-    evaluate=None,
+    evaluate=lambda step: {},
     examples=plain,
-    **more,
+    **options,
 ):
-    """`training.train` on the figures.
+    """`loop.train` on the figures, looking at `evaluate` twice.
 
     Args:
       evaluate: step -> report, by default of nothing.
       examples: by default `plain`; None for those of the recipe.
     """
-    recipe = RECIPE
-    return training.train(
-        build=build,
-        examples=examples or stage_data.make_examples(index, recipe, []),
-        batches=functools.partial(stage_data.batches, index, recipe.inputs, 0, None),
-        steps_per_epoch=stage_data.count_steps(index, recipe.inputs, None),
-        config=config,
-        directory=str(directory),
-        strategy=strategy or strategies.make_strategy("one"),
-        evaluator=lambda model: evaluate or (lambda step: {}),
-        batch_size=recipe.inputs.batch,
-        **{"evaluate_every": 4, "verbose": 0, "guard": False, **more},
+    inputs = RECIPE.inputs
+    strategy = strategy or strategies.make_strategy("one")
+    state = steps.make_state(build, config, strategy)
+    data = loop.StageData(
+        train_cascade.batches(index, inputs),
+        train_cascade.count_steps(index, inputs),
+        examples or train_cascade.make_examples(index, RECIPE, []),
+        inputs.batch,
+        inputs.batch,
+        evaluate,
+    )
+    options = {"evaluations": 2, "verbose": 0, "guard": False, **options}
+    return loop.train(
+        state, data, config, str(directory), strategy, loop.Options(**options)
     )
 
 
@@ -141,7 +141,6 @@ def main(data: str, folder: str, length: str, kills: str) -> None:
     the rest come at random.
     The work is done in forks of this process, which spares them TensorFlow's import.
     """
-    train_stage.EVALUATIONS = 2  # They take longer than the steps.
     whole = _fork(data, pathlib.Path(folder) / "whole", int(length))
     run = pathlib.Path(folder) / "killed"
     moments = _kill(data, run, int(length), int(kills))
@@ -196,7 +195,7 @@ def _fork(data, run, length):
         tf.config.experimental.enable_op_determinism()
         config = dataclasses.replace(RECIPE.train, steps=length)
         recipe = dataclasses.replace(RECIPE, train=config)
-        train_stage.train_stage(str(run), 1, records.read_index(data), recipe, QUIET)
+        train_cascade.train_stage(str(run), 1, records.read_index(data), recipe, QUIET)
         status = 0
     except Exception:
         traceback.print_exc()

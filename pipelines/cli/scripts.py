@@ -18,10 +18,16 @@ COMMANDS = {
         "pipelines.data.commands:run_prepare",
         "read a data set into records to train and evaluate on",
     ),
-    "train": ("pipelines.train.cascade:run", "train a cascade, stage after stage"),
-    "train-stage": ("pipelines.train.stage:run", "train one stage of a cascade"),
+    "train": (
+        "pipelines.train.commands:run_train",
+        "train a cascade, stage after stage",
+    ),
+    "train-stage": (
+        "pipelines.train.commands:run_train_stage",
+        "train one stage of a cascade",
+    ),
     "choose": (
-        "pipelines.train.choose:run",
+        "pipelines.train.commands:run_choose",
         "choose sigma, how far a crop reaches, on held-out people",
     ),
     "evaluate": (

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.profiling import timer
-from deeppose_tf.pipelines.train import loop, recipes, stage_data
+from deeppose_tf.pipelines.train import cascade, loop, recipes
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.stage import Stage, build_stage
 
@@ -115,7 +115,7 @@ def _parts(index, recipe, number) -> dict[str, Part]:
     config, earlier = recipe.train, _simulated_earlier(index, number)
     strategy = tf.distribute.get_strategy()
     state = _fresh_state(index, recipe, strategy)
-    examples = stage_data.make_examples(index, recipe, earlier)
+    examples = cascade.make_examples(index, recipe, earlier)
     full = steps.make_step(state, examples, config, strategy)
     update = tf.function(steps.make_update(state, config, strategy), autograph=False)
     augmented = tf.function(examples, jit_compile=True, autograph=False)
@@ -167,8 +167,8 @@ def _fresh_state(index, recipe, strategy) -> steps.State:
 def _stream(index, recipe, strategy) -> Iterator:
     """Batches for ever, as training reads them."""
     return loop.stream(
-        functools.partial(stage_data.batches, index, recipe.inputs, 0, None),
-        stage_data.count_steps(index, recipe.inputs, None),
+        cascade.batches(index, recipe.inputs),
+        cascade.count_steps(index, recipe.inputs),
         0,
         strategy,
     )
@@ -179,12 +179,12 @@ def _train_a_little(directory, recipe, number, repeats):
     index = repeated(records.read_index(directory), repeats)
     strategy = tf.distribute.get_strategy()
     earlier = _simulated_earlier(index, number)
-    stage_data.mean_target(index, recipe, earlier)
+    cascade.mean_target(index, recipe, earlier)
     batches = _stream(index, recipe, strategy)
-    for _ in range(stage_data.count_steps(index, recipe.inputs, None)):
+    for _ in range(cascade.count_steps(index, recipe.inputs)):
         next(batches)
     state = _fresh_state(index, recipe, strategy)
-    examples = stage_data.make_examples(index, recipe, earlier)
+    examples = cascade.make_examples(index, recipe, earlier)
     train_step = steps.make_step(state, examples, recipe.train, strategy)
     for _ in range(STEPS):
         loss = train_step(next(batches))

@@ -1,28 +1,44 @@
-"""`deeppose-train`: trains a whole cascade, stage after stage.
+"""Trains a cascade, stage after stage, each from the displacements of those before.
 
 Every stage is saved when it is done, with the displacements that it leaves on the
-training data, from which the next one learns. A run that was stopped goes on with the
-same command.
+training data, which a later stage is trained to undo (Sec. 3.2). After each stage the
+run is a cascade that can be evaluated and predicted with.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import pathlib
+import shutil
 from collections.abc import Callable
 
-from absl import flags
+import numpy as np
+import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf.pipelines.cli import command
-from deeppose_tf.pipelines.data import records
-from deeppose_tf.pipelines.data.config import InputConfig
-from deeppose_tf.pipelines.train import recipes, strategies, training_flags
-from deeppose_tf.pipelines.train import stage as train_stage
-from deeppose_tf.pipelines.train import validation as held_out
-from deeppose_tf.stage import Stage
-
-# `--stages=auto` gives up after this many.
-MOST_STAGES = 6
+from deeppose_tf import geometry, metrics
+from deeppose_tf.pipelines.data import augment, inputs, records
+from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
+from deeppose_tf.pipelines.data.records import read_people
+from deeppose_tf.pipelines.train import (
+    fingerprint,
+    loop,
+    recipes,
+    step,
+    strategies,
+    validation,
+)
+from deeppose_tf.pipelines.train.loop import Options
+from deeppose_tf.pipelines.train.recipes import MOST_STAGES
+from deeppose_tf.stage import (
+    Stage,
+    build_stage,
+    count_common,
+    load_stage,
+    save_stage,
+    warm_start,
+)
 
 
 def train_cascade(
@@ -30,7 +46,7 @@ def train_cascade(
     index: records.Index,
     recipe_for: Callable[[int], recipes.Recipe],
     stages: int | None,
-    options: training_flags.Options,
+    options: Options,
 ) -> cascades.Cascade:
     """Trains stages until there are enough; `cascade.json` names the finished ones.
 
@@ -39,14 +55,14 @@ def train_cascade(
       index: the prepared data set.
       recipe_for: number of a stage, from 1 -> its recipe.
       stages: S; None adds stages while the held-out PDJ@0.2 grows (Sec. 4.1).
-      options: see `training_flags.Options`.
+      options: see `loop.Options`.
 
     Returns:
       The cascade, as saved in `run`.
 
     Raises:
-      ValueError: see `train_stage.train_stage`; or S is to be found and the data has
-        no validation split.
+      ValueError: see `train_stage`; or S is to be found and the data has no validation
+        split.
     """
     if stages is None and not index.counts.get("validation"):
         raise ValueError(
@@ -61,13 +77,13 @@ def train_cascade(
         number = len(trained) + 1
         recipe = recipe_for(number)
         if options.verbose:
-            print(f"stage {number}: {recipe.train.steps} steps")
-        stage = train_stage.train_stage(run, number, index, recipe, options)
+            print(f"stage {number}: {recipe.train.steps} steps", flush=True)
+        stage = train_stage(run, number, index, recipe, options)
         if stages is None:
             cascade = cascades.Cascade([*trained, stage])
             found = held_out_pdj(cascade, index, recipe.inputs)
             if options.verbose:
-                print(f"stage {number}: held-out PDJ@0.2 {found:.3f}")
+                print(f"stage {number}: held-out PDJ@0.2 {found:.3f}", flush=True)
             if found <= score:
                 break
             score = found
@@ -83,56 +99,279 @@ def held_out_pdj(
     cascade: cascades.Cascade, index: records.Index, config: InputConfig
 ) -> float:
     """PDJ@0.2 of the last stage on the validation split, mean over joints, Sec. 4.1."""
-    poses, truth, labeled, _ = held_out.predict_split(
+    poses, truth, labeled, _ = validation.predict_split(
         cascade, index, "validation", config
     )
-    return held_out.pdj(poses[:, -1], truth, labeled, index.skeleton)
+    return validation.pdj(poses[:, -1], truth, labeled, index.skeleton)
 
 
-def parse_stages(text: str) -> int | None:
-    """`--stages` as a number; None for `auto`."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--stages={text} is neither a positive number nor auto")
-    return int(text)
+def train_stage(
+    run: str,
+    number: int,
+    index: records.Index,
+    recipe: recipes.Recipe,
+    options: Options,
+) -> Stage:
+    """Trains stage `number` of a run, resumes it, or loads it where it is finished.
+
+    A finished stage of which more steps are asked goes on from its checkpoint, as if
+    they had been asked for when it began, but for a schedule: the learning rate from
+    here on is that of the longer one.
+
+    Args:
+      run: directory of the cascade; stages before `number` are in it.
+      number: s, from 1.
+      index: the prepared data set.
+      recipe: configuration of this stage.
+      options: see `loop.Options`.
+
+    Returns:
+      The stage, saved as `run/stage_<number>` with the displacements that it leaves
+      on the training data. `run/cascade.json` names it and those before it.
+
+    Raises:
+      ValueError: an earlier stage is missing or has another skeleton; or the stage was
+        begun with other settings, or is to go on and cannot.
+      loop.TrainingError: see there.
+    """
+    # Several workers have to meet before TensorFlow computes anything.
+    strategy = strategies.make_strategy(options.strategy)
+    recipe = _fitted(recipe, index, options, strategy)
+    earlier = _load_earlier(run, number, index)
+    begins_as = earlier[-1:] if recipe.warm_start else []
+    if options.start_from:
+        begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
+    asked = fingerprint.of(recipe, options, index, earlier)
+    directory = pathlib.Path(run) / f"stage_{number}"
+    work = pathlib.Path(run) / f"training_{number}"
+    finished = load_stage(str(directory)) if directory.exists() else None
+    more = 0
+    if finished:
+        more = fingerprint.missing_steps(directory, finished.training, asked)
+        if more:
+            _check_can_go_on(run, number, more)
+    stage = finished
+    if more or not finished:
+        stage = _train(
+            work, index, recipe, options, earlier, begins_as, asked, strategy
+        )
+        if strategies.is_chief(strategy):
+            save_stage(stage, str(directory))
+        if strategies.worker(strategy):
+            strategies.wait_for_all(strategy)
+    if strategies.is_chief(strategy):
+        # Of a stage that was there already, later ones may be too, and named.
+        if stage is not finished or not _is_named(run, number):
+            cascades.Cascade([*earlier, stage]).save_index(run)
+        # Here, because a kill may have come after the stage was saved.
+        _keep_newest(work / "checkpoints")
+    return stage
 
 
-def define_flags() -> None:
-    """Flags of this script: those of training, and how many stages."""
-    training_flags.define_flags()
-    flags.DEFINE_string(
-        "stages",
-        "3",
-        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
-        "grows. The paper arrived at 3.",
+def make_examples(
+    index: records.Index, recipe: recipes.Recipe, earlier: list[Stage]
+) -> Callable:
+    """The augmentation of a stage as a function of a batch of `batches`: stage 1 learns
+    whole people, a later one the displacements of the stage before."""
+    common = index.skeleton, recipe.stage, recipe.augment
+    if not earlier:
+        return lambda *batch: augment.pose_examples(*batch, *common)
+    mean = tf.constant(earlier[-1].mean, tf.float32)
+    covariance = tf.constant(earlier[-1].covariance, tf.float32)
+
+    def joint(canvases, keypoints, labeled, boxes, draws):
+        del boxes  # later stages look at joints only
+        return augment.joint_examples(
+            canvases, keypoints, labeled, draws, mean, covariance, *common
+        )
+
+    return joint
+
+
+def batches(
+    index: records.Index, config: InputConfig, seed: int = 0, limit: int | None = None
+) -> Callable[..., tf.data.Dataset]:
+    """`inputs.training_dataset` as a function of what changes: (epoch, batches to skip,
+    `tf.distribute.InputContext`)."""
+
+    def dataset(epoch, skip, context):
+        return inputs.training_dataset(index, config, seed, epoch, skip, limit, context)
+
+    return dataset
+
+
+def count_steps(
+    index: records.Index, config: InputConfig, limit: int | None = None
+) -> int:
+    """Steps that an epoch of the training split, or of its first people, takes.
+
+    Raises:
+      ValueError: there are fewer people than one step takes.
+    """
+    count = _count(index, limit)
+    people = config.batch // config.views
+    if count < people:
+        raise ValueError(
+            f"{index.directory} has {count} people to train on, a step takes {people}: "
+            "lower --batch, or leave it out to have it fitted"
+        )
+    return count // people
+
+
+def mean_target(
+    index: records.Index, recipe: recipes.Recipe, earlier: list[Stage]
+) -> np.ndarray:
+    """[K, 2] normalized: the mean of a stage's targets, which it answers untrained."""
+    if earlier:
+        return -earlier[-1].mean / recipe.stage.sigma
+    people = read_people(index, "train")
+    boxes = geometry.first_boxes(
+        people.first_boxes, recipe.stage.margin, recipe.stage.square
     )
+    normalized = geometry.normalize(people.keypoints, boxes).numpy()
+    return metrics.mean_pose(normalized, people.labeled)
 
 
-def main(argv: list[str]) -> None:
-    """Trains the cascade that the flags describe."""
-    del argv
-    values = flags.FLAGS
-    stages = parse_stages(values.stages)
-    for number in range(1, (stages or MOST_STAGES) + 1):
-        training_flags.recipe_from_flags(number)  # better now than after a stage
-    index = records.read_index(values.data)
-    train_cascade(
-        values.run,
+def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
+    """A trained stage with its displacements, as `asked` of by its fingerprint."""
+    limit = options.overfit or None
+    steps_per_epoch = count_steps(index, recipe.inputs, limit)
+    asked = fingerprint.continued(work, asked)
+    if strategies.is_chief(strategy):
+        fingerprint.keep(work, asked)
+    target = mean_target(index, recipe, earlier)
+    build = functools.partial(_build, index, recipe, begins_as, options, target)
+    state = step.make_state(build, recipe.train, strategy, options.seed)
+    joints = len(index.skeleton.joints)
+    unmeasured = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
+    stage = Stage(recipe.stage, index.skeleton, state.averaged, *unmeasured, asked)
+    data = loop.StageData(
+        batches(index, recipe.inputs, options.seed, limit),
+        steps_per_epoch,
+        make_examples(index, recipe, earlier),
+        recipe.inputs.batch,
+        recipe.inputs.batch // recipe.inputs.views,
+        validation.evaluator([*earlier, stage], index, recipe.inputs, target, limit),
+    )
+    loop.train(state, data, recipe.train, str(work), strategy, options)
+    mean, covariance = validation.observed_displacements(
+        cascades.Cascade([*earlier, stage]),
         index,
-        training_flags.recipe_from_flags,
-        stages,
-        training_flags.options_from_flags(),
+        recipe.inputs,
+        limit,
+        options.verbose and strategies.is_chief(strategy),
     )
-    print(
-        f"{values.run} is trained. Score it with deeppose-evaluate --model={values.run}"
+    return dataclasses.replace(stage, mean=mean, covariance=covariance)
+
+
+def _fitted(recipe, index, options, strategy):
+    """The recipe with a batch that the people fill; without whatever keeps a network
+    from overfitting, where it is to."""
+    if options.overfit:
+        recipe = dataclasses.replace(
+            recipe,
+            stage=dataclasses.replace(recipe.stage, dropout=0.0),
+            augment=AugmentConfig(),
+        )
+    if not options.fit_batch and not options.overfit:
+        return recipe
+    count = _count(index, options.overfit)
+    fitted = recipes.fitted(recipe, count, strategy.num_replicas_in_sync)
+    if fitted != recipe and options.verbose and not options.overfit:
+        print(
+            f"batches of {fitted.inputs.batch} crops instead of {recipe.inputs.batch}: "
+            f"there are {count} people to train on",
+            flush=True,
+        )
+    return fitted
+
+
+def _count(index, limit):
+    """How many people there are to train on."""
+    count = index.counts.get("train", 0)
+    return min(count, limit or count)
+
+
+def _build(index, recipe, begins_as, options, target, precision):
+    """A fresh network that answers the mean target, or begins as another stage: the
+    first of those with the most weights in common before the last layer, whose shape
+    is that of the joints."""
+    model = build_stage(
+        recipe.stage, index.skeleton, target, precision, options.weights
     )
+    if not begins_as:
+        return model
+    *_, last = (layer for layer in model.layers if layer.weights)
+    most = len(model.weights) - len(last.weights)
+    common = [min(count_common(model, stage.model), most) for stage in begins_as]
+    if options.start_from and not common[0]:
+        raise ValueError(
+            f"--start_from: {options.start_from} has no layer of this network"
+        )
+    warm_start(model, begins_as[common.index(max(common))].model)
+    return model
 
 
-def run() -> None:
-    """Console entry point."""
-    command.run(define_flags, main, __doc__, folder="run")
+def _check_can_go_on(run, number, more):
+    """Refuses to train a finished stage further without its checkpoint, or under later
+    stages, which were trained on what it left."""
+    folder = pathlib.Path(run)
+    said = f"{folder / f'stage_{number}'} is finished, and {more} more steps are asked"
+    later = [
+        path
+        for path in sorted(folder.glob("*_*"))
+        if path.name.startswith(("stage_", "training_"))
+        and int(path.name.rpartition("_")[2]) > number
+    ]
+    if not any((folder / f"training_{number}").glob("checkpoints/*.index")):
+        raise ValueError(
+            f"{said} for: its checkpoint, from which it would go on, is gone. Train "
+            f"another --run with --start_from={run}, which begins with its weights"
+        )
+    if later:
+        raise ValueError(
+            f"{said} for. Later stages were trained on what it leaves now: remove them "
+            f"first, with rm -r {' '.join(map(str, later))} and the same command "
+            "trains it on and them anew"
+        )
 
 
-if __name__ == "__main__":
-    run()
+def _keep_newest(checkpoints):
+    """Removes all checkpoints of a finished stage but the one it can go on from."""
+    state = tf.train.get_checkpoint_state(str(checkpoints))
+    if not state:
+        return
+    newest = pathlib.Path(state.model_checkpoint_path).name
+    for path in checkpoints.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)  # of other workers
+        elif path.name != "checkpoint" and not path.name.startswith(f"{newest}."):
+            path.unlink()
+
+
+def _is_named(run, number):
+    """Whether `cascade.json` names this stage."""
+    path = pathlib.Path(run) / "cascade.json"
+    return path.exists() and f'"stage_{number}"' in path.read_text()
+
+
+def _load_earlier(run, number, index):
+    earlier = []
+    for i in range(1, number):
+        stage = _load(run, i, f"stage {number}")
+        if stage.skeleton != index.skeleton:
+            raise ValueError(
+                f"stage {i} has the skeleton {stage.skeleton.name}, the data "
+                f"{index.skeleton.name}"
+            )
+        earlier.append(stage)
+    return earlier
+
+
+def _load(run, number, needed_by):
+    try:
+        return load_stage(str(pathlib.Path(run) / f"stage_{number}"))
+    except ValueError as error:
+        raise ValueError(
+            f"{needed_by} needs stage {number}, which cannot be loaded: {error}"
+        ) from error

@@ -1,22 +1,26 @@
-"""The training loop of every stage: any strategy, checkpoints, TensorBoard.
+"""The training loop of every stage, whole: any strategy, checkpoints, TensorBoard.
 
 `Model.fit` fails under MultiWorkerMirroredStrategy on Keras 3, so the loop is our own;
-bar, optimizers and schedules are Keras's. What one step does is in `steps`.
+optimizers and schedules are Keras's. What one step does is in `step`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
+from absl import logging
 
-from deeppose_tf.pipelines.train import checkpoints, strategies
+from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.train import step as steps
+from deeppose_tf.pipelines.train import strategies
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
@@ -26,8 +30,7 @@ FAIR_SHARE = 0.3
 FAIR_STEPS = 300
 # Predictions that vary less than this share of what the labels vary are all the same.
 LEAST_SPREAD = 0.05
-ADVICE = """Every image gets nearly the same pose, or no better one than the mean pose.
-Check, in this order:
+ADVICE = """Check, in this order:
   1. labels: draw the training crops (TensorBoard, tab Images) and look at the joints;
   2. that the network can learn at all: --overfit=16 must reach a PDJ@0.2 near 1;
   3. the learning rate: a tenth of it, then ten times;
@@ -35,87 +38,127 @@ Check, in this order:
 --nocollapse_guard goes on regardless."""
 # The loss goes to TensorBoard about so many times in a run.
 LOGGED = 1000
+# Checkpoints that are kept while a stage is trained.
+KEPT = 2
+# TensorFlow would save into such a folder, but never find what is there.
+PATTERNS = "*?[]\\"
 
 
 class TrainingError(ValueError):
     """Training cannot go on to any good: collapsed, or no longer finite."""
 
 
-def train(
-    build: Callable[[str], keras.Model],
-    examples: Callable,
-    batches: Callable[..., tf.data.Dataset],
-    steps_per_epoch: int,
-    config: TrainConfig,
-    directory: str,
-    strategy: tf.distribute.Strategy,
-    evaluator: Callable[[keras.Model], Callable[[int], dict]],
-    evaluate_every: int,
-    batch_size: int,
-    checkpoint_seconds: float = 60.0,
-    guard: bool = True,
-    seed: int = 0,
-    verbose: int = 1,
-) -> keras.Model:
-    """Trains a network; goes on where a killed call of the same arguments stopped.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What does not belong to a recipe.
 
-    Args:
-      build: precision -> a fresh network.
-      examples: a batch -> `augment.Examples`; compiled, on the device.
+    Attributes:
+      seed: of weights, order and augmentation.
+      overfit: train on this many people alone, unvaried; 0 for all of them.
+      weights: of a `keras.applications` backbone: None, `imagenet` or a file.
+      start_from: a trained run whose stage of the same number a stage begins as.
+      fit_batch: make the recipe's batch smaller where people are fewer.
+      strategy: see `strategies.make_strategy`.
+      guard: stop a collapsed run.
+      evaluations: how often the held-out people are looked at in a stage's training.
+      checkpoint_seconds: between checkpoints; one is written at every evaluation too,
+        and by several workers only then, because they have to agree.
+      verbose: 0 hides progress.
+    """
+
+    seed: int = 0
+    overfit: int = 0
+    weights: str | None = None
+    start_from: str | None = None
+    fit_batch: bool = True
+    strategy: str = "auto"
+    guard: bool = True
+    evaluations: int = 20
+    checkpoint_seconds: float = 60.0
+    verbose: int = 1
+
+
+class StageData(NamedTuple):
+    """What a stage is trained on and judged by.
+
+    Attributes:
       batches: (epoch, batches to skip, `tf.distribute.InputContext`) -> a dataset of
         this worker's batches, one for each replica in turn.
       steps_per_epoch: how many steps they last.
+      examples: a batch -> `augment.Examples`; compiled, on the device.
+      crops, people: per step, over all devices.
+      evaluate: step -> scalars to log, of the network as it is: `pdj` and, where the
+        guard is to judge, `baseline` and `spread`; see `check_collapse`.
+    """
+
+    batches: Callable[..., tf.data.Dataset]
+    steps_per_epoch: int
+    examples: Callable
+    crops: int
+    people: int
+    evaluate: Callable[[int], dict]
+
+
+def train(
+    state: steps.State,
+    data: StageData,
+    config: TrainConfig,
+    workdir: str,
+    strategy: tf.distribute.Strategy,
+    options: Options,
+) -> keras.Model:
+    """Trains a network; goes on where an earlier call of the same arguments stopped, or
+    with more steps where it was finished.
+
+    Args:
+      state: fresh, made under the strategy; training changes it.
+      data: what it learns and is judged by.
       config: see `TrainConfig`.
-      directory: for checkpoints and TensorBoard logs; all workers see the same.
-      strategy: see `make_strategy`.
-      evaluator: float32 network -> (step -> scalars to log, with `pdj` and `floor`,
-        and `spread` where the guard is to judge).
-      evaluate_every: steps between evaluations.
-      batch_size: crops per step, for the bar.
-      checkpoint_seconds: between checkpoints; one is written at every evaluation too,
-        and by several workers only then, because they have to agree.
-      guard: whether a collapsed run is stopped.
-      seed: of weights.
-      verbose: 0 hides the progress bar.
+      workdir: for checkpoints and TensorBoard logs; all workers see the same.
+      strategy: see `strategies.make_strategy`.
+      options: see `Options`.
 
     Returns:
-      The trained network in float32: the running average where there is one.
+      The trained network in float32: the moving average where there is one.
 
     Raises:
       TrainingError: the loss is not finite, or see `check_collapse`.
       ValueError: the checkpoints are damaged, or of another network.
     """
-    keras.utils.set_random_seed(seed)
-    state = steps.make_state(build, config, strategy)
-    folder = pathlib.Path(directory)
-    keeper = checkpoints.Checkpoints(state, folder / "checkpoints", strategy)
-    keeper.restore()
-    train_step = steps.make_step(state, examples, config, strategy)
-    evaluate = evaluator(state.averaged)
+    folder, chief = pathlib.Path(workdir), strategies.is_chief(strategy)
+    checkpoints = Checkpoints(state, folder / "checkpoints", strategy)
+    checkpoints.restore()
     start = int(state.step.numpy())
-    ahead = stream(batches, steps_per_epoch, start, strategy)
-    ahead = itertools.islice(ahead, config.steps - start)
-    chief = strategies.is_chief(strategy)
-    progress = _Progress(start, config.steps, batch_size, verbose and chief)
-    with _writer(folder / "logs", chief).as_default():
+    train_step = steps.make_step(state, data.examples, config, strategy)
+    ahead = stream(data.batches, data.steps_per_epoch, start, strategy)
+    ahead = itertools.islice(ahead, max(config.steps - start, 0))
+    evaluate_every = max(config.steps // options.evaluations, 1)
+    log_every = max(config.steps // LOGGED, 1)
+    shown = bool(options.verbose and chief)
+    with (
+        _summaries(folder / "logs", chief).as_default(),
+        progress.bar(config.steps, "Training", "step", start, shown) as bar,
+    ):
+        display = _Display(bar, data, config.steps)
         for done, batch in enumerate(ahead, start + 1):
             loss = train_step(batch)
-            if done % max(config.steps // LOGGED, 1) == 0:
+            if done % log_every == 0:
                 tf.summary.scalar("loss", loss, done)
             if done % evaluate_every == 0 or done == config.steps:
                 _check_finite(loss, done)
                 if not config.ema:
                     steps.average(state, 0.0, done)
-                report = evaluate(done)
-                _log(report, done)
-                progress.show(report)
-                if guard:
+                report = data.evaluate(done)
+                for name, value in report.items():
+                    tf.summary.scalar(name, value, done)
+                display.report = report
+                if options.guard:
                     check_collapse(report, done, config.steps)
-                keeper.save(done)
-            elif keeper.age() > checkpoint_seconds and not strategies.worker(strategy):
+                checkpoints.save(done)
+            elif checkpoints.is_due(options.checkpoint_seconds):
                 _check_finite(loss, done)
-                keeper.save(done)
-            progress.update(done, loss)
+                checkpoints.save(done)
+            display.update(done, loss)
     return state.averaged
 
 
@@ -135,11 +178,13 @@ def stream(
 
 
 def check_collapse(report: dict, step: int, total: int) -> None:
-    """Stops a run that predicts the same pose for everyone.
+    """Stops a run that predicts the same pose for everyone, or none better than the
+    mean pose.
 
     Args:
       report: `spread`, how much predictions vary across people, as a share of how much
-        the labels do; `pdj` of the held-out people and `floor`, that of the mean pose.
+        the labels do; `pdj` of the people looked at, and `baseline`, that of the mean
+        pose. Without `spread` nothing is judged.
       step, total: nothing is judged in the first part of a run.
 
     Raises:
@@ -147,12 +192,106 @@ def check_collapse(report: dict, step: int, total: int) -> None:
     """
     if step < max(FAIR_SHARE * total, FAIR_STEPS) or "spread" not in report:
         return
-    if report["spread"] < LEAST_SPREAD or report["pdj"] <= report["floor"]:
+    if report["spread"] < LEAST_SPREAD:
         raise TrainingError(
-            f"collapsed at step {step}: predictions vary {report['spread']:.3f} times "
-            f"as much as the labels; PDJ@0.2 {report['pdj']:.3f}, floor "
-            f"{report['floor']:.3f}.\n{ADVICE}"
+            f"collapsed at step {step}: every image gets nearly the same pose; "
+            f"predictions vary {report['spread']:.3f} times as much as the labels.\n"
+            f"{ADVICE}"
         )
+    if report["pdj"] <= report["baseline"]:
+        raise TrainingError(
+            f"no better than the mean-pose baseline at step {step}: PDJ@0.2 "
+            f"{report['pdj']:.3f}, baseline {report['baseline']:.3f}.\n{ADVICE}"
+        )
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder that all its workers see: written
+    whole, the newest sound one read back.
+
+    Raises:
+      ValueError: TensorFlow would take the folder's name for a pattern.
+    """
+
+    def __init__(self, state, folder: pathlib.Path, strategy: tf.distribute.Strategy):
+        if any(letter in str(folder) for letter in PATTERNS):
+            raise ValueError(
+                f"{folder}: TensorFlow cannot read checkpoints below a name with any "
+                f"of {' '.join(PATTERNS)}; give another --run"
+            )
+        self._folder = str(folder)
+        self._checkpoint = tf.train.Checkpoint(**state._asdict())
+        self._alone = not strategies.worker(strategy)
+        own = pathlib.Path(folder)
+        if not strategies.is_chief(strategy):
+            # Reading what is spread over the replicas takes all workers, so that all
+            # of them save; what the others wrote is not read.
+            own = own / strategies.worker(strategy)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(own), KEPT)
+        self._saved = time.monotonic()
+
+    def restore(self) -> None:
+        """Reads the newest checkpoint into the state, or an older one if it is damaged.
+
+        Raises:
+          ValueError: there are checkpoints, and none can be read.
+        """
+        found = tf.train.get_checkpoint_state(self._folder)
+        paths = list(found.all_model_checkpoint_paths) if found else []
+        for path in reversed(paths):
+            try:
+                status = self._checkpoint.restore(path)
+                # Not all need be read at once: optimizers of tensorflow-addons make
+                # their state at the first step, and take it from here then.
+                status.assert_existing_objects_matched()
+                return
+            except Exception as error:  # TensorFlow has many kinds for damaged files.
+                line = str(error).strip().partition("\n")[0]
+                logging.warning("%s cannot be read: %s", path, line)
+        if paths:
+            raise ValueError(
+                f"none of the checkpoints in {self._folder} can be read: they are "
+                "damaged, or of another version. Remove that folder to start the "
+                "stage again"
+            )
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint; a killed call leaves those before."""
+        self._manager.save(step)
+        self._saved = time.monotonic()
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether the last one is so old. Never with several workers, whose clocks
+        differ."""
+        return self._alone and time.monotonic() - self._saved > seconds
+
+
+class _Display:
+    """The progress bar of a training, with its newest numbers."""
+
+    def __init__(self, bar, data, last):
+        self.bar, self.data, self.last = bar, data, last
+        self.report = {}
+        self.done, self.time = bar.n, time.monotonic()
+        # Reading the loss waits for the device, so it is not read at every step.
+        self.seconds = 1.0 if sys.stdout.isatty() else 5.0
+
+    def update(self, done, loss):
+        now = time.monotonic()
+        passed = max(now - self.time, 1e-6)
+        if self.bar.disable or (passed < self.seconds and done < self.last):
+            return
+        rate = (done - self.done) / passed
+        shown = {"loss": float(loss), **self.report}
+        shown.pop("spread", None)
+        self.bar.set_postfix(
+            {name: f"{value:.3f}" for name, value in shown.items()}
+            | {"crops/s": f"{rate * self.data.crops:.0f}"}
+            | {"people/s": f"{rate * self.data.people:.0f}"},
+            refresh=False,
+        )
+        self.bar.update(done - self.done)
+        self.done, self.time = done, now
 
 
 def _check_finite(loss, step):
@@ -163,45 +302,7 @@ def _check_finite(loss, step):
         )
 
 
-def _log(scalars, step):
-    for name, value in scalars.items():
-        tf.summary.scalar(name, value, step=step)
-
-
-def _writer(folder, chief):
+def _summaries(folder, chief):
     if not chief:
         return tf.summary.create_noop_writer()
     return tf.summary.create_file_writer(str(folder))
-
-
-class _Progress:
-    """Keras's bar over the steps that are left, with the newest loss."""
-
-    def __init__(self, start, steps, batch_size, verbose):
-        self.start, self.done, self.steps = start, start, steps
-        self.batch_size, self.verbose = batch_size, verbose
-        # A bar on a terminal is drawn over; in a file each is a line of its own.
-        self.interval = 5 if sys.stdout.isatty() else 60
-        self.values = {}
-        self.bar = keras.utils.Progbar(
-            max(steps - start, 1), verbose=verbose, interval=0, unit_name="step"
-        )
-        self.bar.stateful_metrics = {"loss", "images/s", "pdj", "floor"}
-        self.last = time.monotonic()
-
-    def update(self, done, loss):
-        # Reading the loss waits for the device, so it is not read at every step.
-        due = time.monotonic() - self.last > self.interval or done == self.steps
-        if not self.verbose or not due:
-            return
-        self.values["loss"] = float(loss)
-        now = time.monotonic()
-        images = (done - self.done) * self.batch_size
-        self.values["images/s"] = images / max(now - self.last, 1e-6)
-        self.last, self.done = now, done
-        self.bar.update(done - self.start, list(self.values.items()))
-
-    def show(self, report):
-        self.values |= {
-            name: report[name] for name in ("pdj", "floor") if name in report
-        }

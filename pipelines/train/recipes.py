@@ -1,19 +1,26 @@
-"""Named presets: everything that turns a data set into a stage.
+"""Named presets: everything that turns a data set into a stage. No TensorFlow.
 
 `paper` follows the paper to the letter. `compact` is ours: small, batch-normalised,
 for two cores and for phones. `deep` is `compact` whose later stages see as much at a
-time as its first. `demo` is `compact` for the minutes of `make demo`.
+time as its first. `demo` is `compact` for the minutes of `make demo`. Every value has a
+name, such as `train.weight_decay`, by which it is shown and set.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
 
-from deeppose_tf.config import LOSSES, StageConfig
+from deeppose_tf.config import LOSSES, StageConfig, config_from_json
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
+# `--stages=auto` gives up after this many.
+MOST_STAGES = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +38,8 @@ class TrainConfig:
       initial_accumulator: of Adagrad, see `optimizers.build`.
       loss: see `losses.pose_loss`.
       map_weight: weight of `losses.map_loss`, for integral heads.
-      ema: decay of the running average of the weights, which is what is evaluated and
-        saved; 0 for none.
+      ema: decay of the moving average (EMA) of the weights, which is what is evaluated
+        and saved; 0 for none.
       precision: see `resolve_precision`. Weights are float32 in any case.
     """
 
@@ -60,11 +67,11 @@ class TrainConfig:
                 )
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; it must be positive")
-        if self.initial_accumulator < 0:
-            raise ValueError(
-                f"initial_accumulator is {self.initial_accumulator}; it is a sum of "
-                "squares"
-            )
+        for name in ("learning_rate", "weight_decay", "initial_accumulator"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must not be negative"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,13 +223,222 @@ _DEMO = (
 RECIPES = {"paper": _PAPER, "compact": _COMPACT, "deep": _DEEP, "demo": _DEMO}
 
 
-def recipe_for(name: str, stage: int) -> Recipe:
-    """The preset of a stage, from 1; later stages than a preset lists are its last.
+# Values that one kind of stage has no use for: setting them for all stages leaves it as
+# it is.
+FIRST_ONLY = ("stage.margin", "stage.square", "augment.translation")
+LATER_ONLY = ("stage.sigma", "stage.step_size", "augment.displacement", "warm_start")
+
+
+def recipe_for(
+    name: str, stage: int, changes: Mapping[str, object] | None = None
+) -> Recipe:
+    """The preset of a stage, from 1, with changes; later stages than a preset lists are
+    its last.
+
+    Args:
+      name: of the preset.
+      stage: its number.
+      changes: `train.steps` -> value for all stages, `2.train.steps` for stage 2 alone,
+        which is the stronger; values are of the field's type, or text.
 
     Raises:
-      ValueError: the name is unknown.
+      ValueError: a name is unknown, a value is not allowed, or values do not fit
+        together.
     """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
-    stages = RECIPES[name]
-    return stages[min(stage, len(stages)) - 1]
+    preset = RECIPES[name][min(stage, len(RECIPES[name])) - 1]
+    values = named_values(preset)
+    given = {}
+    # Those of one stage come last and win.
+    for key, value in sorted(
+        (changes or {}).items(), key=lambda one: one[0][:1].isdecimal()
+    ):
+        number, field = re.fullmatch(r"(?:(\d+)\.)?(.*)", key).groups()
+        if field not in values:
+            raise ValueError(f"--set={key}: {_nearest(field, values)}")
+        useless = LATER_ONLY if stage == 1 else FIRST_ONLY
+        if number in (None, str(stage)) and field in useless:
+            if number:
+                raise ValueError(
+                    f"--set={key}: stage {stage} has no use for {field}, which is of "
+                    + ("later stages" if stage == 1 else "stage 1")
+                )
+        elif number in (None, str(stage)):
+            given[field] = _typed(key, value, values[field])
+    recipe = _replaced(preset, given)
+    _check(recipe, name, given)
+    return recipe
+
+
+def named_values(recipe: Recipe) -> dict[str, object]:
+    """`train.steps` -> 6000, and so on for every value of a recipe."""
+    values = {}
+    for field in dataclasses.fields(recipe):
+        part = getattr(recipe, field.name)
+        if dataclasses.is_dataclass(part):
+            for leaf in dataclasses.fields(part):
+                values[f"{field.name}.{leaf.name}"] = getattr(part, leaf.name)
+        else:
+            values[field.name] = part
+    return values
+
+
+def show(recipes: Sequence[Recipe], first: int = 1) -> str:
+    """Every value of the recipes of some stages, numbered from `first`, a line each."""
+    lines = []
+    for number, recipe in enumerate(recipes, start=first):
+        lines.append(f"stage {number}")
+        useless = LATER_ONLY if number == 1 else FIRST_ONLY
+        for name, value in named_values(recipe).items():
+            if name not in useless:
+                lines.append(f"  {name} = {_text(value)}")
+    return "\n".join(lines)
+
+
+def parse_changes(texts: Sequence[str]) -> dict[str, str]:
+    """`a.b=1,c.d=2`, and more of them -> name -> text, for `recipe_for`.
+
+    Raises:
+      ValueError: a part has no name.
+    """
+    changes = {}
+    for text in texts:
+        # 32,64 is one value; what follows a comma and is followed by = is a name.
+        for part in re.split(r",(?=[\w.]+=)", text):
+            name, equals, value = part.partition("=")
+            if not equals or not name:
+                raise ValueError(f"--set={text}: give it as --set=train.steps=1000")
+            changes[name.strip()] = value.strip()
+    return changes
+
+
+def from_json(value: Mapping) -> Recipe:
+    """The recipe in a `stage.json` or `settings.json` of this version or an earlier
+    one: old names are read, and fields that it lacks have their defaults.
+
+    Raises:
+      ValueError: there is a field that this version does not know.
+    """
+    parts = dict(value)
+    try:
+        train = dict(parts["train"])
+        if "maps" in train:  # its name in version 0.1
+            train["map_weight"] = train.pop("maps")
+        parts |= {
+            "stage": config_from_json(parts["stage"]),
+            "inputs": InputConfig(**parts["inputs"]),
+            "augment": AugmentConfig(**parts["augment"]),
+            "train": TrainConfig(**train),
+        }
+        return Recipe(**parts)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a recipe of another version: {error}") from error
+
+
+def fitted(recipe: Recipe, people: int, replicas: int = 1) -> Recipe:
+    """The recipe with the largest batch, no larger than its own, that so few people
+    fill: whole images of `views` crops, the same number for each device.
+
+    Raises:
+      ValueError: there are fewer people than devices.
+    """
+    views = recipe.inputs.views
+    images = min(recipe.inputs.batch // views, people)
+    if images < recipe.inputs.batch // views:
+        images -= images % replicas
+    if not images:
+        raise ValueError(f"{people} people are too few for {replicas} devices")
+    inputs = dataclasses.replace(recipe.inputs, batch=images * views)
+    return dataclasses.replace(recipe, inputs=inputs)
+
+
+def _replaced(recipe, given):
+    """A recipe with other values; those of a part at once, because they must fit."""
+    parts = {}
+    for name, value in given.items():
+        part, _, leaf = name.rpartition(".")
+        parts.setdefault(part, {})[leaf] = value
+    changed = parts.pop("", {})
+    for part, values in parts.items():
+        changed[part] = dataclasses.replace(getattr(recipe, part), **values)
+    return dataclasses.replace(recipe, **changed)
+
+
+def _nearest(field, values):
+    """What to say of a name that no value has."""
+    leaves = {name.rpartition(".")[2]: name for name in values}
+    near = difflib.get_close_matches(field, values, 1, 0.7)
+    near = near or difflib.get_close_matches(field.rpartition(".")[2], leaves, 1)
+    said = f"no value of a recipe is named {field}"
+    if near:
+        return f"{said}; did you mean {leaves.get(near[0], near[0])}?"
+    return f"{said}; --show lists them"
+
+
+def _typed(name, value, before):
+    """A value given as text or as itself, of the type of the one before."""
+    kind = type(before)
+    try:
+        if not isinstance(value, str):
+            value = kind(value) if kind in (float, tuple) else value
+        elif kind is bool:
+            value = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+        elif kind is tuple:
+            value = tuple(int(x) for x in value.strip("()").split(",") if x.strip())
+        else:
+            value = kind(value)
+        if type(value) is not kind or (kind is float and not math.isfinite(value)):
+            raise ValueError
+    except (ValueError, TypeError, KeyError) as error:
+        wanted = {
+            bool: "true or false",
+            tuple: "whole numbers joined by commas",
+            int: "a whole number",
+            float: "a finite number",
+            str: "a word",
+        }[kind]
+        raise ValueError(f"--set={name}={value}: expected {wanted}") from error
+    return value
+
+
+def _text(value):
+    """A value as `--set` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check(recipe, name, given):
+    """Refuses values that do not fit together, which would train something else than
+    was meant.
+
+    `--recipe=paper --network=compact` trained a network of 112 parameters.
+    """
+    stage, train = recipe.stage, recipe.train
+    if stage.network == "compact" and not stage.widths:
+        raise ValueError(
+            f"network compact needs widths and blocks, and recipe {name} has none: "
+            "give --recipe=compact, or --set=stage.widths=32,64,128,256 and "
+            "--set=stage.blocks=0,0,1,2 too"
+        )
+    if stage.network == "paper" and stage.head != "linear":
+        raise ValueError(
+            f"network paper answers with a linear head, and recipe {name} asks for "
+            f"head {stage.head}: give --recipe=paper, or "
+            "--set=stage.head=linear,train.map_weight=0 too"
+        )
+    if train.map_weight and stage.head != "integral":
+        raise ValueError(
+            f"map_weight is {train.map_weight}, and a {stage.head} head has no maps: "
+            "give --set=train.map_weight=0 too"
+        )
+    if given.get("train.initial_accumulator") and train.optimizer != "adagrad":
+        raise ValueError(
+            f"initial_accumulator is of adagrad alone, and the optimizer is "
+            f"{train.optimizer}: give --optimizer=adagrad too, or leave it out"
+        )
+    if given.get("augment.displacement", 0) < 0:
+        raise ValueError(
+            f"displacement is {given['augment.displacement']}; it must not be negative"
+        )

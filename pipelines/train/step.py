@@ -1,6 +1,6 @@
-"""One training step: augmentation, forward, backward, update, running average.
+"""One training step: augmentation, forward, backward, update, moving average (EMA).
 
-All of it is compiled and runs under any strategy. The loop around it is `training`.
+All of it is compiled and runs under any strategy. The loop around it is in `loop`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
 
-# 16-bit floats would need their losses scaled, and bfloat16 does not.
-
 
 class State(NamedTuple):
     """What training changes, and a checkpoint holds.
 
     Attributes:
       model: the network that is trained, in the precision that was asked for.
-      averaged: float32; the running average of its weights, or their copy.
+      averaged: float32; the moving average (EMA) of its weights, or their copy.
       optimizer: of Keras or tensorflow-addons.
       step: scalar int64, steps done.
     """
@@ -40,8 +38,10 @@ def make_state(
     build: Callable[[str], keras.Model],
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
+    seed: int = 0,
 ) -> State:
     """Fresh networks of `build` (precision -> network) and a fresh optimizer."""
+    keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = build(resolve_precision(config.precision))
         averaged = build("float32")
@@ -74,7 +74,8 @@ def learning_rate(config: TrainConfig):
 def resolve_precision(name: str) -> str:
     """A Keras policy; `auto` is bfloat16 where the processor multiplies in it.
 
-    Elsewhere bfloat16 is emulated, and slower than float32.
+    Elsewhere bfloat16 is emulated, and slower than float32. Float16, whose losses would
+    have to be scaled, is not offered.
     """
     if name != "auto":
         return name
@@ -84,8 +85,8 @@ def resolve_precision(name: str) -> str:
         native = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
     else:
         cpu = pathlib.Path("/proc/cpuinfo")
-        said = cpu.read_text() if cpu.exists() else ""
-        native = "avx512_bf16" in said or "amx_bf16" in said
+        flags = cpu.read_text() if cpu.exists() else ""
+        native = "avx512_bf16" in flags or "amx_bf16" in flags
     return "mixed_bfloat16" if native else "float32"
 
 
@@ -146,7 +147,7 @@ def make_update(
 
 
 def average(state: State, decay: float, done: tf.Tensor) -> None:
-    """Moves the running average by one step; faster at first.
+    """Moves the moving average by one step; faster at first.
 
     Args:
       decay: share of what was there that stays; without one, weights are copied.

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, geometry, metrics
+from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.skeleton import Skeleton
@@ -21,6 +22,8 @@ from deeppose_tf.stage import Stage
 # People whose poses are looked at during training, and how many of them are drawn.
 HELD_OUT = 200
 DRAWN = 8
+# Of fewer people no score says whether a training has collapsed.
+JUDGED = 10
 BATCH = 32
 
 
@@ -31,20 +34,21 @@ def evaluator(
     target: np.ndarray,
     limit: int | None = None,
 ) -> Callable[[int], dict]:
-    """What `training.train` asks for between steps.
+    """What `loop.train` asks for between steps.
 
     Args:
       stages: the trained ones, and last the one in training, whose weights change.
-      index: the prepared data set; its validation split is looked at, or the training
-        people themselves where a limit says that they are to be learnt by heart.
+      index: the prepared data set; its validation split is looked at, or the first
+        training people where there is none, or a limit says that they are overfit.
       config: of the canvases.
       target: [K, 2] normalized mean pose, in stage 1.
-      limit: how many people are learnt by heart.
+      limit: how many people are overfit.
 
     Returns:
-      step -> `pdj`, PDJ@0.2 of the last stage, mean over joints; `floor`, that of the
-      mean pose or of the stage before; in stage 1 `spread`, see
-      `training.check_collapse`. Draws some of the people for TensorBoard.
+      step -> `pdj`, PDJ@0.2 of the last stage, mean over joints; in stage 1 `baseline`,
+      that of the mean pose, later `before`, that of the stage before; in stage 1 of
+      enough people `spread`, see `loop.check_collapse`. Draws some of the people for
+      TensorBoard.
     """
     split = "validation" if index.counts.get("validation") and not limit else "train"
     cascade = cascades.Cascade(stages)
@@ -55,12 +59,13 @@ def evaluator(
         poses, truth, labeled, boxes = _predict(cascade, dataset)
         sheet = _sheet(dataset, poses[:, -1], index.skeleton)
         tf.summary.image("held out", sheet[None], step)
-        before = poses[:, -2] if len(stages) > 1 else _floor(stages[0], target, boxes)
-        report = {
-            "pdj": pdj(poses[:, -1], truth, labeled, index.skeleton),
-            "floor": pdj(before, truth, labeled, index.skeleton),
-        }
-        if len(stages) == 1:
+        report = {"pdj": pdj(poses[:, -1], truth, labeled, index.skeleton)}
+        if len(stages) > 1:
+            report["before"] = pdj(poses[:, -2], truth, labeled, index.skeleton)
+            return report
+        baseline = _baseline(stages[0], target, boxes)
+        report["baseline"] = pdj(baseline, truth, labeled, index.skeleton)
+        if len(truth) >= JUDGED:
             report["spread"] = _spread(poses[:, -1], truth, labeled, boxes)
         return report
 
@@ -84,14 +89,13 @@ def predict_split(
     return _predict(cascade, dataset)
 
 
-def _predict(cascade, dataset, progress=None):
-    found, done = [], 0
+def _predict(cascade, dataset, bar=None):
+    found = []
     for canvases, keypoints, labeled, boxes in dataset:
         answer = cascade.predict_batch(canvases, boxes)
         found.append((answer["keypoints_by_stage"], keypoints, labeled, boxes))
-        done += len(boxes)
-        if progress:
-            progress(done)
+        if bar is not None:
+            bar.update(len(boxes))
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
 
@@ -109,12 +113,9 @@ def observed_displacements(
     """
     first, counts = records.copies(index, "train", limit)
     dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit, first)
-    if verbose:
-        print(f"What stage {cascade.count} leaves on {len(counts)} people", flush=True)
-    bar = tf.keras.utils.Progbar(
-        len(counts), verbose=verbose, interval=5, unit_name="person"
-    )
-    predicted = _predict(cascade, dataset, bar.update)
+    title = f"Displacements that stage {cascade.count} leaves"
+    with progress.bar(len(counts), title, "person", shown=bool(verbose)) as bar:
+        predicted = _predict(cascade, dataset, bar)
     poses, truth, labeled, _ = (np.repeat(part, counts, axis=0) for part in predicted)
     displaced, known = cascades.displacements(
         poses[:, -1], truth, labeled, index.skeleton
@@ -133,8 +134,8 @@ def pdj(
     return float(detected[scored].mean()) if scored.any() else 0.0
 
 
-def _floor(stage, target, boxes):
-    """The mean pose placed into everyone's first box."""
+def _baseline(stage, target, boxes):
+    """The mean pose placed into everyone's person box."""
     boxes = geometry.first_boxes(boxes, stage.config.margin, stage.config.square)
     return np.asarray(geometry.denormalize(target[None], boxes))
 

@@ -1,0 +1,383 @@
+"""`deeppose-train`, `deeppose-train-stage` and `deeppose-choose`: flags and `main`.
+
+Nothing here imports TensorFlow before the flags are known to be right.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import pathlib
+
+from absl import flags
+
+from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.train import recipes
+
+TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
+
+Every stage is saved when it is done, with the displacements that it leaves on the
+training data, from which the next one learns. A run that was stopped goes on with the
+same command; one that is finished, with more --steps.
+"""
+TRAIN_STAGE = """`deeppose-train-stage`: trains one stage of a cascade.
+
+The stages before it have to be there: their displacements on the training data are what
+a later stage is trained to undo (Sec. 3.2). After each stage the run is a cascade that
+can be evaluated and predicted with.
+"""
+CHOOSE = """`deeppose-choose`: chooses sigma and the number of stages as Sec. 4.1 does.
+
+Trains a cascade for every sigma, each in a folder of its own below --run, and compares
+them by PDJ@0.2 of the held-out people, mean over joints. The first stage, which has no
+use for a sigma, is trained once. A run that was stopped goes on with the same command.
+"""
+# Flags that are short names for what --set sets in all stages.
+SHORT = {
+    "steps": ("train.steps", "Gradient steps a stage"),
+    "batch": (
+        "inputs.batch",
+        "Crops per step over all devices. Without this flag the batch shrinks where "
+        "people are too few for it",
+    ),
+    "learning_rate": ("train.learning_rate", "Highest learning rate"),
+    "optimizer": (
+        "train.optimizer",
+        "adagrad, sgd, adam, adamw, lamb, or addons.NAME of tensorflow-addons",
+    ),
+    "initial_accumulator": (
+        "train.initial_accumulator",
+        "Where adagrad's sum of squared gradients starts: the larger, the slower its "
+        "first steps",
+    ),
+    "network": (
+        "stage.network",
+        "paper, compact, or the name of any class of keras.applications, such as "
+        "MobileNetV2",
+    ),
+    "size": ("stage.size", "Side of a crop, pixels"),
+    "sigma": (
+        "stage.sigma",
+        "Side of a joint's box in pose diameters, later stages. The paper chose 2.0 "
+        "for LSP and 1.0 for FLIC",
+    ),
+    "step_size": (
+        "stage.step_size",
+        "Share of the displacement seen that later stages apply. Less than 1 gains "
+        "where joints are nearly right already",
+    ),
+    "displacement": (
+        "augment.displacement",
+        "How far the simulated displacements of later stages spread, as a share of "
+        "those observed on the training people. Where people are few, the stage before "
+        "knows them too well, and those it has never seen need more",
+    ),
+    "precision": (
+        "train.precision",
+        "Arithmetic of the network: float32, mixed_bfloat16, or auto, which takes "
+        "bfloat16 where the processor multiplies in it, and is twice as fast or more",
+    ),
+}
+
+
+def define_train_flags() -> None:
+    """Flags of `deeppose-train`."""
+    _define_flags()
+    flags.DEFINE_string(
+        "stages",
+        "3",
+        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
+        "grows. The paper arrived at 3.",
+    )
+
+
+def train_main(argv: list[str]) -> None:
+    """Trains the cascade that the flags describe."""
+    del argv
+    values = flags.FLAGS
+    stages = _parse_stages(values.stages)
+    numbers = range(1, (stages or recipes.MOST_STAGES) + 1)
+    recipe_for = _recipes(numbers)
+    if values.show:
+        count = stages or len(recipes.RECIPES[values.recipe])
+        print(recipes.show([recipe_for(n + 1) for n in range(count)]))
+        return
+    _check_places()
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.train import cascade
+
+    index = records.read_index(values.data)
+    cascade.train_cascade(values.run, index, recipe_for, stages, _options())
+    print(
+        f"{values.run} is trained. Score it with deeppose-evaluate "
+        f"--model={values.run} --data={values.data}"
+    )
+
+
+def run_train() -> None:
+    """Console entry point."""
+    command.run(define_train_flags, train_main, TRAIN, folder="run")
+
+
+def define_train_stage_flags() -> None:
+    """Flags of `deeppose-train-stage`."""
+    _define_flags()
+    flags.DEFINE_integer(
+        "stage", None, "Number of the stage, from 1.", lower_bound=1, required=True
+    )
+
+
+def train_stage_main(argv: list[str]) -> None:
+    """Trains the stage that the flags name."""
+    del argv
+    values = flags.FLAGS
+    recipe = _recipes([values.stage])(values.stage)
+    if values.show:
+        print(recipes.show([recipe], first=values.stage))
+        return
+    _check_places()
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.train import cascade
+
+    index = records.read_index(values.data)
+    cascade.train_stage(values.run, values.stage, index, recipe, _options())
+
+
+def run_train_stage() -> None:
+    """Console entry point."""
+    command.run(define_train_stage_flags, train_stage_main, TRAIN_STAGE, folder="run")
+
+
+def define_choose_flags() -> None:
+    """Flags of `deeppose-choose`."""
+    _define_flags()
+    flags.DEFINE_list(
+        "sigmas",
+        None,
+        "The sides of a joint's box to try, in pose diameters, joined by commas. The "
+        "paper tried 1.5,1.7,2.0,2.3 for LSP and 0.8,1.0,1.2 for FLIC. Each is trained "
+        "in a folder of its own below --run, such as RUN/sigma_1.5.",
+        required=True,
+    )
+    flags.DEFINE_string(
+        "stages",
+        "auto",
+        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
+        "grows.",
+    )
+
+
+def choose_main(argv: list[str]) -> None:
+    """Makes the choice that the flags describe and prints it."""
+    del argv
+    values = flags.FLAGS
+    if values.sigma is not None:
+        raise ValueError("--sigma is what is chosen here: give --sigmas=1.5,1.7,2.0")
+    if values.strategy == "multiworker":
+        raise ValueError("--strategy=multiworker: candidates train on one machine")
+    if values.overfit:
+        raise ValueError("--overfit: overfitting tells nothing about sigma")
+    sigmas = _parse_sigmas(values.sigmas)
+    stages = _parse_stages(values.stages)
+    if stages == 1:
+        raise ValueError("--stages=1: a first stage has no use for a sigma")
+    numbers = range(1, (stages or recipes.MOST_STAGES) + 1)
+    chosen = {sigma: _recipes(numbers, sigma) for sigma in sigmas}
+    if values.show:
+        print(recipes.show([chosen[sigmas[0]](n) for n in (1, 2, 3)]))
+        return
+    _check_places()
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.train import choose_sigma
+
+    content = choose_sigma.choose(
+        values.run,
+        records.read_index(values.data),
+        lambda sigma, number: chosen[sigma](number),
+        sigmas,
+        stages,
+        _options(),
+    )
+    print(choose_sigma.table(content))
+
+
+def run_choose() -> None:
+    """Console entry point."""
+    command.run(define_choose_flags, choose_main, CHOOSE, folder="run")
+
+
+def _define_flags():
+    """Flags of all commands that train."""
+    flags.DEFINE_string("data", None, "Directory that deeppose-prepare wrote.")
+    flags.DEFINE_string(
+        "run",
+        None,
+        "Directory of the cascade: stages, checkpoints and logs. Give the same one "
+        "again to resume a run that was stopped, or to train it further.",
+    )
+    flags.DEFINE_enum(
+        "recipe",
+        "compact",
+        list(recipes.RECIPES),
+        "Preset: compact is small and made for few data and phones; deep is compact "
+        "with later stages as deep as the first, better and slower; paper follows "
+        "the paper to the letter (58 million parameters a stage).",
+    )
+    flags.DEFINE_multi_string("set", None, "")
+    # Set here, because absl would add a half sentence.
+    flags.FLAGS["set"].help = (
+        "Other values than the recipe's, by the names that --show prints: "
+        "--set=train.weight_decay=0.05,inputs.canvas=320 for all stages, "
+        "--set=2.train.steps=100 for stage 2. May be given several times."
+    )
+    flags.DEFINE_bool("show", False, "Print every value of the recipe and leave.")
+    for name in ("data", "run"):
+        flags.register_validator(
+            name,
+            lambda value: value is not None or flags.FLAGS["show"].value,
+            f"Flag --{name} {command.REQUIRED}.",
+        )
+    defaults = recipes.named_values(recipes.RECIPES["compact"][0])
+    for name, (field, meaning) in SHORT.items():
+        define = {
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+            str: flags.DEFINE_string,
+        }[type(defaults[field])]
+        define(name, None, f"{meaning}. {_defaults(field)}.")
+    flags.DEFINE_alias("correction", "step_size")
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "What a keras.applications network starts from in every stage: a local file "
+        "of weights, or imagenet, which Keras then downloads. Default: at random.",
+    )
+    flags.DEFINE_string(
+        "start_from",
+        None,
+        "A trained run, of any joints: each stage begins as its stage of the same "
+        "number, layer by layer as far as they have the same shapes, which saves most "
+        "of the steps where people are few; or as the stage before, if that has more "
+        "of its layers before the last and the recipe allows. Default: at random.",
+    )
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "one", "mirrored", "multiworker"],
+        "Devices: one, all GPUs of this machine (mirrored), or several machines "
+        "(multiworker, from TF_CONFIG). auto mirrors where there are several GPUs.",
+    )
+    flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.")
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "The same run twice gives the same weights to the bit, at some cost in speed.",
+    )
+    flags.DEFINE_integer(
+        "overfit",
+        0,
+        "Train on this many people alone, without augmentation: the first thing to try "
+        "on new data. PDJ on them must come near 1. 0 trains on all.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "collapse_guard", True, "Stop with advice when every image gets the same pose."
+    )
+
+
+def _defaults(field):
+    """What the recipes have: one value, or those of all stages."""
+    found = []
+    for name in ("compact", "paper"):
+        stages = [recipes.named_values(one)[field] for one in recipes.RECIPES[name]]
+        if field in recipes.LATER_ONLY:
+            stages = stages[1:]
+        same = stages[:1] if len(set(stages)) == 1 else stages
+        found.append(f"{name}: {', '.join(map(str, same))}")
+    return "Defaults, " + "; ".join(found)
+
+
+def _recipes(numbers, sigma=None):
+    """number of a stage -> its recipe as the flags have it, all checked now rather than
+    after a stage."""
+    values = flags.FLAGS
+    changes = {
+        field: getattr(values, name)
+        for name, (field, _) in SHORT.items()
+        if getattr(values, name) is not None
+    }
+    changes |= recipes.parse_changes(values.set or [])
+    if sigma is not None:
+        changes["stage.sigma"] = sigma
+    if list(numbers) == [1]:
+        for name, (field, _) in SHORT.items():
+            if field in changes and field in recipes.LATER_ONLY:
+                raise ValueError(
+                    f"--{name}: of later stages, and only stage 1 is asked"
+                )
+    for key in changes:
+        number = key.partition(".")[0]
+        if number.isdecimal() and int(number) not in numbers:
+            raise ValueError(f"--set={key}: stage {number} is not asked for")
+    recipe_for = functools.partial(recipes.recipe_for, values.recipe, changes=changes)
+    for number in numbers:
+        network = recipe_for(number).stage.network
+        if values.weights and network in ("paper", "compact"):
+            raise ValueError(
+                f"--weights={values.weights}: network {network} starts from no foreign "
+                "weights. Name a network of keras.applications with --network, or give "
+                "--start_from for a trained run"
+            )
+    return recipe_for
+
+
+def _check_places():
+    """What has to be there, before TensorFlow is."""
+    command.require_paths("data", "start_from")
+    values = flags.FLAGS
+    weights = values.weights
+    if weights and weights != "imagenet" and not pathlib.Path(weights).is_file():
+        raise ValueError(f"--weights={weights}: no such file")
+
+
+def _options():
+    """`loop.Options` as the flags say; switches determinism on where asked."""
+    import tensorflow as tf
+
+    from deeppose_tf.pipelines.train.loop import Options
+
+    values = flags.FLAGS
+    if values.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    given = any("inputs.batch" in text for text in values.set or [])
+    return Options(
+        seed=values.seed,
+        overfit=values.overfit,
+        weights=values.weights,
+        start_from=values.start_from,
+        fit_batch=values.batch is None and not given,
+        strategy=values.strategy,
+        guard=values.collapse_guard,
+    )
+
+
+def _parse_stages(text):
+    """`--stages` as a number; None for `auto`."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--stages={text} is neither a positive number nor auto")
+    return int(text)
+
+
+def _parse_sigmas(texts):
+    try:
+        sigmas = [float(text) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"--sigmas={','.join(texts)}: {error}") from error
+    sound = all(math.isfinite(sigma) and sigma > 0 for sigma in sigmas)
+    if not sigmas or not sound or len(set(sigmas)) < len(sigmas):
+        raise ValueError(
+            f"--sigmas={','.join(texts)}: give different numbers above zero"
+        )
+    return sigmas
