@@ -1,3 +1,124 @@
-"""DeepPose (Toshev & Szegedy, CVPR 2014): pose by a cascade of CNN regressors."""
+"""DeepPose (Toshev & Szegedy, CVPR 2014): pose by a cascade of CNN regressors.
+
+The public face. Nothing is imported before it is used, TensorFlow least of all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deeppose_tf.cascade import Cascade
+    from deeppose_tf.datasets.images import read_image
+    from deeppose_tf.presets import list_presets
+    from deeppose_tf.skeleton import Skeleton
 
 __version__ = "0.1.0"
+__all__ = [
+    "Cascade",
+    "Skeleton",
+    "evaluate",
+    "list_presets",
+    "read_image",
+    "train",
+]
+
+# Where what is not here comes from.
+_HOMES = {
+    "Cascade": "cascade",
+    "Skeleton": "skeleton",
+    "list_presets": "presets",
+    "read_image": "datasets.images",
+}
+
+
+def train(
+    data: str,
+    run: str,
+    recipe: str = "compact",
+    stages: int | None = 3,
+    steps: int | None = None,
+    batch: int | None = None,
+    verbose: int = 1,
+) -> Cascade:
+    """Trains a cascade, as `deeppose-train` does; the same call goes on with it.
+
+    Args:
+      data: a folder that `deeppose-prepare` wrote.
+      run: the folder of the cascade: its stages, checkpoints and logs.
+      recipe: the name of a preset of `pipelines.train.recipes`.
+      stages: S; None adds stages while the held-out people gain.
+      steps: of every stage; None: the recipe's.
+      batch: crops of a step; None: the recipe's.
+      verbose: 0 hides progress.
+
+    Raises:
+      ValueError: the data or the recipe is not there, the data does not fit, or `run`
+        holds something else.
+    """
+    _quietly()
+    from deeppose_tf.pipelines.data import records
+    from deeppose_tf.pipelines.train import cascade, recipes, training_flags
+
+    def recipe_for(stage):
+        preset = recipes.recipe_for(recipe, stage)
+        if steps is not None:
+            preset = replace(preset, train=replace(preset.train, steps=steps))
+        if batch is not None:
+            preset = replace(preset, inputs=replace(preset.inputs, batch=batch))
+        return preset
+
+    recipe_for(1)  # what is wrong with it is said at once
+    index, options = records.read_index(data), training_flags.Options(verbose=verbose)
+    return cascade.train_cascade(run, index, recipe_for, stages, options)
+
+
+def evaluate(
+    cascade: Cascade,
+    data: str,
+    split: str = "test",
+    output: str | None = None,
+    verbose: int = 1,
+) -> dict:
+    """Scores every stage of a cascade beside the mean-pose baseline.
+
+    Args:
+      cascade: such as `Cascade.load` gives.
+      data: a folder that `deeppose-prepare` wrote.
+      split: of the data.
+      output: the folder for tables, curves and `metrics.json`; none are written
+        without.
+      verbose: 0 hides progress.
+
+    Returns:
+      What `metrics.json` holds: `rows` of `name` and `scores`, first the baseline.
+
+    Raises:
+      ValueError: there is no such data, or it is of other joints.
+    """
+    _quietly()
+    from deeppose_tf.pipelines.evaluation import evaluate as evaluation
+
+    return evaluation.evaluate(cascade, data, split, output, verbose=verbose)
+
+
+def _quietly():
+    from deeppose_tf import startup
+
+    startup.import_tensorflow()
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Cascade":
+        _quietly()
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import files, geometry, sampling
+from deeppose_tf import draw, files, geometry, presets, sampling
 from deeppose_tf.config import INDEX, INDEX_FORMATS, check_run
+from deeppose_tf.datasets.images import read_image
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage, load_stage
 
@@ -32,6 +34,7 @@ class Cascade:
       stages: in order; the first sees the whole person.
       skeleton: the K joints.
       count: the number of stages.
+      run: the folder that it was loaded from, or None.
     """
 
     def __init__(self, stages: Sequence[Stage]):
@@ -42,6 +45,7 @@ class Cascade:
         self.stages = tuple(stages)
         self.skeleton = stages[0].skeleton
         self.count = len(self.stages)
+        self.run: str | None = None
         for stage in stages:
             _ = stage.spreading  # no graph can build it while it is traced
         self._function = tf.function(
@@ -62,7 +66,18 @@ class Cascade:
           ValueError: it is not one, or a file in it is missing, damaged or of an
             unknown format.
         """
-        return cls([load_stage(folder) for folder in check_run(run)])
+        cascade = cls([load_stage(folder) for folder in check_run(run)])
+        cascade.run = str(run)
+        return cascade
+
+    @classmethod
+    def from_preset(cls, name: str) -> Cascade:
+        """Loads a cascade that ships with the package; see `list_presets`.
+
+        Raises:
+          ValueError: there is none of this name.
+        """
+        return cls.load(presets.preset_run(name))
 
     def save_index(self, run: str) -> None:
         """Writes `cascade.json`, which names the stage directories of a run."""
@@ -70,12 +85,13 @@ class Cascade:
         content = {"format": INDEX_FORMATS[-1], "stages": stages}
         files.write_json(pathlib.Path(run) / INDEX, content)
 
-    def predict(self, image: np.ndarray, boxes: np.ndarray | None = None) -> dict:
-        """The poses of the people in one image.
+    def predict(self, image, boxes=None) -> dict | list[dict]:
+        """The poses of the people in an image, or in each of several.
 
         Args:
-          image: [H, W, 3] uint8 RGB.
-          boxes: [N, 4] first boxes, pixels; all zeros, or None, for the whole image.
+          image: the path of a file, or [H, W, 3] uint8 RGB; or a list of these.
+          boxes: [N, 4] person boxes, pixels; all zeros, or None, for the whole image.
+            Of a list of images a list of these.
 
         Returns:
           keypoints: [N, K, 2] pixels, of the last stage.
@@ -84,17 +100,20 @@ class Cascade:
           valid: [N] bool: False where there is no pixel, where a box cannot be
             answered, or where a stage answered no finite numbers. All else of such a
             person is zeros.
+          A list of such dictionaries for a list of images.
 
         Raises:
-          ValueError: image or boxes have another shape or type.
+          ValueError: a file cannot be read; an image or boxes have another shape or
+            type; or there are not as many boxes as images.
         """
-        image = np.asarray(image)
+        if isinstance(image, (list, tuple)):
+            boxes = [None] * len(image) if boxes is None else boxes
+            if len(boxes) != len(image):
+                raise ValueError(f"{len(image)} images and boxes for {len(boxes)}")
+            return [self.predict(*pair) for pair in zip(image, boxes, strict=True)]
+        image = _as_image(image)
         boxes = np.zeros([1, 4]) if boxes is None else np.asarray(boxes)
         boxes = boxes.astype(np.float32)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3]"
-            )
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes are {boxes.shape}, expected [N, 4]")
         if not image.size:
@@ -104,6 +123,76 @@ class Cascade:
             self._function(image[None], some, np.zeros(len(some), np.int32))
             for some in _portions(boxes)
         )
+
+    def draw(self, image, poses: dict) -> np.ndarray:
+        """The image with the poses that `predict` found in it, [H, W, 3] uint8 RGB.
+
+        Args:
+          image: the path of a file, or [H, W, 3] uint8 RGB.
+          poses: what `predict` answered; those not valid are left out.
+        """
+        image = _as_image(image)
+        for keypoints in poses["keypoints"][poses["valid"]]:
+            image = draw.draw_pose(image, keypoints, self.skeleton)
+        return image
+
+    def summary(self) -> str:
+        """Prints what the stages are, and returns it."""
+        lines = [
+            f"{self.skeleton.name}: {len(self.skeleton.joints)} joints",
+            f"{'stage':7}{'network':18}{'head':10}{'crop':>6}{'sigma':>7}"
+            f"{'parameters':>12}  trained",
+        ]
+        for number, stage in enumerate(self.stages, start=1):
+            config, training = stage.config, stage.training
+            trained = _how_trained(training)
+            sigma = "box" if number == 1 else f"{config.sigma:g}"
+            lines.append(
+                f"{number:<7}{config.network:18}{config.head:10}{config.size:>6}"
+                f"{sigma:>7}{stage.model.count_params():>12,}  {trained}"
+            )
+        text = "\n".join(lines)
+        print(text)
+        return text
+
+    def export(self, folder: str) -> str:
+        """Exports a SavedModel as `deeppose-export` does; returns its version's folder.
+
+        Raises:
+          ValueError: the cascade was not loaded from a run; see also
+            `export.saved_model`.
+          OSError: it cannot be written.
+        """
+        from deeppose_tf.export.saved_model import saved_model
+
+        return str(saved_model.export(self._loaded_from(), folder)[0])
+
+    def export_tflite(self, path: str, kind: str = "float16") -> None:
+        """Writes a TFLite file and its description, `pose.json` beside `pose.tflite`.
+
+        Args:
+          path: ends in `.tflite`; what is there is replaced.
+          kind: `float32`, `float16` or `dynamic_range`. `deeppose-tflite` also makes
+            `int8`, which needs people to look at, and compares before it writes.
+
+        Raises:
+          ValueError: the name or the kind is another, or the cascade was not loaded
+            from a run.
+        """
+        from deeppose_tf.export.tflite import convert, lite, tflite
+
+        if pathlib.Path(path).suffix != ".tflite":
+            raise ValueError(f"{path}: the name has to end in .tflite")
+        run = self._loaded_from()
+        content = convert.convert(self, kind)
+        description = tflite.describe(self, run, content, kind, None)
+        files.write_bytes(path, content)
+        files.write_json(lite.description_path(path), description)
+
+    def _loaded_from(self) -> str:
+        if self.run is None:
+            raise ValueError("save the cascade and load it: its export names its files")
+        return self.run
 
     def predict_batch(self, images: np.ndarray, boxes: np.ndarray) -> dict:
         """As `predict` for images [B, H, W, 3] of one size with a box [B, 4] each."""
@@ -262,6 +351,27 @@ def diameters(keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
     """diam(y) of predicted poses, in which every joint is known: [N, K, 2] -> [N]."""
     labeled = tf.ones_like(keypoints[..., 0], tf.bool)
     return geometry.pose_diameter(keypoints, labeled, skeleton)
+
+
+def _how_trained(training) -> str:
+    """Steps and people, of what `deeppose-train` wrote beside a stage."""
+    try:
+        steps = training["recipe"]["train"]["steps"]
+        return f"{steps} steps, {training['data']['counts']['train']} people"
+    except (KeyError, TypeError):
+        return "unknown"
+
+
+def _as_image(image) -> np.ndarray:
+    """A path or an array -> [H, W, 3] uint8 RGB."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(os.fspath(image))
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"image is {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3] RGB"
+        )
+    return image
 
 
 def _portions(array):

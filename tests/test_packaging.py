@@ -33,11 +33,11 @@ SCRIPTS = {
 ORDER = [
     {"__init__", "startup", "files", "skeleton"},
     {"config", "geometry", "metrics", "plot", "datasets"},
-    {"sampling", "losses", "draw", "detect"},
+    {"sampling", "losses", "draw", "detect", "presets"},
     {"networks"},
     {"stage"},
     {"cascade"},
-    {"presets", "weights"},
+    {"weights"},
     {"pipelines.cli", "pipelines", "export"},
     {"pipelines.data"},
     # Training scores the held-out people as evaluation does: evaluation comes first.
@@ -262,14 +262,16 @@ def test_imports_run_one_way(path):
     for name in _imports(path):
         assert not name.startswith(("pipelines", "export")), name
         assert not (path in LIBRARY and name.startswith("absl")), name
-        if name.split(".")[0] == "deeppose_tf":
+        # `Cascade.export` and `export_tflite` are called by users, and import then.
+        face = own == "deeppose_tf.cascade" and name.startswith("deeppose_tf.export.")
+        if name.split(".")[0] == "deeppose_tf" and not face:
             assert _row(_unit(name)) <= _row(unit), f"{own} imports {name}"
 
 
 def test_the_order_names_nothing_else():
     named = {one for row in ORDER for one in row}
     used = {_unit(own) for own in SOURCES.values()}
-    assert named - used <= {"presets", "weights"}  # which are to come
+    assert named - used <= {"weights"}  # which are to come
 
 
 def test_the_public_face_imports_nothing_until_it_is_asked():
@@ -287,4 +289,5 @@ def test_library_does_not_print(path):
     calls = (
         n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)
     )
-    assert not [n for n in calls if getattr(n.func, "id", None) == "print"]
+    printed = [n for n in calls if getattr(n.func, "id", None) == "print"]
+    assert len(printed) == (path.stem == "cascade")  # `summary`, as Keras has it
