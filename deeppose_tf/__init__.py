@@ -5,8 +5,8 @@ The public face. Nothing is imported before it is used, TensorFlow least of all.
 
 from __future__ import annotations
 
+import functools
 import importlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,18 +60,13 @@ def train(
     """
     _quietly()
     from deeppose_tf.pipelines.data import records
-    from deeppose_tf.pipelines.train import cascade, recipes, training_flags
+    from deeppose_tf.pipelines.train import cascade, loop, recipes
 
-    def recipe_for(stage):
-        preset = recipes.recipe_for(recipe, stage)
-        if steps is not None:
-            preset = replace(preset, train=replace(preset.train, steps=steps))
-        if batch is not None:
-            preset = replace(preset, inputs=replace(preset.inputs, batch=batch))
-        return preset
-
+    asked = {"train.steps": steps, "inputs.batch": batch}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    recipe_for = functools.partial(recipes.recipe_for, recipe, changes=changes)
     recipe_for(1)  # what is wrong with it is said at once
-    index, options = records.read_index(data), training_flags.Options(verbose=verbose)
+    index, options = records.read_index(data), loop.Options(verbose=verbose)
     return cascade.train_cascade(run, index, recipe_for, stages, options)
 
 
