@@ -55,7 +55,7 @@ setup(
         # and later pip refuses this extra. That beats installing nothing in silence.
         "addons": ["tensorflow==2.15.1", "tensorflow-addons==0.23.0"],
         # Runs TFLite files faster than TensorFlow's own interpreter, and without it.
-        "tflite": ["ai-edge-litert>=2.0"],
+        "tflite": ["ai-edge-litert>=2.0", "ai-edge-quantizer"],
         "serving": ["tensorflow-serving-api"],
         # OKS average precision in deeppose-evaluate.
         "coco": ["pycocotools>=2.0.7"],

@@ -19,8 +19,8 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import checks, graph, native, saved_model
-from deeppose_tf.export.saved_model import signatures as rows
+from deeppose_tf.export.saved_model import checks, export, graph, native
+from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.profiling import timer
@@ -64,7 +64,7 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
-        saved_model.write(cascade, rows.Limits(), {}, model)
+        export.write(cascade, Limits(), {}, model)
         loaded = tf.saved_model.load(str(model)).signatures
         megabytes = {"SavedModel": _megabytes(*model.rglob("*"))}
         ways = _networks(cascade) | _graphs(cascade, image) | _served(loaded, image)

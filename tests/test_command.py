@@ -13,9 +13,9 @@ import toy_training
 from absl import flags
 
 from deeppose_tf.export import benchmark as benchmark_export
-from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.saved_model import commands as export_commands
 from deeppose_tf.export.serving import commands as client_commands
-from deeppose_tf.export.tflite import tflite
+from deeppose_tf.export.tflite import commands as tflite_commands
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.data import commands as data_commands
 from deeppose_tf.pipelines.data import inputs, records
@@ -29,6 +29,8 @@ from deeppose_tf.pipelines.train import commands as training
 client = toy_run.script(client_commands, "client")
 predict = toy_run.script(predict_commands, "predict")
 prepare = toy_run.script(data_commands, "prepare")
+saved_model = toy_run.script(export_commands, "export")
+tflite = toy_run.script(tflite_commands, "tflite")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
 TRAIN = toy_run.script(training, "train")
 # The flag that says where a script writes, and the others that it cannot do without.

@@ -29,7 +29,7 @@ NEEDS = {
     "benchmark-export": ["--output=missing/no/file"],
 }
 # Still import TensorFlow before they answer.
-WAITING = {"export", "tflite", "benchmark-export"}
+WAITING = {"benchmark-export"}
 # On an idle machine they take 0.2 to 0.6 s; CI may be busy.
 SECONDS = 5.0
 QUICK = [name for name in scripts.COMMANDS if name not in WAITING]

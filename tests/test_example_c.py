@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import toy_export
 
-from deeppose_tf.export.saved_model import checks, saved_model
+from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model import signatures as rows
 
 

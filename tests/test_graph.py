@@ -45,7 +45,6 @@ def nodes(concrete):
     [
         (1, {}),
         (3, {}),
-        (3, {"choose": graph.by_conds}),
         (3, {"loop": False}),
         (3, {"view": native.framed}),
     ],

@@ -9,7 +9,7 @@ import sys
 import pytest
 import toy_export
 
-from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model import signatures as rows
 
 # DEEPPOSE_FUZZ=100000,7 asks for more inputs, and another seed.

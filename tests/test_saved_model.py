@@ -17,7 +17,8 @@ from tensorflow.core.protobuf import config_pb2
 from deeppose_tf import cascade as cascades
 from deeppose_tf import stage as stages
 from deeppose_tf.config import StageConfig
-from deeppose_tf.export.saved_model import checks, saved_model, warm_up
+from deeppose_tf.export.saved_model import checks, commands, warm_up
+from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model import signatures as rows
 from deeppose_tf.skeleton import LSP
 
@@ -41,7 +42,7 @@ def exported(run, tmp_path_factory):
     """The folder of version 1, written by the script."""
     output = tmp_path_factory.mktemp("served") / "pose"
     arguments = [f"--model={run}", f"--output={output}", "--max_pixels=450000"]
-    toy_run.call(saved_model, *arguments)
+    toy_run.call(toy_run.script(commands, "export"), *arguments)
     return output / "1"
 
 
@@ -424,19 +425,19 @@ def test_warm_up_requests(exported, signatures):
         assert signatures[name](**tensors)["valid"].numpy().all()
 
 
-def test_versions(run, exported, tmp_path, monkeypatch):
+def test_versions(cascade, exported, tmp_path, monkeypatch):
     output = tmp_path / "pose"
     shutil.copytree(exported, output / "7")
     (output / ".9.partial").mkdir()
     for other in ("notes", "²", "１２"):  # digits to str.isdigit, not to a server
         (output / other).mkdir()
     with pytest.raises(ValueError, match="pose/7 is there already"):
-        saved_model.export(str(run), str(output), version=7)
+        saved_model.export(cascade, str(output), version=7)
     with pytest.raises(ValueError, match="version is 0; servers expect"):
-        saved_model.export(str(run), str(output), version=0)
+        saved_model.export(cascade, str(output), version=0)
     monkeypatch.setattr(saved_model, "write", lambda *a: pathlib.Path(a[-1]).mkdir())
     monkeypatch.setattr(saved_model.checks, "check", lambda *a: 0.0)
-    folder, _ = saved_model.export(str(run), str(output))
+    folder, _ = saved_model.export(cascade, str(output))
     assert folder == output / "8"
 
 
@@ -456,7 +457,7 @@ def test_networks_that_diverged_are_refused(tmp_path):
         checks.check(str(tmp_path / "1"), cascade, rows.Limits())
 
 
-def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
+def test_nothing_is_left_of_a_model_that_is_refused(cascade, tmp_path, monkeypatch):
     def refuse(folder, cascade, limits):
         assert pathlib.Path(folder).is_dir()
         raise ValueError("it differs")
@@ -464,11 +465,11 @@ def test_nothing_is_left_of_a_model_that_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "write", lambda *a: pathlib.Path(a[-1]).mkdir())
     monkeypatch.setattr(saved_model.checks, "check", refuse)
     with pytest.raises(ValueError, match="it differs"):
-        saved_model.export(str(run), str(tmp_path / "pose"))
+        saved_model.export(cascade, str(tmp_path / "pose"))
     assert not list((tmp_path / "pose").iterdir())
 
 
-def test_a_disk_that_is_full(run, tmp_path, monkeypatch):
+def test_a_disk_that_is_full(cascade, tmp_path, monkeypatch):
     """TensorFlow writes most of it, and has errors of its own."""
 
     def write(*arguments):
@@ -477,30 +478,28 @@ def test_a_disk_that_is_full(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(saved_model, "write", write)
     with pytest.raises(OSError, match="a/b; No space left"):
-        saved_model.export(str(run), str(tmp_path / "pose"))
+        saved_model.export(cascade, str(tmp_path / "pose"))
     assert not list((tmp_path / "pose").iterdir())
 
 
-def test_two_exports_at_once(run, tmp_path, monkeypatch):
+def test_two_exports_at_once(cascade, tmp_path, monkeypatch):
     """Both took the next free number, and each removed what the other wrote."""
     output = tmp_path / "pose"
 
     def write(*arguments):
         pathlib.Path(arguments[-1]).mkdir()
         with pytest.raises(ValueError, match="pose: another export is writing there"):
-            saved_model.export(str(run), str(output))
+            saved_model.export(cascade, str(output))
         assert pathlib.Path(arguments[-1]).is_dir()
 
     monkeypatch.setattr(saved_model, "write", write)
     monkeypatch.setattr(saved_model.checks, "check", lambda *a: 0.0)
-    assert saved_model.export(str(run), str(output))[0] == output / "1"
+    assert saved_model.export(cascade, str(output))[0] == output / "1"
 
 
-def test_flags_that_make_no_sense(run, tmp_path):
+def test_flags_that_make_no_sense():
     for tolerance in (-1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match=f"tolerance is {tolerance}; expected"):
             rows.Limits(tolerance=tolerance)
     with pytest.raises(ValueError, match="max_pixels is 0"):
         rows.Limits(max_pixels=0)
-    with pytest.raises(ValueError, match="is an empty folder"):
-        saved_model.export(str(tmp_path), str(tmp_path / "pose"))

@@ -20,7 +20,7 @@ from PIL import Image
 from deeppose_tf import detect, skeleton
 from deeppose_tf.datasets import images
 from deeppose_tf.export import serving
-from deeppose_tf.export.saved_model import saved_model
+from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.serving import client, commands
 from deeppose_tf.pipelines.predict import media, predict
 
@@ -377,7 +377,7 @@ def test_shapes_of_other_models_are_no_poses():
 def test_an_exported_cascade_is_served(tmp_path):
     """Both protocols give what the SavedModel's own check compares with the cascade."""
     cascade = toy_cascade.make(skeleton.LSP)
-    limits = saved_model.rows.Limits()
+    limits = saved_model.Limits()
     saved_model.write(cascade, limits, {}, tmp_path / "1")
     pictures, boxes = saved_model.checks.examples()
     boxes = boxes[[0, 1, 0]]

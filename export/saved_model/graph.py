@@ -7,7 +7,7 @@ was asked about. What is exported computes this, and only core operations are in
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -19,23 +19,8 @@ from deeppose_tf.export.tflite import dense
 
 # What is looked at in place of a box that cannot be answered.
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
-
-
-def by_case(index: tf.Tensor, branches: Sequence[Callable[[], tf.Tensor]]) -> tf.Tensor:
-    """The branch of that number, by one `Case`; TFLite has no such operation."""
-    if len(branches) == 1:
-        return branches[0]()
-    return tf.switch_case(index, branches)
-
-
-def by_conds(
-    index: tf.Tensor, branches: Sequence[Callable[[], tf.Tensor]]
-) -> tf.Tensor:
-    """As `by_case`, by two-way `If`s one in the other."""
-    first, *others = branches
-    if not others:
-        return first()
-    return tf.cond(tf.equal(index, 0), first, lambda: by_conds(index - 1, others))
+# Operations of a stage have names that begin so, and with its number.
+STAGE = "stage_"
 
 
 def person(
@@ -44,7 +29,6 @@ def person(
     box: tf.Tensor,
     loop: bool = True,
     tolerance: float | None = None,
-    choose: Callable[[tf.Tensor, Sequence[Callable]], tf.Tensor] = by_case,
     view: Callable[[tf.Tensor], sampling.Pyramid | Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
     """Eqs. (5) to (7) for one person; S stages, K joints.
@@ -57,7 +41,6 @@ def person(
         one another in a longer graph, which delegates of phones take whole.
       tolerance: the loop ends once a stage moved every joint by less than this share
         of the pose's diameter. None runs every stage.
-      choose: calls the branch of a number: `by_case` or `by_conds`.
       view: makes of images [1, H, W, 3] what crops are read from: `sampling.pyramid`,
         or `native.framed`, which is faster and for TensorFlow alone.
 
@@ -75,11 +58,11 @@ def person(
         raise ValueError("only a loop can end early: tolerance needs loop=True")
     box, valid = _sight(box, tf.shape(image)[None, :2])
     source = view(image[None])
-    first, spread = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+    first, spread = _first(cascade, source, box)
     state = _first_state(first, spread, valid[0], cascade.count)
     if loop and cascade.count > 1:
         goes_on = functools.partial(_goes_on, cascade, tolerance)
-        refine = functools.partial(_refined_state, cascade, source, choose)
+        refine = functools.partial(_refined_state, cascade, source, tf.switch_case)
         state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
     else:
         for _ in range(1, cascade.count):
@@ -105,10 +88,10 @@ def person_of_known_size(
     """
     box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
     source = dense.levels(image)
-    pose, spread = cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+    pose, spread = _first(cascade, source, box)
     poses = [pose]
-    for stage in cascade.stages[1:]:
-        pose, more = cascades.refined_pose(stage, source, pose, _image_of_one())
+    for number in range(1, cascade.count):
+        pose, more = _refined(cascade, source, number, pose)
         poses.append(pose)
         spread += more
     by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
@@ -129,6 +112,18 @@ def _sight(box, size):
 # from, and whether all were finite.
 
 
+def _first(cascade, source, box):
+    with tf.name_scope(f"{STAGE}1"):
+        return cascades.first_pose(cascade.stages[0], source, box, _image_of_one())
+
+
+def _refined(cascade, source, index, pose):
+    with tf.name_scope(f"{STAGE}{index + 1}"):
+        return cascades.refined_pose(
+            cascade.stages[index], source, pose, _image_of_one()
+        )
+
+
 def _first_state(first, spread, valid, count):
     sound = valid & cascades.is_finite(first)[0]
     first = tf.where(sound, first, 0.0)
@@ -137,10 +132,12 @@ def _first_state(first, spread, valid, count):
 
 def _refined_state(cascade, source, choose, number, before, pose, poses, spread, sound):
     branches = [
-        functools.partial(cascades.refined_pose, stage, source, pose, _image_of_one())
-        for stage in cascade.stages[1:]
+        functools.partial(_refined, cascade, source, index, pose)
+        for index in range(1, cascade.count)
     ]
-    refined, more = choose(number - 1, branches)
+    # A single branch needs no choice.
+    only = len(branches) == 1
+    refined, more = branches[0]() if only else choose(number - 1, branches)
     refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
     spread += tf.ensure_shape(more, spread.shape)
     sound = sound & cascades.is_finite(refined)[0]

@@ -13,6 +13,9 @@ import numpy as np
 
 from deeppose_tf.skeleton import Skeleton, from_json
 
+KINDS = ("float32", "float16", "dynamic_range", "int8")
+# Of descriptions that are read.
+FORMATS = (1,)
 # The grey that pre-processing maps to zero: nothing.
 PADDING = 128
 
@@ -43,10 +46,16 @@ class Lite:
         try:
             content, description = file.read_bytes(), json.loads(beside.read_text())
             digest, skeleton = description["sha256"], description["skeleton"]
+            found = description["format"]
         except OSError as error:
             raise ValueError(f"{error.filename} cannot be read: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{beside} is damaged: {error}") from error
+        if found not in FORMATS:
+            raise ValueError(
+                f"{beside} has format {found!r}, and this version of deeppose-tf reads "
+                f"{FORMATS[-1]}: it was written by another version"
+            )
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(f"{file} is not the file that {beside} describes")
         return cls(content, from_json(skeleton), threads)
@@ -59,12 +68,14 @@ class Lite:
         """
         image = np.asarray(image)
         boxes = np.zeros([1, 4]) if boxes is None else np.asarray(boxes)
-        colours = image.ndim == 3 and image.shape[2] == 3 and image.size
-        if not colours or image.dtype != np.uint8:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(
-                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3] of at "
-                "least one pixel"
+                f"image is {image.dtype} {image.shape}, expected uint8 [H, W, 3]"
             )
+        if not image.size:
+            # Nothing is seen of nothing: a pixel, and boxes that cannot be answered.
+            image = np.zeros([*(self.size or (1, 1)), 3], np.uint8)
+            boxes = np.full(boxes.shape, np.nan)
         if self.size not in (None, image.shape[:2]):
             raise ValueError(
                 f"image is {image.shape[:2]}, and the model takes {self.size} only: "

@@ -43,10 +43,10 @@ COMMANDS = {
         "find poses in photos and films",
     ),
     "export": (
-        "export.saved_model.saved_model:run",
+        "export.saved_model.commands:run_export",
         "write a cascade as a SavedModel, to be served",
     ),
-    "tflite": ("export.tflite.tflite:run", "write a cascade as a TFLite file"),
+    "tflite": ("export.tflite.commands:run_tflite", "write a cascade as a TFLite file"),
     "client": (
         "export.serving.commands:run_client",
         "find poses in photos and films by a server",

@@ -1,26 +1,153 @@
-"""What a TFLite file loses beside the cascade that it was made of, on real people."""
+"""A cascade as one TFLite file for phones, with a description beside it.
+
+What was converted is loaded, run on real people and compared with Keras before a byte
+is written: a conversion that went wrong raises no error by itself.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import hashlib
+import io
+import pathlib
+import re
 import time
 
 import numpy as np
 import tensorflow as tf
 
+from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.tflite import lite
+from deeppose_tf.export.saved_model import export as saved_model
+from deeppose_tf.export.saved_model.signatures import Limits
+from deeppose_tf.export.tflite import convert, lite
+from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 
-keras = tf.keras
-
+# People whose activations int8 is fitted to.
+SEEN = 60
 # Names of scores in the report, and where `scores.scores` has them.
 SCORES = {
     "PDJ@0.2": ("pdj", "0.2"),
     "PCP strict": ("pcp_strict", "mean10"),
     "PCP loose": ("pcp_loose", "mean10"),
 }
+
+
+def export(
+    cascade: Cascade,
+    output: str,
+    index: records.Index,
+    kind: str = "float32",
+    size: tuple[int, int] | None = None,
+    split: str = "test",
+    limit: int | None = 200,
+    max_drop: float = 1.5,
+    seen: int = SEEN,
+    threads: int = 2,
+    overwrite: bool = False,
+    run: str | None = None,
+    verbose: int = 1,
+) -> dict:
+    """Converts a cascade, compares, and writes `output` and its description.
+
+    Args:
+      cascade: any.
+      output: a file that ends in `.tflite`; its description ends in `.json`.
+      index: prepared data to compare on.
+      kind: see `convert.convert`, as for `size`.
+      split: of the data, whose first `limit` people are compared on.
+      max_drop: of PDJ@0.2, in points: a file that loses more is not written.
+      seen: for `int8`, how many people of the training split activations are seen on.
+      threads: of the interpreter.
+      overwrite: replace files that are there.
+      run: the folder that the cascade was loaded from, whose digests are described.
+      verbose: 0 hides progress bars.
+
+    Returns:
+      The report; see `compare`.
+
+    Raises:
+      ValueError: something above is not as it should be, or the file loses too much.
+        Nothing is written then.
+    """
+    path = pathlib.Path(output)
+    require_free(path, overwrite)
+    people = ()
+    if kind == "int8":
+        source = "train" if index.counts.get("train") else split
+        people = read_images(index, source, seen)
+    content = convert.convert(cascade, kind, size, people)
+    model = lite.Lite(content, cascade.skeleton, threads)
+    found = compare(cascade, model, index, split, limit, verbose)
+    found |= {
+        "kind": kind,
+        "bytes": len(content),
+        "threads": threads,
+        "operations": operations(content),
+    }
+    require(found, max_drop)
+    description = describe(cascade, run, content, kind, size) | {"report": found}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, content)
+    files.write_json(lite.description_path(path), description)
+    return found
+
+
+def operations(content: bytes) -> list[dict]:
+    """The kinds of operations of a TFLite file, most frequent first; a JSON value."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        tf.lite.experimental.Analyzer.analyze(model_content=content)
+    counts = collections.Counter(re.findall(r"Op#\d+ (\w+)\(", printed.getvalue()))
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [{"operation": name, "count": count} for name, count in ordered]
+
+
+def describe(
+    cascade: Cascade,
+    run: str | None,
+    content: bytes,
+    kind: str,
+    size: tuple[int, int] | None,
+) -> dict:
+    """What an app has to know, and where the model comes from; a JSON value."""
+    description = saved_model.describe(cascade, run, Limits())
+    for name in ("tolerance", "max_pixels"):
+        del description[name]
+    return description | {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "kind": kind,
+        "image_size": None if size is None else {"height": size[0], "width": size[1]},
+        "inputs": {
+            "images": "uint8 [1, H, W, 3], RGB, 0 to 255 as decoded: pre-processing is "
+            "in the file. Smaller images are filled up at the right and at the bottom "
+            f"with {lite.PADDING}, which stands for what lies outside an image",
+            "boxes": "float32 [1, 4]",
+        },
+        "outputs": {
+            "keypoints": "float32 [1, K, 2], pixels, in the order of joints",
+            "keypoints_by_stage": "float32 [1, S, K, 2], pixels",
+            "scores": "float32 [1, K]",
+            "valid": "bool [1]",
+        },
+        "signature": "serving_default",
+    }
+
+
+def require_free(path: pathlib.Path, overwrite: bool) -> None:
+    """Checks the name of a file to write, and that it and its description are new.
+
+    Raises:
+      ValueError: they are not.
+    """
+    if path.suffix != ".tflite":
+        raise ValueError(f"--output is {path}; the name has to end in .tflite")
+    for one in (path, lite.description_path(path)):
+        if one.exists() and not overwrite:
+            raise ValueError(f"{one} is there already: --overwrite replaces it")
 
 
 def compare(
@@ -53,10 +180,11 @@ def compare(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
             f"{index.directory} has {', '.join(index.skeleton.joints)}"
         )
-    people = read_people(index, split, limit)
-    bar = keras.utils.Progbar(len(people.ids), verbose=verbose, unit_name="person")
+    people = records.read_people(index, split, limit)
     both, milliseconds, scales = ([], []), ([], []), []
-    for i, (image, box) in enumerate(read_images(index, split, len(people.ids))):
+    shown = bool(verbose)
+    bar = progress.bar(len(people.ids), "Comparing", "person", shown=shown)
+    for image, box in read_images(index, split, len(people.ids)):
         scale = np.ones(2, np.float32)
         if model.size is not None:
             image, box, scale = lite.fit(image, box, model.size)
@@ -65,7 +193,8 @@ def compare(
             poses.append(_pose(one, image, box))
             times.append(1e3 * (time.perf_counter() - start))
         scales.append(scale)
-        bar.update(i + 1)
+        bar.update(1)
+    bar.close()
     before, after = map(np.stack, both)  # [N, K, 2]
     scales = np.stack(scales)[:, None]
     return {
@@ -132,12 +261,9 @@ def table(report: dict) -> str:
             for name in ("least", "median")
         ),
         "",
-        "| operation | count | XNNPACK takes | GPU delegate takes |",
-        "| --- | ---: | ---: | ---: |",
-        *(
-            f"| {row['operation']} | {row['count']} | {row['xnnpack']} | {row['gpu']} |"
-            for row in report["operations"]
-        ),
+        "| operation | count |",
+        "| --- | ---: |",
+        *(f"| {row['operation']} | {row['count']} |" for row in report["operations"]),
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""`deeppose-export`: a run as a SavedModel that loops over its stages, for servers.
+"""A cascade as a SavedModel that loops over its stages, for servers.
 
 Writes OUTPUT/<version>/, the layout of TensorFlow Serving, beside and renames it into
 place once it has been read back, run, and found to answer as the run itself.
@@ -7,7 +7,6 @@ place once it has been read back, run, and found to answer as the run itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import pathlib
 import platform
 import re
@@ -16,14 +15,12 @@ import tempfile
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
 import deeppose_tf
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import checks, warm_up
-from deeppose_tf.export.saved_model import signatures as rows
-from deeppose_tf.pipelines.cli import command
+from deeppose_tf.export.saved_model.signatures import Limits, functions
 from deeppose_tf.skeleton import to_json
 
 DESCRIPTION = "deeppose.json"
@@ -39,33 +36,34 @@ num_batch_threads { value: 2 }
 
 
 def export(
-    run: str,
+    cascade: Cascade,
     output: str,
     version: int | None = None,
-    limits: rows.Limits | None = None,
+    limits: Limits | None = None,
+    run: str | None = None,
 ) -> tuple[pathlib.Path, float]:
-    """Exports a run directory.
+    """Exports a cascade.
 
     Args:
-      run: that `deeppose-train` wrote.
+      cascade: any.
       output: folder of all versions of the model; made where it is missing.
       version: a positive number; the next free one if None.
-      limits: see `rows.Limits`.
+      limits: see `Limits`.
+      run: the folder that the cascade was loaded from, whose digests are described.
 
     Returns:
       The version's folder, and how far its keypoints are from the cascade's at most,
       in pixels.
 
     Raises:
-      ValueError: there is no such run, the version is there already, another export
+      ValueError: the version is there already, another export
         to the same folder is under way, or what was written does not answer as the
         cascade. Then nothing is left behind.
       OSError: it cannot be written, because the disk is full for example. The same.
     """
-    limits = limits or rows.Limits()
-    cascade = Cascade.load(run)
+    limits = limits or Limits()
     folder = _version_folder(pathlib.Path(output), version)
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = files.hidden(folder, "partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.alone(folder.parent, "export"):
         shutil.rmtree(partial, ignore_errors=True)
@@ -81,10 +79,10 @@ def export(
 
 
 def write(
-    cascade: Cascade, limits: rows.Limits, description: dict, folder: pathlib.Path
+    cascade: Cascade, limits: Limits, description: dict, folder: pathlib.Path
 ) -> None:
     """Writes the SavedModel, its description, warm-up requests and batching."""
-    signatures = rows.functions(cascade, limits)
+    signatures = functions(cascade, limits)
     module = tf.Module()
     module.signatures_ = signatures
     # The networks' own variables, each once, whichever Keras they are of.
@@ -93,14 +91,14 @@ def write(
     module.weights = list(variables.values())
     with tempfile.TemporaryDirectory() as temporary:
         path = pathlib.Path(temporary) / DESCRIPTION
-        path.write_text(json.dumps(description, indent=2) + "\n")
+        files.write_json(path, description)
         module.description = tf.saved_model.Asset(str(path))
         tf.saved_model.save(module, str(folder), signatures=signatures)
     files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())
     warm_up.write(str(folder), warm_up_requests())
 
 
-def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
+def describe(cascade: Cascade, run: str | None, limits: Limits) -> dict:
     """What a client has to know, and where the model comes from; a JSON value."""
     return {
         "format": 1,
@@ -115,7 +113,7 @@ def describe(cascade: Cascade, run: str, limits: rows.Limits) -> dict:
         "tolerance": limits.tolerance,
         "max_pixels": limits.max_pixels,
         "stages": [
-            _stage(stage, pathlib.Path(run) / f"stage_{i + 1}")
+            _stage(stage, pathlib.Path(run) / f"stage_{i + 1}" if run else None)
             for i, stage in enumerate(cascade.stages)
         ],
         "versions": {
@@ -147,7 +145,10 @@ def _write_or_say_why(cascade, limits, description, folder):
 
 
 def _stage(stage, folder):
-    weights = folder / "weights.safetensors"
+    digest = None
+    if folder is not None:
+        weights = folder / "weights.safetensors"
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     training = {
         name: stage.training[name]
         for name in ("recipe", "seed", "tensorflow")
@@ -160,7 +161,7 @@ def _stage(stage, folder):
         "margin": stage.config.margin,
         "square": stage.config.square,
         "step_size": stage.config.step_size,
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "weights_sha256": digest,
         "training": training,
     }
 
@@ -179,53 +180,3 @@ def _version_folder(output, version):
             "next free number, or remove that folder"
         )
     return output / str(version)
-
-
-def define_flags() -> None:
-    """Defines the flags of `deeppose-export`."""
-    flags.DEFINE_string(
-        "model", None, "The run directory that deeppose-train wrote.", required=True
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
-        "Folder of the served model. Every export makes a folder named by its version "
-        "in it, which is what TensorFlow Serving expects.",
-        required=True,
-    )
-    flags.DEFINE_integer(
-        "version", None, "Number of this version. Default: the next free one."
-    )
-    flags.DEFINE_float(
-        "tolerance",
-        None,
-        "Stop refining a pose once a stage moved every joint by less than this share "
-        "of the pose's diameter, 0.02 for example. Default: every stage runs.",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_integer(
-        "max_pixels",
-        rows.Limits.max_pixels,
-        "Images with more pixels are answered by valid = false. Serving takes up to 24 "
-        "bytes of memory per pixel of the largest, whatever the size of the batch.",
-        lower_bound=1,
-    )
-
-
-def main(argv: list[str]) -> None:
-    """Entry point of absl."""
-    del argv
-    values = flags.FLAGS
-    limits = rows.Limits(values.tolerance, values.max_pixels)
-    folder, apart = export(values.model, values.output, values.version, limits)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder}: {size / 1e6:.1f} MB, {apart:.2g} pixels from the cascade at most")
-
-
-def run() -> None:
-    """Entry point of the console script."""
-    command.run(define_flags, main, __doc__, folder="output")
-
-
-if __name__ == "__main__":
-    run()
