@@ -17,6 +17,7 @@ from toy_run import call, script
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import checks
 from deeppose_tf.export.tflite import commands, convert, export, lite
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import save_stage
 
@@ -184,7 +185,7 @@ def test_sizes():
 def test_images_are_fitted_to_a_fixed_size_for_both(index):
     """Both see the canvas, and are scored in pixels of the image: Keras, who finds the
     places scaled, is right about everybody."""
-    people, seen = export.read_people(index, "test"), []
+    people, seen = records.read_people(index, "test"), []
     size = (40, 40)
 
     def predict(image, boxes):
