@@ -159,13 +159,12 @@ class Cascade:
         """Exports a SavedModel as `deeppose-export` does; returns its version's folder.
 
         Raises:
-          ValueError: the cascade was not loaded from a run; see also
-            `export.saved_model`.
+          ValueError: see `export.saved_model.export`.
           OSError: it cannot be written.
         """
-        from deeppose_tf.export.saved_model import saved_model
+        from deeppose_tf.export.saved_model import export
 
-        return str(saved_model.export(self._loaded_from(), folder)[0])
+        return str(export.export(self, folder, run=self.run)[0])
 
     def export_tflite(self, path: str, kind: str = "float16") -> None:
         """Writes a TFLite file and its description, `pose.json` beside `pose.tflite`.
@@ -176,23 +175,16 @@ class Cascade:
             `int8`, which needs people to look at, and compares before it writes.
 
         Raises:
-          ValueError: the name or the kind is another, or the cascade was not loaded
-            from a run.
+          ValueError: the name or the kind is another.
         """
-        from deeppose_tf.export.tflite import convert, lite, tflite
+        from deeppose_tf.export.tflite import convert, export, lite
 
         if pathlib.Path(path).suffix != ".tflite":
             raise ValueError(f"{path}: the name has to end in .tflite")
-        run = self._loaded_from()
         content = convert.convert(self, kind)
-        description = tflite.describe(self, run, content, kind, None)
+        description = export.describe(self, self.run, content, kind, None)
         files.write_bytes(path, content)
         files.write_json(lite.description_path(path), description)
-
-    def _loaded_from(self) -> str:
-        if self.run is None:
-            raise ValueError("save the cascade and load it: its export names its files")
-        return self.run
 
     def predict_batch(self, images: np.ndarray, boxes: np.ndarray) -> dict:
         """As `predict` for images [B, H, W, 3] of one size with a box [B, 4] each."""
