@@ -473,10 +473,10 @@ def test_advice_names_data_sets_and_labels_that_there_are(name):
         assert given.get("convention", "person") in CONVENTIONS[dataset]
 
 
-def test_advice_is_what_the_readme_says():
+def test_advice_is_what_the_documentation_says():
     """FLIC was to be prepared in one way there and in another here."""
-    readme = pathlib.Path(__file__).parents[1] / "README.md"
-    text = readme.read_text().replace("\\\n  ", "")
+    pages = (pathlib.Path(__file__).parents[1] / "docs").glob("*.md")
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n  ", "")
     for name in ("parse", "flic", "buffy"):
         words = published.DATA[name][1].partition(" --output")[0].split()
         shown = [

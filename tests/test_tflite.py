@@ -21,7 +21,7 @@ from deeppose_tf.pipelines.data import records
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import save_stage
 
-README = pathlib.Path(__file__).parents[1] / "export" / "README.md"
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "phones.md"
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +233,8 @@ sys.meta_path.insert(0, Blocker())
 
 
 def example():
-    """The Python example of the README."""
-    return re.search(r"```python\n(.*?)```", README.read_text(), re.S).group(1)
+    """The Python example of the page on phones."""
+    return re.search(r"```python\n(.*?)```", PAGE.read_text(), re.S).group(1)
 
 
 def prepare_example(written, folder):
