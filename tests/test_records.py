@@ -294,3 +294,25 @@ def test_two_runs_at_once_do_not_mix(splits, tmp_path):
 
     records.write(splits, str(tmp_path / "out"), progress=second)
     assert refused and records.verify(str(tmp_path / "out")).counts["train"] == 4
+
+
+def test_an_index_of_the_last_version_is_read(splits, tmp_path):
+    """Fields that came since then are not asked for: an added one with a default must
+    not make older data refuse."""
+    index = records.write(splits, str(tmp_path / "out"))
+    path = tmp_path / "out" / "dataset.json"
+    written = json.loads(path.read_text())
+    old = {
+        "format": "deeppose-tf records 1",
+        "finished": True,
+        "fingerprint": "a578",
+        "skeleton": written["skeleton"],
+        "counts": {"train": 4, "test": 2},
+        "shards": written["shards"],
+        "provenance": {"arguments": {"dataset": ["lsp"], "seed": 0}},
+        "skipped": [],
+    }
+    path.write_text(json.dumps(old, indent=1))
+    found = records.verify(str(tmp_path / "out"))
+    assert found.counts == index.counts and found.skeleton == LSP
+    assert found.checksums == index.checksums
