@@ -1,9 +1,13 @@
 # The two commands of the README are `make demo` and `make test`; each sets itself up.
-# PYTHON=... chooses the interpreter (3.10 to 3.13), ARGS=... is handed to pytest.
+# PYTHON=... chooses the interpreter (3.10 to 3.13), ARGS=... is handed to pytest,
+# which runs in two processes (WORKERS= for one).
 
 PYTHON ?=
 ADDONS_PYTHON ?=
 ARGS ?=
+# Two processes: most tests keep one core busy. A file stays in one of them, for what its
+# tests share.
+WORKERS ?= -n 2 --dist loadfile
 VENV := .venv
 ADDONS_VENV := .venv-addons
 BIN := $(VENV)/bin
@@ -36,7 +40,7 @@ demo: venv
 	$(BIN)/deeppose-tflite --model=demo/run --data=demo/data --limit=50 --output=demo/pose.tflite --overwrite
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 slow: venv
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -48,7 +52,7 @@ lint: venv
 # The import comes first so that a broken tensorflow-addons fails instead of skipping its tests.
 test-addons: venv-addons
 	TF_CPP_MIN_LOG_LEVEL=3 $(ADDONS_VENV)/bin/python -W ignore -c "import tensorflow_addons"
-	$(ADDONS_VENV)/bin/python -m pytest $(ARGS)
+	$(ADDONS_VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(ADDONS_VENV) $(VENV).lock $(ADDONS_VENV).lock
