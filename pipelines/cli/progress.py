@@ -1,22 +1,41 @@
-"""Progress of long work: a bar with the time left; in a log file, a line a minute."""
+"""Progress of long work: a bar with the time left; in a log file, a line now and then.
+
+In a file lines come after 1, 2, 4, ... seconds and then every minute: soon enough to
+see that it works, and few.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 
 from tqdm import tqdm
 
-# Between two lines where the bar cannot be drawn over.
+# Between two lines in a file, at most.
 LOG_SECONDS = 60.0
+# How many are done comes first, for those who read a log by program.
+DRAWN = "{n_fmt}/{total_fmt} {desc} {bar} {percentage:3.0f}% {elapsed}<{remaining}"
+LOGGED = DRAWN.replace(" {bar}", "")
+REST = ", {rate_fmt}{postfix}"
 
 
 class _Bar(tqdm):
     """In a file each state of the bar is a line of its own."""
 
+    def __init__(self, *args, **kwargs):
+        self._begun, self._wait, self._last = time.monotonic(), 1.0, None
+        super().__init__(*args, **kwargs)
+
     def display(self, msg=None, pos=None):
         if self.fp.isatty():
             return super().display(msg, pos)
+        passed = time.monotonic() - self._begun
+        ends = self.total is not None and self.n >= self.total
+        if self.n == self._last or (passed < self._wait and not ends):
+            return True
+        self._wait = max(passed, self._wait) + min(max(passed, 1.0), LOG_SECONDS)
+        self._last = self.n
         self.fp.write(f"{msg or self}\n")
         self.fp.flush()
         return True
@@ -44,10 +63,9 @@ def bar(
         initial=start,
         disable=not shown,
         file=sys.stdout,
-        mininterval=0.2 if drawn else LOG_SECONDS,
-        maxinterval=10.0 if drawn else 2 * LOG_SECONDS,
+        mininterval=0.2,
         dynamic_ncols=drawn,
-        ascii=not drawn,
+        bar_format=None if total is None else (DRAWN if drawn else LOGGED) + REST,
     )
 
 
