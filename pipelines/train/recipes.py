@@ -204,20 +204,22 @@ def _deepened(recipe: Recipe) -> Recipe:
 _DEEP = (_COMPACT[0], *map(_deepened, _COMPACT[1:]))
 
 
-def _shortened(recipe: Recipe, steps: int, views: int = 1, **stage) -> Recipe:
-    """A recipe with fewer steps, smaller canvases and another look."""
+def _shortened(
+    recipe: Recipe, steps: int, batch: int, views: int = 1, **stage
+) -> Recipe:
+    """A recipe with fewer steps, smaller canvases and batches, and another look."""
     return dataclasses.replace(
         recipe,
         stage=dataclasses.replace(recipe.stage, **stage),
-        inputs=dataclasses.replace(recipe.inputs, canvas=256, views=views),
+        inputs=dataclasses.replace(recipe.inputs, canvas=256, batch=batch, views=views),
         train=dataclasses.replace(recipe.train, steps=steps, weight_decay=0.1),
     )
 
 
 _DEMO = (
-    _shortened(_COMPACT[0], 600, size=96, blocks=(0, 0, 1, 1)),
-    _shortened(_COMPACT[1], 350, views=8),
-    _shortened(_COMPACT[2], 150, views=8),
+    _shortened(_COMPACT[0], 450, 48, size=96, blocks=(0, 0, 1, 1)),
+    _shortened(_COMPACT[1], 260, 128, views=8),
+    _shortened(_COMPACT[2], 100, 128, views=8),
 )
 
 RECIPES = {"paper": _PAPER, "compact": _COMPACT, "deep": _DEEP, "demo": _DEMO}
