@@ -68,6 +68,7 @@ setup(
             "ruff>=0.17,<0.18",
             "tensorflow-serving-api",
             "ai-edge-litert>=2.0",
+            "ai-edge-quantizer",
             "pycocotools>=2.0.7",
         ],
     },
