@@ -153,7 +153,7 @@ def _quantized(content, kind, stages, people):
         ) from error
     seen = _examples(content, people) if kind == "int8" else None
     with quietly():
-        rounding = quantizer.Quantizer(content)
+        rounding = quantizer.Quantizer(_with_unique_names(content))
         for number, (layers, outer) in enumerate(stages):
             if kind == "float16":
                 first = number == 0 and len(stages) > 1
@@ -169,6 +169,21 @@ def _quantized(content, kind, stages, people):
         if seen is not None:
             seen = rounding.calibrate({SIGNATURE: seen})
         return bytes(rounding.quantize(seen).quantized_model)
+
+
+def _with_unique_names(content):
+    """TensorFlow 2.15 names tensors of several branches alike, which the quantizer
+    refuses. Signatures find theirs by number."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    names = set()
+    for i, branch in enumerate(model.subgraphs):
+        for k, tensor in enumerate(branch.tensors):
+            if tensor.name in names:
+                tensor.name = b"%s_%d_%d" % (tensor.name, i, k)
+            names.add(tensor.name)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _halve(rounding, layers, smallest):
