@@ -15,7 +15,7 @@ from toy_lsp import make_lsp, save, spoilt_images
 
 from deeppose_tf.datasets import ADDRESSES, CONVENTIONS, generated, lsp
 from deeppose_tf.pipelines.data import checks, commands, records
-from deeppose_tf.pipelines.data.prepare import hold_out, merge, prepare
+from deeppose_tf.pipelines.data.prepare import arrange, hold_out, merge, prepare
 from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import scores
 
@@ -423,3 +423,17 @@ def test_generated_pictures_have_their_own_splits(tmp_path, monkeypatch):
     index = prepare(**drawn)
     assert index.counts == {"train": 3, "validation": 2, "test": 1}
     assert prepare(**drawn) == index
+
+
+def test_few_images_hold_out_a_fifth(tmp_path):
+    """Thirty images were refused: fifty of them could not be held out."""
+    counts = {"train": 30, "validation": 0, "test": 0}
+    people = generated.read(str(tmp_path), "train", counts)
+    nobody = people.take([])
+    parts = [{"train": people, "validation": nobody, "test": nobody}]
+    found = arrange(parts, None, 3, 0)
+    assert {split: len(some) for split, some in found.items()} == {
+        "train": 21,
+        "validation": 6,
+        "test": 3,
+    }

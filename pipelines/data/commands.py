@@ -66,9 +66,10 @@ def define_prepare_flags() -> None:
     flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
     flags.DEFINE_integer(
         "validation",
-        50,
+        None,
         "How many images to hold out of the first data set's training part for "
-        "validation (Sec. 4.1), where it has no validation part.",
+        "validation (Sec. 4.1), where it has no validation part. By "
+        "default 50, or a fifth of few.",
         lower_bound=0,
     )
     flags.DEFINE_integer(

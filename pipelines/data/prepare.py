@@ -31,6 +31,8 @@ from deeppose_tf.datasets import (
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import checks, first_boxes, records
 
+# Sec. 4.1 holds out fifty.
+VALIDATION = 50
 TEST_SHARE = 0.1  # Held out for testing where no data set has a test part.
 
 Splits = dict[str, Annotations]
@@ -41,7 +43,7 @@ def prepare(
     source: Sequence[str],
     output: str,
     *,
-    validation: int = 50,
+    validation: int | None = None,
     test: int | None = None,
     repeat: Sequence[int] = (),
     seed: int = 0,
@@ -72,7 +74,7 @@ def prepare(
     arguments = {
         "dataset": list(dataset),
         "source": list(source),
-        "validation": validation,
+        "validation": VALIDATION if validation is None else validation,
         "test": test,
         "repeat": list(repeat),
         "seed": seed,
@@ -277,7 +279,7 @@ def merge(parts: Sequence[Annotations]) -> Annotations:
 
 def arrange(
     parts: Sequence[Splits],
-    validation: int = 50,
+    validation: int | None = None,
     test: int | None = None,
     seed: int = 0,
     repeat: Sequence[int] = (),
@@ -289,7 +291,8 @@ def arrange(
 
     Args:
       parts: by data set, by split.
-      validation: number of images to hold out for validation.
+      validation: number of images to hold out for validation; None for `VALIDATION`,
+        or a fifth where that is fewer.
       test: number of images to hold out for testing; None for a tenth.
       seed: chooses them.
       repeat: by data set, how often its training part is in the result.
@@ -309,6 +312,8 @@ def arrange(
     first, out = parts[0]["train"], {}
     count = len(set(first.images))
     wanted = {"test": round(TEST_SHARE * count) if test is None else test}
+    if validation is None:
+        validation = min(VALIDATION, count // 5)
     wanted["validation"] = validation
     for split, number in wanted.items():
         found = merge([part[split] for part in parts])
