@@ -187,13 +187,15 @@ def _open_writer(path, temporary, rate, size):
 
 def _opencv_writer(path, codec, rate, size):
     """May not be opened, without a word on standard error."""
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    # Builds of OpenCV have one switch or the other, and a few none.
+    module = getattr(cv2.utils, "logging", cv2)
+    setter = getattr(module, "setLogLevel", lambda level: level)
+    level = setter(0)  # silent
     try:
         code = cv2.VideoWriter_fourcc(*codec)
         return cv2.VideoWriter(str(path), code, rate, size)
     finally:
-        logging.setLogLevel(level)
+        setter(level)
 
 
 @contextlib.contextmanager
