@@ -1,28 +1,19 @@
-"""`deeppose-benchmark-export`: what a person's pose costs, exported in every way.
-
-All ways have their turn in every round, in one process, so that whatever else the
-machine does slows them alike: ratios hold where times do not.
-"""
+"""What a person's pose costs, exported in every way."""
 
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from absl import flags
 
-from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import checks, export, graph, native
+from deeppose_tf.export.saved_model import export, graph, native
 from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import lite
-from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.skeleton import LSP
@@ -47,20 +38,19 @@ def untrained(stages: int = 3) -> Cascade:
 
 
 def measure(
-    cascade: Cascade, image: np.ndarray, files_: list[str], rounds: int
+    cascade: Cascade, image: np.ndarray, files: list[str], rounds: int
 ) -> dict[str, dict[str, float]]:
     """Times one person, who fills the image, in every way.
 
     Args:
       cascade: any.
       image: [H, W, 3] uint8.
-      files_: TFLite files of the cascade, written by `deeppose-tflite`.
+      files: TFLite files of the cascade, written by `deeppose-tflite`.
       rounds: turns of each way.
 
     Returns:
-      For each way, medians over the rounds: `milliseconds` that pass, `work` in
-      milliseconds of all cores together, and `ratio` and `work_ratio` of both to the
-      bare networks; and `megabytes` of what is deployed.
+      For each way what `timer.medians` finds, with ratios to the bare networks; and
+      `megabytes` of what is deployed.
     """
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
@@ -68,35 +58,26 @@ def measure(
         loaded = tf.saved_model.load(str(model)).signatures
         megabytes = {"SavedModel": _megabytes(*model.rglob("*"))}
         ways = _networks(cascade) | _graphs(cascade, image) | _served(loaded, image)
-        for path in files_:
-            ways[pathlib.Path(path).name] = _lite(path, image)
-            megabytes[pathlib.Path(path).name] = _megabytes(pathlib.Path(path))
-        taken = _in_turns(ways, rounds)  # [rounds, ways, 2]
-    medians = np.median(taken, axis=0)
-    ratios = np.median(taken / taken[:, list(ways).index(BARE)][:, None], axis=0)
-    return {
-        name: {
-            "milliseconds": 1000 * float(medians[i, 0]),
-            "work": 1000 * float(medians[i, 1]),
-            "ratio": float(ratios[i, 0]),
-            "work_ratio": float(ratios[i, 1]),
-        }
-        | ({"megabytes": megabytes[name]} if name in megabytes else {})
-        for i, name in enumerate(ways)
-    }
+        for path in map(pathlib.Path, files):
+            ways[path.name] = _lite(path, image)
+            megabytes[path.name] = _megabytes(path)
+        found = timer.medians(timer.in_turns(ways, range(rounds)), BARE)
+    for name, size in megabytes.items():
+        found[name]["megabytes"] = size
+    return found
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """What was measured, as a table in Markdown."""
     lines = [
-        "| one person | ms | / bare | work, ms | / bare | MB |",
+        "| one person | ms | / bare | CPU ms | / bare | MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, one in found.items():
         size = f"{one['megabytes']:.1f}" if "megabytes" in one else ""
         lines.append(
-            f"| {name} | {one['milliseconds']:.1f} | {one['ratio']:.2f} "
-            f"| {one['work']:.1f} | {one['work_ratio']:.2f} | {size} |"
+            f"| {name} | {1000 * one['seconds']:.1f} | {one['ratio']:.2f} "
+            f"| {1000 * one['cpu_seconds']:.1f} | {one['cpu_ratio']:.2f} | {size} |"
         )
     return "\n".join(lines)
 
@@ -172,69 +153,5 @@ def _lite(path, image):
     return lambda: model.predict(image, box[None])
 
 
-def _in_turns(ways, rounds):
-    """Seconds passed and worked [rounds, ways, 2]; each way runs once before."""
-    for way in ways.values():
-        way()
-    taken = np.zeros([rounds, len(ways), 2])
-    bar = tf.keras.utils.Progbar(rounds, unit_name="round")
-    for turn in taken:
-        for result, way in zip(turn, ways.values(), strict=True):
-            passed, worked = time.perf_counter(), time.process_time()
-            way()
-            result[:] = time.perf_counter() - passed, time.process_time() - worked
-        bar.add(1)
-    return taken
-
-
 def _megabytes(*paths):
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
-
-
-def define_flags() -> None:
-    """Defines the flags of `deeppose-benchmark-export`."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "The run directory to time. Default: three stages of the paper, untrained.",
-    )
-    flags.DEFINE_list(
-        "tflite", [], "TFLite files of the --model, separated by commas, timed as well."
-    )
-    flags.DEFINE_integer("height", 480, "Of the image, in pixels.", lower_bound=1)
-    flags.DEFINE_integer("width", 640, "Of the image, in pixels.", lower_bound=1)
-    flags.DEFINE_integer(
-        "rounds", 30, "How often each way has its turn.", lower_bound=1
-    )
-    flags.DEFINE_string(
-        "output", None, "File to write the result to, as JSON. Default: none."
-    )
-
-
-def main(argv: list[str]) -> None:
-    """Times what the flags name."""
-    del argv
-    values = flags.FLAGS
-    if values.tflite and not values.model:
-        raise ValueError("--tflite needs --model: whose networks are they?")
-    cascade = Cascade.load(values.model) if values.model else untrained()
-    image = checks.picture(values.height, values.width)
-    found = measure(cascade, image, values.tflite, values.rounds)
-    print(
-        f"{values.model or 'paper, untrained'}, image {values.width} x "
-        f"{values.height}, {timer.cores()} cores, TensorFlow {tf.__version__}"
-    )
-    print(table(found))
-    if values.output:
-        path = pathlib.Path(values.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(path, json.dumps(found, indent=2).encode() + b"\n")
-
-
-def run() -> None:
-    """Entry point of the console script."""
-    command.run(define_flags, main, __doc__, file="output")
-
-
-if __name__ == "__main__":
-    run()

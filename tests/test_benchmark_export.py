@@ -1,5 +1,6 @@
 """The benchmark of exported cascades times every way, and reports what it measured."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import toy_export
 import toy_run
 
-from deeppose_tf.export import benchmark
-from deeppose_tf.export.saved_model import checks
+from deeppose_tf.export import benchmark, commands
+from deeppose_tf.export.saved_model import checks, native
+from deeppose_tf.pipelines.train import recipes
 
 WAYS = [
     "bare networks",
@@ -18,33 +20,37 @@ WAYS = [
     "SavedModel",
     "SavedModel, from a JPEG",
 ]
+script = toy_run.script(commands, "benchmark_export")
 
 
-def test_the_whole_report(tmp_path, capsys):
+@pytest.fixture
+def halved_once(monkeypatch):
+    """An image of 40 x 60 is halved no more often for crops of 32 pixels."""
+    monkeypatch.setattr(native.framed, "__defaults__", (2,))
+
+
+def test_the_whole_report(tmp_path, capsys, halved_once):
     toy_export.save_run(tmp_path / "run")
-    output = tmp_path / "found.json"
+    model, output = f"--model={tmp_path / 'run'}", tmp_path / "new" / "found.json"
     size = "--height=60", "--width=40"
-    toy_run.call(
-        benchmark,
-        f"--model={tmp_path / 'run'}",
-        *size,
-        "--rounds=3",
-        f"--output={output}",
-    )
+    toy_run.call(script, model, *size, "--rounds=3", f"--output={output}")
     found = json.loads(output.read_text())
     assert list(found) == WAYS
     bare = found["bare networks"]
-    assert bare["ratio"] == bare["work_ratio"] == 1.0
+    assert bare["ratio"] == bare["cpu_ratio"] == 1.0
     # 29 calls of one crop are more work than 3 calls of 29 crops in all.
-    assert found["bare networks, 29 single crops"]["work_ratio"] > 1.2
+    assert found["bare networks, 29 single crops"]["cpu_ratio"] > 1.2
     assert 0.05 < found["SavedModel"]["megabytes"] < 5
     printed = capsys.readouterr().out
     assert "image 40 x 60" in printed
-    assert f"| loop | {found['loop']['milliseconds']:.1f} |" in printed
+    assert f"| loop | {1000 * found['loop']['seconds']:.1f} |" in printed
 
 
-def test_an_untrained_pose_has_an_extent():
+def test_an_untrained_pose_has_an_extent(monkeypatch):
     """Joints in one place would be crops of nothing, which cost nothing."""
+    paper = recipes.recipe_for("paper", 1)
+    small = dataclasses.replace(paper, stage=dataclasses.replace(paper.stage, size=64))
+    monkeypatch.setattr(recipes, "recipe_for", lambda name, number: small)
     cascade = benchmark.untrained(stages=1)
     poses = cascade.predict(checks.picture(60, 40))["keypoints_by_stage"][0]
     assert (np.ptp(poses, axis=1) > 20).all()
@@ -52,4 +58,4 @@ def test_an_untrained_pose_has_an_extent():
 
 def test_files_of_no_model():
     with pytest.raises(ValueError, match="--tflite needs --model"):
-        toy_run.call(benchmark, "--tflite=pose.tflite")
+        toy_run.call(script, "--tflite=pose.tflite")

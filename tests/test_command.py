@@ -12,7 +12,7 @@ import toy_run
 import toy_training
 from absl import flags
 
-from deeppose_tf.export import benchmark as benchmark_export
+from deeppose_tf.export import commands as timing
 from deeppose_tf.export.saved_model import commands as export_commands
 from deeppose_tf.export.serving import commands as client_commands
 from deeppose_tf.export.tflite import commands as tflite_commands
@@ -48,7 +48,7 @@ FOLDERS = {
 }
 FILES = {
     toy_run.script(profiling, "benchmark"): ("output", DATA),
-    benchmark_export: ("output",),
+    toy_run.script(timing, "benchmark_export"): ("output",),
     tflite: ("output", MODEL, DATA),
 }
 

@@ -26,13 +26,10 @@ NEEDS = {
     "reproduce": ["--model=missing", "--data=missing", "--output=new"]
     + ["--experiment=fig4"],
     "benchmark": ["--data=missing"],
-    "benchmark-export": ["--output=missing/no/file"],
+    "benchmark-export": ["--model=missing"],
 }
-# Still import TensorFlow before they answer.
-WAITING = {"benchmark-export"}
 # On an idle machine they take 0.2 to 0.6 s; CI may be busy.
 SECONDS = 5.0
-QUICK = [name for name in scripts.COMMANDS if name not in WAITING]
 
 
 @pytest.fixture
@@ -61,7 +58,7 @@ def run(tmp_path):
     return call
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", scripts.COMMANDS)
 def test_help_comes_at_once_and_is_no_failure(name, run):
     code, out, err = run(f"deeppose-{name}", "--help")
     assert (code, err) == (0, "")
@@ -71,7 +68,7 @@ def test_help_comes_at_once_and_is_no_failure(name, run):
     assert "--only_check_args" not in out  # absl's own
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", scripts.COMMANDS)
 def test_a_mistyped_flag_is_answered_by_the_nearest(name, run):
     flag = NEEDS[name][0].split("=")[0]
     mistyped = f"{flag[:4]}{flag[5]}{flag[4]}{flag[6:]}"  # two letters change places
@@ -81,13 +78,25 @@ def test_a_mistyped_flag_is_answered_by_the_nearest(name, run):
     assert err == f"{first}`deeppose-{name} --help` lists the flags\n"
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", scripts.COMMANDS)
 def test_a_missing_path_is_a_line(name, run):
     code, out, err = run(f"deeppose-{name}", *NEEDS[name])
     assert (code, out) == (1, "")
     assert err.startswith(f"deeppose-{name}: ") and "missing" in err
     # deeppose-reproduce says in a second line what to get and to run.
     assert err.count("\n") == (2 if name == "reproduce" else 1)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "export", "tflite"])
+def test_a_missing_model_is_called_by_its_flag(name, run):
+    there = {"--data=missing": "--data=.", "--input=missing": f"--input={__file__}"}
+    needs = [there.get(need, need) for need in NEEDS[name]]
+    why = "--model=missing: no such file or folder"
+    assert run(f"deeppose-{name}", *needs) == (1, "", f"deeppose-{name}: {why}\n")
+    needs[needs.index("--model=missing")] = "--model=."
+    code, out, err = run(f"deeppose-{name}", *needs)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"deeppose-{name}: --model: . is an empty folder: give the ")
 
 
 def test_deeppose_lists_the_commands(run):
@@ -109,7 +118,7 @@ def test_a_command_can_be_a_word(run):
 
 
 def test_every_command_says_its_version(run):
-    for name in ("deeppose", *(f"deeppose-{one}" for one in QUICK)):
+    for name in ("deeppose", *(f"deeppose-{one}" for one in scripts.COMMANDS)):
         found = f"{name} {deeppose_tf.__version__}\n"
         assert run(name, "--version") == (0, found, "")
 

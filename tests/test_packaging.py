@@ -46,7 +46,7 @@ ORDER = [
     {"pipelines.predict", "pipelines.profiling"},
     {"pipelines.paper"},
     {"export.saved_model", "export.tflite", "export.serving"},
-    {"export.benchmark"},
+    {"export.benchmark", "export.commands"},
 ]
 
 

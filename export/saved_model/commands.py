@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from absl import flags
 
-from deeppose_tf.config import check_run
 from deeppose_tf.pipelines.cli import command
 
 
@@ -49,7 +48,7 @@ def export_main(argv: list[str]) -> None:
     """Entry point of absl."""
     del argv
     values = flags.FLAGS
-    check_run(values.model)
+    command.require_run("model")
     from deeppose_tf.cascade import Cascade
     from deeppose_tf.export.saved_model import export
     from deeppose_tf.export.saved_model.signatures import Limits

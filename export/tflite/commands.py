@@ -12,7 +12,6 @@ import re
 
 from absl import flags
 
-from deeppose_tf.config import check_run
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.cli import command
 
@@ -102,7 +101,7 @@ def tflite_main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     size = parse_size(values.image_size)
-    check_run(values.model)
+    command.require_run("model")
     command.require_paths("data")
     from deeppose_tf.cascade import Cascade
     from deeppose_tf.export.tflite import export

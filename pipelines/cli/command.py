@@ -18,7 +18,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 
 import deeppose_tf
-from deeppose_tf import startup
+from deeppose_tf import config, startup
 from deeppose_tf.pipelines.cli import outputs
 
 DAMAGE = (
@@ -76,8 +76,23 @@ def require_paths(*names: str) -> None:
     """
     for name in names:
         value = flags.FLAGS[name].value
-        if value is not None and not os.path.exists(value):
-            raise ValueError(f"--{name}={value}: no such file or folder")
+        for path in [value] if isinstance(value, str) else value or []:
+            if not os.path.exists(path):
+                raise ValueError(f"--{name}={path}: no such file or folder")
+
+
+def require_run(name: str) -> None:
+    """Checks that what this flag names is a run directory, where it is set.
+
+    Raises:
+      ValueError: it is none; names the flag, and says what is there instead.
+    """
+    require_paths(name)
+    if flags.FLAGS[name].value is not None:
+        try:
+            config.check_run(flags.FLAGS[name].value)
+        except ValueError as error:
+            raise ValueError(f"--{name}: {error}") from error
 
 
 def program(argv: list[str]) -> str:

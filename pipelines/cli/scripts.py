@@ -60,7 +60,7 @@ COMMANDS = {
         "measure time and memory of a training step",
     ),
     "benchmark-export": (
-        "export.benchmark:run",
+        "export.commands:run_benchmark_export",
         "measure a pose in every way that a cascade is exported",
     ),
 }

@@ -9,7 +9,7 @@ import pathlib
 
 from absl import flags
 
-from deeppose_tf import config, files
+from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.evaluation import compare, scores
 
@@ -90,8 +90,7 @@ def evaluate_main(argv: list[str]) -> None:
     names = ("data", "split", "model", "predictions", "annotations", "limit")
     settings = {name: getattr(values, name) for name in names}
     command.require_paths("data", "predictions", "annotations")
-    if values.model is not None:
-        config.check_run(values.model)
+    command.require_run("model")
 
     from deeppose_tf.pipelines.data import records
     from deeppose_tf.pipelines.evaluation import evaluate

@@ -65,15 +65,15 @@ def reproduce_main(argv: list[str]) -> None:
                 values.output, written[0], published.FORMAT, settings, written
             )
     paper = published.EXPERIMENTS[values.experiment[0]]
-    _advised(_require_data, values.data, paper, False)
-    _advised(config.check_run, values.model, paper, True)
+    _advised(_require_data, "data", paper)
+    _advised(config.check_run, "model", paper)
 
     from deeppose_tf.cascade import Cascade  # takes seconds, as what follows
     from deeppose_tf.pipelines.data import records
     from deeppose_tf.pipelines.paper import reproduce
 
-    index = _advised(records.read_index, values.data, paper, False)
-    cascade = _advised(Cascade.load, values.model, paper, True)
+    index = _advised(records.read_index, "data", paper)
+    cascade = _advised(Cascade.load, "model", paper)
     given = cascade, values.model, index, values.split, values.output, values.limit
     for name, settings in asked.items():
         content = reproduce.reproduce(name, *given, settings)
@@ -102,26 +102,26 @@ def _require_data(folder):
         raise ValueError(f"{folder}: no dataset.json there, so no prepared data set")
 
 
-def _advised(read: Callable, folder: str, paper: published.Experiment, is_model: bool):
+def _advised(read: Callable, flag: str, paper: published.Experiment):
     """`read(folder)`; where it is not there, the error says what to get and to run.
 
     Args:
       read: of a prepared data set, or of a trained run.
-      folder: its argument.
+      flag: which names the folder: `data`, or `model` for a run.
       paper: what the experiment is in the paper.
-      is_model: whether it is a run.
 
     Raises:
       ValueError: as `read`, with the advice. What is there and damaged is not to be
         begun from nothing.
     """
-    there = pathlib.Path(folder) / ("cascade.json" if is_model else "dataset.json")
+    is_model, folder = flag == "model", flags.FLAGS[flag].value
+    there = pathlib.Path(folder) / (config.INDEX if is_model else "dataset.json")
     try:
         return read(folder)
     except ValueError as error:
         if there.exists():
             again = f"\nGet a whole copy of {folder}, or delete it and train it again"
-            raise ValueError(f"{error}{again if is_model else ''}") from error
+            raise ValueError(f"--{flag}: {error}{again if is_model else ''}") from error
         needed = (paper.trained if is_model else paper.scored) or ANY
         what, prepare = published.DATA[needed]
         steps = [f"get {what} from its authors", f"run {prepare}"]
@@ -131,7 +131,7 @@ def _advised(read: Callable, folder: str, paper: published.Experiment, is_model:
                 f"--run={folder}"
             )
         order = "; then ".join(steps)
-        raise ValueError(f"{error}\nFor {paper.title}: {order}") from error
+        raise ValueError(f"--{flag}: {error}\nFor {paper.title}: {order}") from error
 
 
 def run_reproduce() -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from absl import flags
 
 from deeppose_tf import detect
-from deeppose_tf.config import check_run
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.predict import media, predict
 
@@ -74,7 +73,7 @@ def predict_main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     found = media.find_files(values.input)
-    check_run(values.model)
+    command.require_run("model")
     check_boxes(values.boxes)
     enlargement = _enlargement(values)
     from deeppose_tf.cascade import Cascade

@@ -1,0 +1,70 @@
+"""`deeppose-benchmark-export`: what a person's pose costs, exported in every way.
+
+All ways have their turn in every round, in one process, so that whatever else the
+machine does slows them alike: ratios hold where times do not.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from absl import flags
+
+from deeppose_tf import files
+from deeppose_tf.pipelines.cli import command
+
+
+def define_benchmark_export_flags() -> None:
+    """Flags of `deeppose-benchmark-export`."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "The run directory to time. Default: three stages of the paper, untrained.",
+    )
+    flags.DEFINE_list(
+        "tflite", [], "TFLite files of the --model, separated by commas, timed as well."
+    )
+    flags.DEFINE_integer("height", 480, "Of the image, in pixels.", lower_bound=1)
+    flags.DEFINE_integer("width", 640, "Of the image, in pixels.", lower_bound=1)
+    flags.DEFINE_integer(
+        "rounds", 30, "How often each way has its turn.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "output", None, "File to write the result to, as JSON. Default: none."
+    )
+
+
+def benchmark_export_main(argv: list[str]) -> None:
+    """Times what the flags name."""
+    del argv
+    values = flags.FLAGS
+    if values.tflite and not values.model:
+        raise ValueError("--tflite needs --model: whose networks are they?")
+    command.require_paths("tflite")
+    command.require_run("model")
+
+    import tensorflow as tf  # takes seconds, as what imports it
+
+    from deeppose_tf.cascade import Cascade
+    from deeppose_tf.export import benchmark
+    from deeppose_tf.export.saved_model import checks
+    from deeppose_tf.pipelines.profiling import timer
+
+    cascade = Cascade.load(values.model) if values.model else benchmark.untrained()
+    image = checks.picture(values.height, values.width)
+    found = benchmark.measure(cascade, image, values.tflite, values.rounds)
+    print(
+        f"{values.model or 'paper, untrained'}, image {values.width} x "
+        f"{values.height}, {timer.cores()} cores, TensorFlow {tf.__version__}"
+    )
+    print(benchmark.table(found))
+    if values.output:
+        path = pathlib.Path(values.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, found)
+
+
+def run_benchmark_export() -> None:
+    """Console entry point."""
+    main = benchmark_export_main
+    command.run(define_benchmark_export_flags, main, __doc__, file="output")
