@@ -204,7 +204,7 @@ class Cascade:
         """
         size = tf.shape(images)[1:3]
         boxes = geometry.whole_image_boxes(boxes, tf.broadcast_to(size, [1, 2]))
-        valid = answerable(boxes)
+        valid = answerable(boxes, size[None])
         whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
         boxes = tf.where(valid[:, None], boxes, whole)
         source = sampling.pyramid(images)
@@ -217,8 +217,9 @@ class Cascade:
             valid &= is_finite(pose)
             # Positions that are no numbers must not reach the next crop.
             poses.append(tf.where(valid[:, None, None], pose, poses[-1]))
+        found = scores(spread, poses[-1], self.skeleton)
+        valid &= is_finite(found[..., None])
         poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
-        found = scores(spread, poses[:, -1], self.skeleton)
         return {
             "keypoints": poses[:, -1],
             "keypoints_by_stage": poses,  # [N, S, K, 2]
@@ -380,14 +381,25 @@ def _joined(answers):
     }
 
 
-def answerable(boxes: tf.Tensor) -> tf.Tensor:
-    """[N, 4] pixels -> [N] bool: finite, of positive size, and not absurdly far."""
+def answerable(boxes: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+    """Which boxes are finite, of positive size, and in part within their image.
+
+    Args:
+      boxes: [N, 4] pixels.
+      sizes: [N, 2] or [1, 2], height and width of each box's image.
+
+    Returns:
+      [N] bool.
+    """
     near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
-    return near & tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
+    sized = tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
+    first, last = tf.split(boxes, 2, axis=-1)
+    inside = (first < tf.cast(sizes[..., ::-1], boxes.dtype)) & (last > 0)
+    return near & sized & tf.reduce_all(inside, axis=-1)
 
 
 def is_finite(keypoints: tf.Tensor) -> tf.Tensor:
-    """[N, K, 2] pixels -> [N] bool: numbers of a network that did not diverge."""
+    """[N, K, 1 or 2] -> [N] bool: numbers of a network that did not diverge."""
     return tf.reduce_all(tf.abs(keypoints) < DIVERGED, axis=[1, 2])  # False for NaN
 
 

@@ -230,7 +230,7 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
       OSError: the file cannot be read.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text())
+        content = json.loads(pathlib.Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     if coco_results.is_coco(content):

@@ -11,8 +11,10 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
-# How much work a kill may cost; see `kept`.
-SAVE_SECONDS = 20.0
+# How much work a kill may cost at most, and in times that writing it takes; see `kept`.
+SAVE_SECONDS, SAVE_SHARE = 20.0, 20.0
+# Bytes in a name of most file systems.
+LONGEST_NAME = 255
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -62,15 +64,20 @@ def read_json(path: str | os.PathLike, formats: tuple) -> dict:
 
 
 def hidden(path: str | os.PathLike, purpose: str) -> pathlib.Path:
-    """The sibling `.NAME.PURPOSE`, which holds what is not in place yet, or no more."""
+    """The sibling `.NAME.PURPOSE`, which holds what is not in place yet, or no more.
+
+    Of a long name the beginning, for it has to fit as well.
+    """
     path = pathlib.Path(path)
-    return path.with_name(f".{path.name}.{purpose}")
+    room = LONGEST_NAME - len(os.fsencode(f"..{purpose}"))
+    name = os.fsencode(path.name)[:room].decode(errors="ignore")
+    return path.with_name(f".{name}.{purpose}")
 
 
 @contextlib.contextmanager
 def kept(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Has what long work did so far written every `SAVE_SECONDS`, and at the end, also
-    when it is stopped.
+    """Has what long work did so far written now and then, and at the end, also when it
+    is stopped: at least every `SAVE_SECONDS`, and sooner where writing is quick.
 
     Args:
       write: writes all of it.
@@ -78,14 +85,15 @@ def kept(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
     Returns:
       To be called after each part of the work.
     """
-    written, any_done = time.monotonic(), False
+    written, took, any_done = time.monotonic(), 0.0, False
 
     def done():
-        nonlocal written, any_done
-        any_done = True
-        if time.monotonic() - written > SAVE_SECONDS:
+        nonlocal written, took, any_done
+        any_done, now = True, time.monotonic()
+        if now - written > min(SAVE_SECONDS, SAVE_SHARE * took):
             write()
             written = time.monotonic()
+            took = written - now
 
     try:
         yield done

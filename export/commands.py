@@ -67,4 +67,6 @@ def benchmark_export_main(argv: list[str]) -> None:
 def run_benchmark_export() -> None:
     """Console entry point."""
     main = benchmark_export_main
-    command.run(define_benchmark_export_flags, main, __doc__, file="output")
+    command.run(
+        define_benchmark_export_flags, main, __doc__, file="output", goes_on=False
+    )

@@ -10,6 +10,7 @@ from PIL import Image
 from toy_lsp import HEIGHT, WIDTH, encode, make_lsp, save, spoilt_images
 
 from deeppose_tf.datasets import coco, images, lsp
+from deeppose_tf.pipelines.data import checks
 from deeppose_tf.skeleton import COCO, LSP, to_json
 
 
@@ -216,6 +217,20 @@ def test_inspect_missing_file_and_size(tmp_path):
     assert images.inspect(str(tmp_path / "x.png")) == (20, 30)
     with pytest.raises(ValueError, match="30 x 20 is more than 599 pixels"):
         images.inspect(str(tmp_path / "x.png"), max_pixels=599)
+
+
+def test_what_is_wrong_with_a_photo_is_said_of_that_photo(tmp_path):
+    """A gray photo over the usual limit ended all, whatever --max_pixels said. Pillow
+    warns of one as large as this."""
+    Image.new("L", (9500, 9500)).save(tmp_path / "large.png")
+    Image.new("L", (9, 9)).save(tmp_path / "small.png")
+    large, small = (str(tmp_path / f"{name}.png") for name in ("large", "small"))
+    found = checks.check_images([large, small], 100_000_000, convert=True)
+    assert found.sizes == {large: (9500, 9500), small: (9, 9)} and not found.errors
+    assert found.converted == [large, small]
+    found = checks.check_images([large, small], convert=True)
+    assert list(found.sizes) == [small]
+    assert "9500 x 9500 is more than 50000000 pixels" in found.errors[large]
 
 
 def test_read_image_turns_and_converts(tmp_path):

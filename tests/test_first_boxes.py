@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import types
 
 import numpy as np
@@ -59,7 +60,7 @@ def seen(monkeypatch):
             return np.array(box, np.float32), number
 
         monkeypatch.setattr(detect, "likeliest_face", likeliest)
-        monkeypatch.setattr(first_boxes.images, "read_image", lambda path: path)
+        monkeypatch.setattr(first_boxes.images, "read_image", lambda path, _: path)
         return asked
 
     return install
@@ -194,6 +195,35 @@ def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatc
         people.boxes[:, 2] - people.boxes[:, 0], width, rtol=1e-5
     )
     assert "detected above" in scores.protocol(index, "test", people)["first_box"]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "how", "says"),
+    [
+        ({"arguments": {"dataset": ["coco"]}}, "full", "--boxes=people, or boxes in a"),
+        ({"arguments": {"dataset": ["coco"]}}, "hog", None),
+        ({"arguments": {"dataset": ["lsp", "lspet"]}}, "full", None),
+        ({"arguments": {"dataset": ["lsp"]}}, "face", "--boxes=full is what it knows"),
+        ({"arguments": {"dataset": ["lsp", "coco"]}}, "full", None),  # who knows
+        ({"first_boxes": {"splits": {"train": {"face": 9, "full": 3}}}}, "hog", None),
+        (
+            {"first_boxes": {"splits": {"train": {"face": 9, "full": 3}}}},
+            *("full", "a face, detected .*: --boxes=face, or"),
+        ),
+        (
+            {"first_boxes": {"splits": {"train": {"face": 3, "full": 9}}}},
+            *("boxes.json", "--boxes=boxes.json gives it boxes around people"),
+        ),
+        ({}, "full", None),
+    ],
+)
+def test_boxes_of_another_kind_than_the_model_s(provenance, how, says):
+    """Tight boxes for a model of whole images, or the reverse, gave wrong poses without
+    a word."""
+    training = {"data": {"provenance": provenance}}
+    model = types.SimpleNamespace(stages=[types.SimpleNamespace(training=training)])
+    said = first_boxes.mismatch(model, how)
+    assert re.search(says, said) if says else said is None
 
 
 def test_nothing_new_is_in_data_without_such_boxes(tmp_path):

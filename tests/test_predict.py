@@ -1,17 +1,20 @@
 """`deeppose-predict` end to end: with a cascade that answers what is known, and a real
 one of two tiny untrained stages."""
 
+import errno
 import json
 import pathlib
+import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 import toy_run
-from PIL import Image
+from PIL import Image, features
 
-from deeppose_tf import detect, draw, skeleton
+from deeppose_tf import detect, draw, files, skeleton
 from deeppose_tf.pipelines.predict import commands, media, predict
 
 LSP = skeleton.LSP
@@ -59,7 +62,7 @@ def write_video(path, frames, size=(60, 90), rate=12.5):
     code = cv2.VideoWriter_fourcc(*"mp4v")
     writer = cv2.VideoWriter(str(path), code, rate, size[::-1])
     for i in range(frames):
-        writer.write(np.full((*size, 3), 40 * i, np.uint8))
+        writer.write(np.full((*size, 3), 40 * i % 256, np.uint8))
     writer.release()
 
 
@@ -199,7 +202,7 @@ def test_a_video_gives_poses_by_frame_and_a_film(tmp_path, extra, monkeypatch, c
     assert not printed.err  # OpenCV and FFmpeg complained about what they cannot do
     with media.open_film(str(output / "clip.mp4.pose.mp4")) as film:
         assert film.rate == 12.5
-        frames = list(film.frames)
+        frames = [frame for _, frame in film.frames()]
     assert len(frames) == 5 and frames[0].shape == (60, 90, 3)
     # The third frame is grey 80, but where the pose is: the right ankle, the first
     # joint and blue, in the middle of the box.
@@ -231,7 +234,7 @@ def test_odd_sizes_become_even_and_nothing_moves(tmp_path):
             write(frame)
     with media.open_film(str(tmp_path / "out.mp4")) as film:
         assert film.rate == pytest.approx(29.97, abs=0.001)
-        frames = list(film.frames)
+        frames = [frame for _, frame in film.frames()]
     assert len(frames) == 3 and frames[0].shape == (62, 92, 3)
     y, x = np.nonzero(frames[1][..., 0] > 128)
     assert (y.min(), y.max(), x.min(), x.max()) == (40, 43, 70, 73)
@@ -239,13 +242,13 @@ def test_odd_sizes_become_even_and_nothing_moves(tmp_path):
 
 def test_a_broken_video_leaves_no_people_behind(photos, tmp_path, monkeypatch):
     write_video(photos / "clip.mp4", frames=3)
-    frames = media._frames
+    frames = media.Film.frames
 
-    def breaking(path, capture):
-        yield next(frames(path, capture))
+    def breaking(film):
+        yield next(frames(film))
         raise ValueError("broken in the middle")
 
-    monkeypatch.setattr(media, "_frames", breaking)
+    monkeypatch.setattr(media.Film, "frames", breaking)
     content = run(photos, tmp_path / "out")
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.PNG"]
     assert len(content["annotations"]) == 2
@@ -262,7 +265,7 @@ def test_nothing_of_others_is_overwritten_in_silence(photos, tmp_path):
     assert (output / "a.jpg.pose.png").read_text() == "mine"
     run(photos, output, overwrite=True)
     assert (output / "a.jpg.pose.png").stat().st_size > 100
-    # The same command again replaces what it wrote; another one does not.
+    # The same command again keeps what it wrote; another one replaces nothing.
     run(photos, output)
     before = (output / "predictions.json").read_bytes()
     with pytest.raises(ValueError, match="predictions.json and 2 more: there already"):
@@ -270,21 +273,258 @@ def test_nothing_of_others_is_overwritten_in_silence(photos, tmp_path):
     assert (output / "predictions.json").read_bytes() == before
 
 
-def test_a_killed_run_can_be_repeated(photos, tmp_path):
-    """And keeps what it had."""
+class Killed(FakeCascade):
+    """Is stopped after so many images."""
 
-    class Killed(FakeCascade):
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def predict(self, image, boxes):
+        if len(self.seen) == self.after:
+            raise KeyboardInterrupt
+        return super().predict(image, boxes)
+
+
+def test_a_stopped_run_goes_on(photos, tmp_path):
+    """601 photos were begun anew."""
+    write_video(photos / "clip.mp4", frames=5)
+    whole = run(photos, tmp_path / "whole")
+    # Photos a and b, then five frames: stopped in the second and in the fourth frame.
+    for after, kept in ((1, 1), (2, 3), (2, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            run(photos, tmp_path / "out", cascade=Killed(after))
+        assert saved(tmp_path / "out")["finished"] is False
+        assert len(saved(tmp_path / "out")["annotations"]) == kept
+    cascade = FakeCascade()
+    content = run(photos, tmp_path / "out", cascade=cascade)
+    assert len(cascade.seen) == 2 and content == whole == saved(tmp_path / "out")
+    with media.open_film(str(tmp_path / "out" / "clip.mp4.pose.mp4")) as film:
+        frames = [frame for _, frame in film.frames()]
+    with media.open_film(str(tmp_path / "whole" / "clip.mp4.pose.mp4")) as film:
+        for frame, (_, expected) in zip(frames, film.frames(), strict=True):
+            np.testing.assert_array_equal(frame, expected)
+    again = FakeCascade()
+    assert run(photos, tmp_path / "out", cascade=again) == whole and not again.seen
+
+
+def test_a_kill_costs_what_little_came_after_the_last_writing(photos, tmp_path):
+    """Nothing was there before the end, whatever had been predicted."""
+    for i in range(40):
+        cv2.imwrite(str(photos / f"c{i}.png"), np.zeros((9, 9, 3), np.uint8))
+    seen = []
+
+    class Slow(FakeCascade):
         def predict(self, image, boxes):
-            if self.seen:
-                raise KeyboardInterrupt
+            time.sleep(0.02)
+            seen.append(len(saved(tmp_path / "out")["images"]))
             return super().predict(image, boxes)
 
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "out", cascade=Killed())
-    assert saved(tmp_path / "out")["finished"] is False
-    assert len(saved(tmp_path / "out")["annotations"]) == 1
+    run(photos, tmp_path / "out", cascade=Slow(), overlays=False)
+    assert seen[0] == 0 and seen[-1] > 20
+
+
+def test_photos_are_added(photos, tmp_path):
+    """A second photo was refused."""
+    output, names = tmp_path / "out", ["a.jpg", "b.PNG"]
+    for name in names:
+        cascade = FakeCascade()
+        content = run(photos / name, output, cascade=cascade)
+        assert len(cascade.seen) == 1
+    assert [image["file_name"] for image in content["images"]] == names
+    assert [image["id"] for image in content["images"]] == [1, 2]
+    assert [person["image_id"] for person in content["annotations"]] == [1, 2]
+    # Of a photo that was changed the old poses go.
+    cv2.imwrite(str(photos / "a.jpg"), np.zeros((30, 40, 3), np.uint8))
+    content = run(photos, output)
+    assert [image["width"] for image in content["images"]] == [90, 40]
+    assert len(content["annotations"]) == 2
+    # Another photo of the same name replaces nothing.
+    cv2.imwrite(str(photos / "below" / "a.jpg"), np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match="photos/a.jpg, of the same name.*--overwrite"):
+        run(photos / "below", output)
+    content = run(photos / "below", output, overwrite=True)
+    assert [image["width"] for image in content["images"]] == [90, 9]
+
+
+def test_poses_depend_on_more_than_the_photo(photos, tmp_path):
+    model = tmp_path / "weights"
+    model.write_text("1")
+    for content, seen in (("1", 2), ("1", 0), ("two", 2)):
+        if model.read_text() != content:
+            model.write_text(content)
+        cascade = FakeCascade()
+        run(photos, tmp_path / "out", cascade=cascade, made_with=[str(model)])
+        assert len(cascade.seen) == seen
+
+
+def test_overlays_are_drawn_later_without_looking_again(photos, tmp_path):
+    run(photos, tmp_path / "out", overlays=False)
+    cascade = FakeCascade()
+    run(photos, tmp_path / "out", cascade=cascade)
+    run(photos, tmp_path / "whole")
+    assert not cascade.seen
+    for name in ("a.jpg.pose.png", "b.PNG.pose.png"):
+        later, once = (
+            (tmp_path / folder / name).read_bytes() for folder in ("out", "whole")
+        )
+        assert later == once
+
+
+def test_results_that_were_changed_are_not_believed(photos, tmp_path):
+    output = tmp_path / "out"
+    whole = run(photos, output, overlays=False)
+    text = (output / "predictions.json").read_text()
+    for old, new in (
+        ('"bbox": [0.0,', '"bbox": [1.0,'),
+        ('"width": 90', '"width": 91'),
+        ('"a.jpg", "width"', '"c.jpg", "width"'),
+        ('"files": {"a.jpg"', '"files": {"c.jpg"'),
+    ):
+        assert old in text
+        (output / "predictions.json").write_text(text.replace(old, new, 1))
+        cascade = FakeCascade()
+        content = run(photos, output, cascade=cascade, overlays=False)
+        assert len(cascade.seen) == 1
+        for part in ("images", "annotations"):
+            assert len(content[part]) == len(whole[part]) == 2
+        assert {i["file_name"] for i in content["images"]} == {"a.jpg", "b.PNG"}
+
+
+def test_long_names(photos, tmp_path):
+    """Nobody's poses were kept where one overlay could not be written."""
+    names = ["n" * 230 + ".jpg", "m" * 250 + ".jpg"]
+    for name in names:
+        (photos / name).write_bytes((photos / "a.jpg").read_bytes())
+    write_video(photos / "clip.mp4", frames=2)
+    (photos / "clip.mp4").rename(photos / ("f" * 230 + ".mp4"))
     content = run(photos, tmp_path / "out")
-    assert len(content["annotations"]) == 2 and saved(tmp_path / "out")["finished"]
+    assert len(content["images"]) == 5 and content["finished"]
+    assert (tmp_path / "out" / f"{names[0]}.pose.png").exists()
+    (unwritten,) = content["unreadable"]
+    assert unwritten["file_name"] == names[1] and "too long" in unwritten["reason"]
+    assert predict.report(content, "full") == 1
+
+
+def test_a_full_disk_stops_the_run(photos, tmp_path, monkeypatch):
+    def full(path, image):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(draw, "write_image", full)
+    with pytest.raises(OSError, match="No space left .*a.jpg.pose.png"):
+        run(photos, tmp_path / "out")
+    monkeypatch.undo()
+    assert len(run(photos, tmp_path / "out")["annotations"]) == 2
+
+
+def test_two_runs_do_not_write_into_one_folder(photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    with files.alone(tmp_path / "out", "deeppose-predict"):
+        with pytest.raises(ValueError, match="another deeppose-predict is writing"):
+            run(photos, tmp_path / "out")
+
+
+def test_photos_of_phones_and_other_programs(tmp_path, capsys):
+    """Five of these six were passed over without a word."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    image = Image.fromarray(np.full((60, 90, 3), 99, np.uint8))
+    image.save(photos / "0", "JPEG")  # as browsers store some
+    for name in ("1.gif", "2.jfif", "3.jp2", "4.jpe"):
+        image.save(photos / name)
+    read = ["0", "1.gif", "2.jfif", "3.jp2", "4.jpe"]
+    if features.check("avif"):
+        image.save(photos / "5.AVIF")
+        read.append("5.AVIF")
+    (photos / "6.heic").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(99))
+    (photos / "7.jpg").write_bytes((photos / "6.heic").read_bytes())
+    (photos / "8.jxl").write_bytes(b"\xff\x0a" + bytes(99))
+    image.save(photos / "9.nef", "TIFF")  # a thumbnail, as Pillow reads them
+    (photos / "notes.txt").write_text("no photo")
+    (photos / "below").mkdir()
+    content = run(photos, tmp_path / "out")
+    assert "no photo or film: " in (printed := capsys.readouterr().out)
+    assert "photos/below, " in printed and "photos/notes.txt\n" in printed
+    assert [image["file_name"] for image in content["images"]] == read
+    reasons = {file["file_name"]: file["reason"] for file in content["unreadable"]}
+    assert list(reasons) == ["6.heic", "7.jpg", "8.jxl", "9.nef"]
+    for name, reason in (
+        *(("6.heic", "pillow-heif"), ("7.jpg", "pillow-heif")),
+        *(("8.jxl", "JPEG XL"), ("9.nef", "rawpy")),
+    ):
+        assert reason in reasons[name]
+    assert predict.report(content, "full") == 4
+
+
+def test_heic_is_read_with_its_package(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    image = Image.fromarray(np.full((64, 96, 3), 99, np.uint8))
+    heif.from_pillow(image).save(tmp_path / "a.heic")
+    content = run(tmp_path / "a.heic", tmp_path / "out")
+    assert content["images"][0]["width"] == 96
+
+
+def test_large_photos(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 90, 3), np.uint8))
+    content = run(tmp_path / "a.png", tmp_path / "out", max_pixels=5399)
+    assert (
+        "90 x 60 is more than 5399 pixels, see --max_pixels"
+        in (content["unreadable"][0]["reason"])
+    )
+    content = run(tmp_path / "a.png", tmp_path / "out", max_pixels=5400)
+    assert len(content["images"]) == 1 and not content["unreadable"]
+
+
+def test_a_film_that_breaks_off_says_so(tmp_path, capsys):
+    """Frames that were missing at the end were no news."""
+    pytest.importorskip("imageio_ffmpeg")  # its films begin with their number of frames
+    path = tmp_path / "clip.mp4"
+    noise = np.random.default_rng(0)
+    with media.film_writer(path, 10) as write:
+        for _ in range(40):
+            write(noise.integers(0, 255, (60, 90, 3)).astype(np.uint8))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    content = run(path, tmp_path / "out")
+    count = len(content["images"])
+    assert 5 < count < 35
+    said = f"clip.mp4 breaks off: {count} of 40 frames can be read"
+    assert said in content["unreadable"][0]["reason"]
+    assert predict.report(content, "full") == 1 and said in capsys.readouterr().out
+    with media.open_film(str(tmp_path / "out" / "clip.mp4.pose.mp4")) as film:
+        assert len(list(film.frames())) == count
+    # It is kept as far as it goes.
+    assert run(path, tmp_path / "out", cascade=Killed(0)) == content
+
+
+def test_times_are_those_of_the_film(tmp_path):
+    """Phones film at rates that vary: here 0.1 s apart, then 1 s."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    write_video(tmp_path / "even.mp4", frames=8, rate=10)
+    times = "setpts='if(lt(N,4),N/10,(N-4)+4/10)/TB'"
+    out = [*("-vf", times, "-fps_mode", "vfr"), str(tmp_path / "clip.mp4")]
+    subprocess.run(
+        [ffmpeg, "-v", "error", "-i", str(tmp_path / "even.mp4"), *out], check=True
+    )
+    content = run(tmp_path / "clip.mp4", tmp_path / "out")
+    seconds = [image["seconds"] for image in content["images"]]
+    np.testing.assert_allclose(seconds, [0, 0.1, 0.2, 0.3, 0.4, 1.4, 2.4, 3.4])
+    assert not content["unreadable"]
+
+
+def test_films_without_time_stamps():
+    class Capture:
+        left = 3
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+        def get(self, name):
+            return 0.0
+
+    film = media.Film("clip", Capture(), rate=4.0, count=3)
+    assert [seconds for seconds, _ in film.frames()] == [0, 0.25, 0.5]
+    assert film.broken == ""
 
 
 def test_inputs_are_found(photos, tmp_path):

@@ -474,7 +474,7 @@ def test_it_writes_what_predict_would(peer, photos, tmp_path, protocol, capsys):
     )
     answer = saved(there)
     assert answer["info"].pop("settings")["server"] == server
-    assert answer == saved(here) | {"info": answer["info"]}
+    assert answer == saved(here) | {name: answer[name] for name in ("info", "files")}
     assert len(content["annotations"]) == 3 + 3 + 0 + 1
     drawn = sorted(path.name for path in here.glob("*.png"))
     assert len(drawn) == 4
@@ -502,7 +502,7 @@ def test_frames_of_a_video_are_sent_without_loss(peer, tmp_path):
     writer.release()
     call(peer, path, tmp_path / "out", "--nooverlays")
     with media.open_film(str(path)) as video:
-        for frame, seen in zip(video.frames, peer.seen, strict=True):
+        for (_, frame), seen in zip(video.frames(), peer.seen, strict=True):
             np.testing.assert_array_equal(decoded(seen[0][0]), frame)
     assert [image["frame"] for image in saved(tmp_path / "out")["images"]] == [0, 1, 2]
 

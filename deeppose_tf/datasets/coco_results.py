@@ -6,7 +6,9 @@ the project, and measures boxes [x, y, width, height] from its corner, as the pr
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -74,6 +76,8 @@ class Predictions:
       images: one entry for each image or frame of a film.
       annotations: one entry for each person, of the image `image_id`.
       unreadable: file name and reason of what was passed over.
+      files: of each file by name its `path`; a `stamp` of all that its poses depend
+        on; whether it is `finished`; and a `check`, the digest of its entries.
     """
 
     skeleton: Skeleton
@@ -81,6 +85,71 @@ class Predictions:
     images: list[dict] = dataclasses.field(default_factory=list)
     annotations: list[dict] = dataclasses.field(default_factory=list)
     unreadable: list[dict] = dataclasses.field(default_factory=list)
+    files: dict[str, dict] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def kept(cls, path: str | os.PathLike, skeleton: Skeleton, settings: dict):
+        """What an earlier run left in its file, finished or not; nothing where that is
+        of another skeleton. Files whose entries were changed since are left out."""
+        found = cls(skeleton, settings)
+        try:
+            content = _load(path)
+            if content["categories"] != [category(skeleton)]:
+                return found
+            found.images, found.annotations = content["images"], content["annotations"]
+            found.unreadable, entries = content["unreadable"], content["files"]
+            checks: dict[str, str] = collections.defaultdict(str)
+            for image, people in found.shots():
+                name = image["file_name"]
+                checks[name] = _check(checks[name], image, people)
+            found.files = {n: e for n, e in entries.items() if e["check"] == checks[n]}
+            for name in checks.keys() - found.files:
+                found.drop(name)
+            return found
+        except (OSError, KeyError, TypeError, ValueError):
+            return cls(skeleton, settings)
+
+    def begin(self, name: str, path: str, stamp: str) -> list[tuple[np.ndarray, dict]]:
+        """Begins with a file, or goes on with it where it was begun with this stamp.
+
+        Returns:
+          Of each of its images that are there already the person boxes and the poses,
+          as `add` takes them.
+        """
+        self.unreadable = [one for one in self.unreadable if one["file_name"] != name]
+        entry = self.files.get(name)
+        if entry and entry["stamp"] != stamp:
+            self.drop(name)
+        if name not in self.files:
+            entry = {"path": path, "stamp": stamp, "finished": False, "check": ""}
+            self.files[name] = entry
+            return []
+        return [
+            _poses(image, people, len(self.skeleton.joints))
+            for image, people in self.shots()
+            if image["file_name"] == name
+        ]
+
+    def is_finished(self, name: str, stamp: str) -> bool:
+        """Whether that file is there whole, with this stamp."""
+        entry = self.files.get(name, {})
+        return entry.get("stamp") == stamp and entry["finished"]
+
+    def drop(self, name: str) -> None:
+        """Forgets the poses of a file."""
+        numbers = {one["id"] for one in self.images if one["file_name"] == name}
+        self.images = [one for one in self.images if one["id"] not in numbers]
+        self.annotations = [
+            one for one in self.annotations if one["image_id"] not in numbers
+        ]
+        self.files.pop(name, None)
+
+    def shots(self) -> list[tuple[dict, list[dict]]]:
+        """Every image with its people."""
+        people = {image["id"]: [] for image in self.images}
+        for person in self.annotations:
+            people[person["image_id"]].append(person)
+        return [(image, people[image["id"]]) for image in self.images]
 
     def add(
         self,
@@ -99,15 +168,21 @@ class Predictions:
           predicted: of `Cascade.predict`.
           more: JSON values kept with the image, such as `frame` and `seconds`.
         """
-        number = len(self.images) + 1
+        number = self.images[-1]["id"] + 1 if self.images else 1
         height, width = size
         image = {"id": number, "file_name": name, "width": width, "height": height}
-        self.images.append(image | more)
+        image |= more
+        first = self.annotations[-1]["id"] + 1 if self.annotations else 1
+        people = []
         for i, box in enumerate(boxes):
             box = box if np.any(box) else [0, 0, width, height]
-            person = {"id": len(self.annotations) + 1, "image_id": number}
-            person |= _person(np.asarray(box, np.float64), predicted, i)
-            self.annotations.append(person)
+            person = {"id": first + i, "image_id": number}
+            people.append(person | _person(np.asarray(box, np.float64), predicted, i))
+        self.images.append(image)
+        self.annotations += people
+        if name in self.files:
+            entry = self.files[name]
+            entry["check"] = _check(entry["check"], image, people)
 
     def write(self, path: str | os.PathLike, finished: bool) -> dict:
         """Writes the file, whole or not at all; returns its content."""
@@ -123,6 +198,7 @@ class Predictions:
             "images": self.images,
             "annotations": self.annotations,
             "unreadable": self.unreadable,
+            "files": self.files,
         }
         files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
         return content
@@ -255,6 +331,31 @@ def names(name: str) -> list[str]:
     return [one for one in dict.fromkeys(found) if one]
 
 
+def _check(before: str, image: dict, people: list[dict]) -> str:
+    """A digest of these and, in `before`, of all that came before them."""
+    value = json.dumps([before, image, people], sort_keys=True)
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def _poses(image: dict, people: list[dict], joints: int) -> tuple[np.ndarray, dict]:
+    """Person boxes [N, 4], zeros for the whole image, and what `_person` made of their
+    poses."""
+    boxes = np.array([one["box"] for one in people], np.float32).reshape(-1, 4)
+    boxes[(boxes == [0, 0, image["width"], image["height"]]).all(axis=1)] = 0
+    flat = np.array([one["keypoints"] for one in people], np.float32)
+    flat = flat.reshape(-1, joints, 3)
+    stages = [
+        np.reshape(one["keypoints_by_stage"], (-1, joints, 2)).astype(np.float32)
+        for one in people
+    ]
+    return boxes, {
+        "keypoints": from_coco(flat[..., :2]),
+        "scores": flat[..., 2],
+        "keypoints_by_stage": [from_coco(one) for one in stages],
+        "valid": np.array([one["valid"] for one in people], bool),
+    }
+
+
 def _person(box, predicted, i) -> dict:
     """What is said of one person, in finite numbers."""
     pose, scores = predicted["keypoints"][i], predicted["scores"][i]
@@ -295,7 +396,7 @@ def _load(path):
       ValueError: it is not one, or of an unknown version; names the file.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text())
+        content = json.loads(pathlib.Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     parts = [content]

@@ -6,14 +6,31 @@ must be what every decoder agrees on: 8-bit RGB, JPEG or PNG, upright as it stan
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import pathlib
+import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 50_000_000
 MAX_DECODED = 178_956_970  # Pillow opens nothing larger.
+# Ends of the names of photos; also of those that need a package, or converting.
+RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mrw .nef .nrw .orf .pef .raf .raw "
+    ".rw2 .rwl .sr2 .srf .srw .x3f"
+).split()
+SUFFIXES = (
+    *".apng .avif .avifs .bmp .dib .gif .heic .heics .heif .hif .j2c .j2k".split(),
+    *".jfif .jp2 .jpe .jpeg .jpf .jpg .jpx .jxl .mpo .pbm .pgm .png .pnm".split(),
+    *".ppm .tga .tif .tiff .webp".split(),
+    *RAW,
+)
+# The same by content, for files whose names do not say it.
+_COMMON = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
+_HEIC = b"heic heix heim heis hevc hevx mif1 msf1".split()
 
 _ORIENTATION = 0x0112  # The EXIF tag; 1 is upright.
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of some cameras, with a second view.
@@ -32,6 +49,15 @@ def read_image(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with _open(path, max_pixels) as image:
         return np.array(_upright(path, image))
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is a photo by its first bytes, whatever it is called."""
+    try:
+        with Image.open(path, formats=_COMMON):
+            return True
+    except Exception:  # As in `_open`.
+        return _foreign(path) is not None
 
 
 def inspect(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -98,21 +124,55 @@ def _open(path: str, max_pixels: int) -> Image.Image:
         raise ValueError(f"{path}: no such file")
     if file.stat().st_size == 0:
         raise ValueError(f"{path}: empty, zero bytes")
+    if file.suffix.lower() in RAW:  # Pillow would take the thumbnail for the photo.
+        raise ValueError(
+            f"{path}: raw data of a camera. Develop it to a JPEG, as the camera's own "
+            "program or the package rawpy do"
+        )
     try:
-        image = Image.open(file)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        _register_heic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see below
+            image = Image.open(file)
+    except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too large. {error}") from error
     except PermissionError as error:
         raise ValueError(f"{path}: no permission to read it") from error
     except Exception as error:  # Damage surfaces in Pillow as nearly any exception.
-        raise ValueError(f"{path}: not an image, or its header is damaged") from error
+        reason = _foreign(path) or "not an image, or its header is damaged"
+        raise ValueError(f"{path}: {reason}") from error
     if image.width * image.height > max_pixels:
         image.close()
         raise ValueError(
             f"{path}: too large, {image.width} x {image.height} is more than "
-            f"{max_pixels} pixels"
+            f"{max_pixels} pixels, see --max_pixels"
         )
     return image
+
+
+@functools.cache
+def _register_heic() -> None:
+    """Has Pillow read HEIC where a package that can is installed."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _foreign(path: str) -> str | None:
+    """What a file is that Pillow alone does not read, and what reads it."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:
+        return None
+    if head[4:8] == b"ftyp" and head[8:] in _HEIC:
+        return "HEIC, which the package pillow-heif reads: pip install pillow-heif"
+    if head[4:8] == b"ftyp" and head[8:] in (b"avif", b"avis"):
+        return "AVIF, which newer versions of Pillow read: pip install -U Pillow"
+    if head == b"\0\0\0\x0cJXL \r\n\x87\n" or head[:2] == b"\xff\x0a":
+        return "JPEG XL, which Pillow does not read: convert it to PNG or JPEG"
+    return None
 
 
 def _decode(path: str, image: Image.Image) -> None:

@@ -64,4 +64,6 @@ def export_main(argv: list[str]) -> None:
 
 def run_export() -> None:
     """Entry point of the console script."""
-    command.run(define_export_flags, export_main, __doc__, folder="output")
+    command.run(
+        define_export_flags, export_main, __doc__, folder="output", goes_on=False
+    )

@@ -103,7 +103,7 @@ def _sight(box, size):
     """[4] and the size [1, 2] of the image -> the box to look at, and if it is asked
     for: [1, 4], [1]."""
     box = geometry.whole_image_boxes(box[None], size)
-    valid = cascades.answerable(box)
+    valid = cascades.answerable(box, size)
     return tf.where(valid[:, None], box, tf.constant([NOWHERE])), valid
 
 
@@ -159,6 +159,7 @@ def _goes_on(cascade, tolerance, number, before, pose, poses, spread, sound):
 
 def _answer(cascade, pose, poses, spread, sound):
     scores = cascades.scores(spread, pose, cascade.skeleton)
+    sound = sound & tf.reduce_all(cascades.is_finite(scores[..., None]))
     return {
         "keypoints": tf.where(sound, pose, 0.0)[0],
         "keypoints_by_stage": tf.where(sound, poses, 0.0)[0],

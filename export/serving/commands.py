@@ -80,7 +80,9 @@ def read_headers(path: str) -> dict[str, str]:
       OSError: the file cannot be read.
     """
     headers = {}
-    for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(
+        pathlib.Path(path).read_text("utf-8-sig").splitlines(), 1
+    ):
         name, colon, value = (part.strip() for part in line.partition(":"))
         if line.strip():
             plain = value.isascii() and value.isprintable()
@@ -147,7 +149,9 @@ def client_main(argv: list[str]) -> None:
     cascade = ServedCascade(client, skeleton)
     finder = detect.make_finder(values.boxes, skeleton)
     names = ("server", "model_name", "skeleton")
-    predict_commands.write_results(cascade, found, finder, names, cascade.predict_file)
+    predict_commands.write_results(
+        cascade, found, finder, names, [], cascade.predict_file
+    )
 
 
 def run_client() -> None:

@@ -127,4 +127,4 @@ def tflite_main(argv: list[str]) -> None:
 
 def run_tflite() -> None:
     """Entry point of the console script."""
-    command.run(define_tflite_flags, tflite_main, __doc__, file="output")
+    command.run(define_tflite_flags, tflite_main, __doc__, file="output", goes_on=False)

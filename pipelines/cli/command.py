@@ -38,6 +38,7 @@ def run(
     folder: str | None = None,
     file: str | None = None,
     makes_data: bool = False,
+    goes_on: bool = True,
 ) -> None:
     """Defines the flags, runs `main`, and leaves with status 1 on a user's error.
 
@@ -49,6 +50,7 @@ def run(
       file: the flag that says which file it writes.
       makes_data: whether that folder becomes a prepared data set; otherwise it must
         not be one.
+      goes_on: whether the same command goes on where it was stopped.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
     with their stack trace only under --verbosity=1. So are records that rotted, and
@@ -63,7 +65,7 @@ def run(
     startup.on_import()
     startup.keep_memory()
     app.run(
-        lambda argv: _guarded(main, argv, folder, file, makes_data),
+        lambda argv: _guarded(main, argv, folder, file, makes_data, goes_on),
         flags_parser=lambda argv: _parse(argv, own, documentation),
     )
 
@@ -188,6 +190,7 @@ def _guarded(
     folder: str | None = None,
     file: str | None = None,
     makes_data: bool = False,
+    goes_on: bool = True,
 ) -> None:
     name = program(argv)
     if not flags.FLAGS["verbosity"].present:
@@ -208,7 +211,8 @@ def _guarded(
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
-        print(f"\n{name}: stopped; the same command goes on", file=sys.stderr)
+        how = "goes on" if goes_on else "begins again"
+        print(f"\n{name}: stopped; the same command {how}", file=sys.stderr)
         raise SystemExit(130) from error
     except Exception as error:
         message = _of_files(error)

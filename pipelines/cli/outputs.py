@@ -46,9 +46,9 @@ def require_free(
       ValueError: one of them is there, and not from a run with these settings.
     """
     path = pathlib.Path(folder)
-    if _is_ours(path / record, form, settings):
+    if is_ours(path / record, form, settings):
         return
-    existing = [str(path / name) for name in names if (path / name).exists()]
+    existing = [str(path / name) for name in names if os.path.exists(path / name)]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise ValueError(
@@ -57,7 +57,8 @@ def require_free(
         )
 
 
-def _is_ours(path, form, settings) -> bool:
+def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:
+    """Whether a JSON file says that a run of these settings wrote it."""
     content = _read(path)
     if isinstance(content.get("info"), dict):  # as COCO files have it
         content = content["info"]

@@ -193,7 +193,12 @@ def _check_image(path, max_pixels, convert):
         tf.io.decode_image(content, channels=3, expand_animations=False)
         return size, None
     except images.Unusual as error:
-        return images.read_image(path).shape[:2] if convert else None, error
+        if not convert:
+            return None, error
+        try:
+            return images.read_image(path, max_pixels).shape[:2], error
+        except ValueError as worse:
+            return None, worse
     except (ValueError, OSError) as error:
         return None, error
     except tf.errors.OpError:

@@ -33,6 +33,8 @@ KINDS = {
     "truth": "the box around the labels, which nobody has beforehand",
 }
 FITTED = ("face", "torso")
+# Data sets that come with a box of each person.
+BOXED = ("coco", "mpii")
 
 Splits = dict[str, Annotations]
 Enlargements = dict[str, tuple[float, float, float]]
@@ -199,6 +201,36 @@ def of_model(cascade) -> Enlargements:
     return enlargements(data.get("provenance", {}))
 
 
+def mismatch(cascade, how: str) -> str | None:
+    """What to say where a model's people had boxes of another kind than `how` gives:
+    the whole image, or a tight one. None where that fits, or is not known.
+
+    Args:
+      how: `--boxes` of deeppose-predict.
+    """
+    provenance = cascade.stages[0].training.get("data", {}).get("provenance", {})
+    if "first_boxes" in provenance:
+        counts = provenance["first_boxes"]["splits"].get("train", {})
+    else:
+        sets = provenance.get("arguments", {}).get("dataset", [])
+        counts = collections.Counter("own" if s in BOXED else "full" for s in sets)
+    people = {kind: counts.get(kind, 0) for kind in KINDS}
+    kind = max(people, key=people.get)
+    if 2 * people[kind] <= sum(people.values()) or (kind == "full") == (how == "full"):
+        return None
+    if kind == "full":
+        return (
+            f"the model was trained on whole images, and --boxes={how} gives it boxes "
+            "around people: --boxes=full is what it knows"
+        )
+    better = "face" if kind == "face" else "people"
+    return (
+        f"the model was trained on boxes around people ({KINDS[kind]}), and "
+        f"--boxes=full gives it whole images: --boxes={better}, or boxes in a file, is "
+        "what it knows"
+    )
+
+
 def find_faces(
     splits: dict[str, Annotations],
     kept: pathlib.Path | None = None,
@@ -323,7 +355,9 @@ def _look(found, wanted, people, kept, progress) -> None:
 
 
 def _one_face(path: str, torso: np.ndarray) -> Face:
-    box, number = detect.likeliest_face(images.read_image(path), torso)
+    box, number = detect.likeliest_face(
+        images.read_image(path, images.MAX_DECODED), torso
+    )
     return box.tolist(), number
 
 

@@ -146,9 +146,13 @@ def compare_main(argv: list[str]) -> None:
 
 def run_evaluate() -> None:
     """Console entry point."""
-    command.run(define_evaluate_flags, evaluate_main, EVALUATE, folder="output")
+    command.run(
+        define_evaluate_flags, evaluate_main, EVALUATE, folder="output", goes_on=False
+    )
 
 
 def run_compare() -> None:
     """Console entry point."""
-    command.run(define_compare_flags, compare_main, COMPARE, folder="output")
+    command.run(
+        define_compare_flags, compare_main, COMPARE, folder="output", goes_on=False
+    )

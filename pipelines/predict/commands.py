@@ -7,11 +7,14 @@ photo or film: the person's left is orange, their right is blue.
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Callable
 
 from absl import flags
 
 from deeppose_tf import detect
+from deeppose_tf.config import check_run
+from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.predict import media, predict
 
@@ -28,7 +31,9 @@ def define_file_flags() -> None:
         "output",
         None,
         "The folder for predictions.json and the overlays, photo.jpg.pose.png of "
-        "photo.jpg and clip.mov.pose.mp4 of clip.mov. It is made where it is missing.",
+        "photo.jpg and clip.mov.pose.mp4 of clip.mov. It is made where it is missing; "
+        "what is there of the same model and --boxes is kept and added to. A run that "
+        "was stopped goes on with the same command.",
     )
     flags.DEFINE_string(
         "boxes",
@@ -45,8 +50,16 @@ def define_file_flags() -> None:
     flags.DEFINE_bool(
         "overwrite",
         False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
+        "Replace files in --output that are there already, of another model, other "
+        "--boxes or another photo of the same name.",
+    )
+    flags.DEFINE_integer(
+        "max_pixels",
+        100_000_000,
+        "Photos of more pixels are passed over. One takes about 35 bytes of memory for "
+        "each of its pixels.",
+        lower_bound=1,
+        upper_bound=images.MAX_DECODED,
     )
     flags.mark_flags_as_required(["input", "output"])
 
@@ -80,9 +93,13 @@ def predict_main(argv: list[str]) -> None:
     from deeppose_tf.pipelines.data import first_boxes
 
     cascade = Cascade.load(values.model)
+    if warning := first_boxes.mismatch(cascade, values.boxes):
+        print(f"WARNING {warning}", file=sys.stderr)
     enlargement = enlargement or first_boxes.of_model(cascade).get("face")
     finder = detect.make_finder(values.boxes, cascade.skeleton, enlargement)
-    write_results(cascade, found, finder, ("model", "enlargement"))
+    stages = check_run(values.model)
+    made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
+    write_results(cascade, found, finder, ("model", "enlargement"), made_with)
 
 
 def check_boxes(how: str) -> None:
@@ -100,17 +117,21 @@ def write_results(
     found: list[media.File],
     finder: detect.Finder,
     names: tuple[str, ...],
+    made_with: list[str],
     ask: Callable | None = None,
 ) -> None:
     """Predicts on files as the flags of `define_file_flags` say; leaves with 1 if one
-    could not be read.
+    could not be read or drawn.
 
     Args:
       cascade, found, finder, ask: see `predict.predict_files`.
       names: of the other flags that make it the same run as one before.
+      made_with: as of `predict.predict_files`, but for the file of --boxes.
     """
     values = flags.FLAGS
-    names = (*names, "input", "boxes", "overlays")
+    names = (*names, "boxes")
+    if pathlib.Path(values.boxes).is_file():
+        made_with = [*made_with, values.boxes]
     content = predict.predict_files(
         cascade,
         found,
@@ -120,6 +141,8 @@ def write_results(
         values.overlays,
         values.overwrite,
         ask,
+        sorted(made_with),
+        values.max_pixels,
     )
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")

@@ -14,12 +14,20 @@ import cv2
 import numpy as np
 
 from deeppose_tf import files
+from deeppose_tf.datasets import images
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+VIDEO_SUFFIXES = (
+    *".3g2 .3gp .asf .avi .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpe .mpeg".split(),
+    *".mpg .mts .mxf .ogv .ts .vob .webm .wmv".split(),
+)
 # Ends of the names of our own drawings, which are no input in a folder.
 OVERLAY = ".pose.png"
 OVERLAY_VIDEO = ".pose.mp4"
+# A film that ends so many frames earlier than its header says broke off: headers of
+# some formats are a little wrong.
+BROKEN_OFF = 2.5
+# Files that are listed by name; more are counted.
+MOST_NAMED = 20
 NOT_FOR_BROWSERS = (
     "the film is MPEG-4 part 2, which browsers do not play: pip install "
     "'deeppose-tf[film]' for H.264"
@@ -53,22 +61,23 @@ class File:
 def find_files(source: str) -> list[File]:
     """The images and videos that a path, folder or glob stands for, sorted.
 
-    A folder stands for the images and videos in it, by their suffixes, but not for
-    those in folders below it; `folder/**/*.jpg` does that.
+    A folder stands for the images and videos in it, by their names or first bytes, but
+    not for those in folders below it; `folder/**/*.jpg` does that. What is left out is
+    printed.
 
     Raises:
       ValueError: there are none.
     """
+    found, others = [], []
     if os.path.isdir(source):
-        suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-        found = [
-            str(path)
-            for path in pathlib.Path(source).iterdir()
-            if path.name.lower().endswith(suffixes)
-            and not path.name.endswith((OVERLAY, OVERLAY_VIDEO))
+        inside = [
+            path
+            for path in sorted(pathlib.Path(source).iterdir())
+            if not path.name.endswith((OVERLAY, OVERLAY_VIDEO))
             and not path.name.startswith(".")
-            and path.is_file()
         ]
+        for path in inside:
+            (found if _is_medium(path) else others).append(str(path))
     elif os.path.exists(source):
         found = [source]
     else:
@@ -78,22 +87,64 @@ def find_files(source: str) -> list[File]:
             f"{source}: no image or video there. Give a file, a folder of them or a "
             "glob in quotes such as 'photos/*.jpg'"
         )
+    if others:
+        more = f" and {len(others) - MOST_NAMED} more" * (len(others) > MOST_NAMED)
+        print(f"left out: no photo or film: {', '.join(others[:MOST_NAMED])}{more}")
     found = sorted(os.path.abspath(path) for path in found)
     root = os.path.commonpath([os.path.dirname(path) for path in found])
     return [File(path, os.path.relpath(path, root)) for path in found]
 
 
-@dataclasses.dataclass(frozen=True)
+def _is_medium(path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
+    known = (*images.SUFFIXES, *VIDEO_SUFFIXES)
+    return path.name.lower().endswith(known) or images.is_image(str(path))
+
+
+@dataclasses.dataclass
 class Film:
     """An open video.
 
     Attributes:
-      rate: frames per second.
-      frames: its frames [H, W, 3] uint8 RGB, once, turned upright.
+      path: of its file.
+      rate: frames per second, in the mean.
+      count: of frames as its header says, which may be wrong; 0 where it does not.
+      broken: after all frames, how it broke off; empty where it did not.
     """
 
+    path: str
+    capture: cv2.VideoCapture
     rate: float
-    frames: Iterator[np.ndarray]
+    count: int
+    broken: str = ""
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Its frames [H, W, 3] uint8 RGB, once, turned upright; each with the second at
+        which it is shown, by the film's own time stamps.
+
+        Raises:
+          ValueError: there is not one.
+        """
+        number, shown = 0, 0.0
+        read, frame = self.capture.read()
+        if not read:
+            raise ValueError(f"{self.path}: not one frame of this video can be read")
+        while read:
+            stamp = self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if number:  # some films have no time stamps
+                shown = stamp if stamp > shown else shown + 1 / self.rate
+            else:
+                shown = max(stamp, 0.0)
+            yield shown, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            number += 1
+            read, frame = self.capture.read()
+        missing = self.count - max(number, shown * self.rate + 1)
+        if missing > BROKEN_OFF:
+            self.broken = (
+                f"{self.path} breaks off: {number} of {self.count} frames can be read, "
+                f"to {shown:.2f} of {self.count / self.rate:.2f} s"
+            )
 
 
 @contextlib.contextmanager
@@ -107,7 +158,8 @@ def open_film(path: str) -> Iterator[Film]:
         if not capture.isOpened():
             raise ValueError(f"{path}: not a video that OpenCV can read")
         rate = capture.get(cv2.CAP_PROP_FPS)
-        yield Film(rate if 0 < rate < 1000 else 25.0, _frames(path, capture))
+        rate = rate if 0 < rate < 1000 else 25.0
+        yield Film(path, capture, rate, _count(capture))
 
 
 def count_images(file: File) -> int:
@@ -115,7 +167,7 @@ def count_images(file: File) -> int:
     if not file.is_video:
         return 1
     with _opened(file.path) as capture:
-        return max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        return max(1, _count(capture))
 
 
 @contextlib.contextmanager
@@ -130,7 +182,7 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
     Raises:
       ValueError: it cannot be written, or a frame has another size than the first.
     """
-    temporary = path.with_name(f".{path.name}.partial.mp4")  # the suffix is the format
+    temporary = files.hidden(path, "partial.mp4")  # the suffix is the format
     shape, write, close = None, None, lambda: None
 
     def add(frame):
@@ -207,10 +259,6 @@ def _opened(path):
         capture.release()
 
 
-def _frames(path, capture):
-    read, frame = capture.read()
-    if not read:
-        raise ValueError(f"{path}: not one frame of this video can be read")
-    while read:
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        read, frame = capture.read()
+def _count(capture):
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(count) if 0 < count < 1e9 else 0

@@ -7,8 +7,12 @@ film, in which the person's left is orange and their right is blue.
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import json
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -20,6 +24,11 @@ from deeppose_tf.pipelines.predict import media
 
 NAME = "predictions.json"
 BOX_COLOR = (255, 255, 0)
+# Errors of the system that are of one file and not of all.
+OF_ONE_FILE = (
+    *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EEXIST),
+)
 # Nothing is written on images with a shorter side of fewer pixels.
 LEAST_LEGEND = 160
 
@@ -33,8 +42,14 @@ def predict_files(
     overlays: bool = True,
     overwrite: bool = False,
     ask: Callable[[str, np.ndarray, np.ndarray], dict] | None = None,
+    made_with: Sequence[str] = (),
+    max_pixels: int = images.MAX_PIXELS,
 ) -> dict:
-    """Predicts on all files, and writes results and overlays.
+    """Predicts on all files, and writes results and overlays as it goes.
+
+    What an earlier run with these settings left in `output` stays. Those of its files
+    that are as they were are not looked at again; a film in which it was stopped goes
+    on after the last frame that it kept.
 
     Args:
       cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`.
@@ -42,90 +57,142 @@ def predict_files(
       output: the folder to write into; made where it is missing.
       finder: gives the person boxes of an image; see `detect.make_finder`. A frame of
         a film is called such as `clip.mp4#12`.
-      settings: JSON value kept in the results. A run with the same ones replaces what
-        it wrote before.
+      settings: JSON value kept in the results.
       overlays: whether to draw.
       overwrite: replace files that are already there, whoever wrote them.
       ask: takes the path of an image file before what `predict` takes, and is asked
         in its place: for a cascade that can do with the file as it is.
+      made_with: files that poses depend on beside the photo, such as the model's.
+      max_pixels: larger photos are passed over.
 
     Returns:
       What `predictions.json` holds: `images`, `annotations` and, of what could not be
-      read, `unreadable`.
+      read or drawn, `unreadable`.
 
     Raises:
-      ValueError: a file in `output` would be overwritten.
+      ValueError: a file in `output` would be overwritten, or another process writes
+        there.
+      OSError: nothing more can be written, as on a full disk.
     """
-    names = [NAME, *(file.overlay for file in found if overlays)]
-    if not overwrite:
-        outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
-    folder = pathlib.Path(output)
-    results = coco_results.Predictions(cascade.skeleton, settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / NAME).exists():
-        results.write(folder / NAME, finished=False)  # claims it, should this be killed
-    total = sum(media.count_images(file) for file in found)
-    with (
-        progress.bar(total, "Predicting", "image") as bar,
-        files.kept(lambda: results.write(folder / NAME, finished=False)) as keep,
-    ):
+    place = pathlib.Path(output) / NAME
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with files.alone(place.parent, "deeppose-predict"):
+        names = [NAME, *(file.overlay for file in found if overlays)]
+        if not overwrite:
+            outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
+        results = coco_results.Predictions(cascade.skeleton, settings)
+        if outputs.is_ours(place, coco_results.FORMAT, settings):
+            results = results.kept(place, cascade.skeleton, settings)
+        made_with = _stamp(*made_with)
+        stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
+        new = []
         for file in found:
-            target = folder / file.overlay if overlays else None
-            if target:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                people = list(_predict(cascade, file, finder, ask, target, bar))
-            except ValueError as error:
-                entry = {"file_name": file.name, "reason": str(error)}
-                results.unreadable.append(entry)
-                people = []  # nothing of a broken film is kept
-            for size, boxes, poses, more in people:
-                results.add(file.name, size, boxes, poses, **more)
-            keep()
-    return results.write(folder / NAME, finished=True)
+            _require_same(results, file, stamps[file.name], overwrite)
+            drawn = not overlays or os.path.exists(place.parent / file.overlay)
+            if not (drawn and results.is_finished(file.name, stamps[file.name])):
+                new.append(file)
+        if len(new) < len(found):
+            print(f"{len(found) - len(new)} of {len(found)} files were done before")
+        results.write(place, finished=False)  # claims it, should this be killed
+        total = sum(media.count_images(file) for file in new)
+        with (
+            progress.bar(total, "Predicting", "image") as bar,
+            files.kept(lambda: results.write(place, finished=False)) as keep,
+        ):
+            for file in new:
+                begun = file, os.path.realpath(file.path), stamps[file.name]
+                target = place.parent / file.overlay if overlays else None
+                for _ in _predict(
+                    cascade, begun, finder, ask, target, results, max_pixels
+                ):
+                    bar.update(1)
+                    keep()
+                keep()
+        return results.write(place, finished=True)
 
 
-def _predict(cascade, file, finder, ask, target, bar):
-    """Draws each frame of a file, and yields its size, its people's boxes and poses,
-    and what else is kept of it."""
-    with _frames(file, target) as (frames, write):
-        for name, image, more in frames:
-            boxes = finder(image, name)
-            more |= {"found": boxes is not None}
-            boxes = detect.WHOLE_IMAGE if boxes is None else boxes
-            if not len(boxes):
-                poses = {"valid": np.zeros(0, bool)}
-            elif ask and not file.is_video:
-                poses = ask(file.path, image, boxes)
-            else:
-                poses = cascade.predict(image, boxes)
-            if target:
-                write(_overlay(image, boxes, poses, cascade.skeleton))
-            bar.update(1)
-            yield image.shape[:2], boxes, poses, more
+def _stamp(*paths: str) -> str:
+    """What changes whenever one of these files does."""
+    status = [os.stat(path) for path in paths]
+    value = json.dumps([[one.st_size, one.st_mtime_ns] for one in status])
+    return hashlib.sha256(value.encode()).hexdigest()[:16]
+
+
+def _require_same(results, file, stamp, overwrite) -> None:
+    """That nothing of another file of the same name is replaced."""
+    entry = results.files.get(file.name)
+    if not entry or overwrite or entry["stamp"] == stamp:
+        return
+    if entry["path"] != os.path.realpath(file.path):
+        raise ValueError(
+            f"{file.path}: the poses of {entry['path']}, of the same name, are there "
+            "already. Give another --output, or --overwrite to replace them"
+        )
+
+
+def _predict(cascade, begun, finder, ask, target, results, max_pixels):
+    """Adds to the results what is on a file, draws it, and yields after each frame.
+    Whatever is wrong with this file alone is in the results, too."""
+    file, path, stamp = begun
+    known = results.begin(file.name, path, stamp)
+    reason = ""
+    try:
+        with _frames(file, target, max_pixels) as (film, frames, write):
+            for number, (name, image, more) in enumerate(frames):
+                if number < len(known):
+                    boxes, poses = known[number]
+                else:
+                    boxes, poses, is_found = _look(
+                        cascade, file, finder, ask, name, image
+                    )
+                    more |= {"found": is_found}
+                    results.add(file.name, image.shape[:2], boxes, poses, **more)
+                if write:
+                    write(_overlay(image, boxes, poses, cascade.skeleton))
+                yield
+        results.files[file.name]["finished"] = True
+        reason = film and film.broken
+    except (ValueError, OSError, cv2.error) as error:
+        if isinstance(error, OSError) and error.errno not in OF_ONE_FILE:
+            raise  # a full disk, a server that is gone
+        results.drop(file.name)
+        reason = str(error)
+    if reason:
+        results.unreadable.append({"file_name": file.name, "reason": reason})
+
+
+def _look(cascade, file, finder, ask, name, image):
+    """The boxes and poses of the people, and whether somebody was found."""
+    found = finder(image, name)
+    boxes = detect.WHOLE_IMAGE if found is None else found
+    if not len(boxes):
+        poses = {"valid": np.zeros(0, bool)}
+    elif ask and not file.is_video:
+        poses = ask(file.path, image, boxes)
+    else:
+        poses = cascade.predict(image, boxes)
+    return boxes, poses, found is not None
 
 
 @contextlib.contextmanager
-def _frames(file, target):
-    """(name, image, JSON value to keep) of each frame, and what writes its overlay."""
+def _frames(file, target, max_pixels):
+    """The film, if it is one; (name, image, JSON value to keep) of each frame; and what
+    writes its overlay."""
+    if target:
+        target.parent.mkdir(parents=True, exist_ok=True)
     if not file.is_video:
-        image = images.read_image(file.path)
-        yield [(file.name, image, {})], lambda drawn: draw.write_image(target, drawn)
+        image = images.read_image(file.path, max_pixels)
+        write = target and (lambda drawn: draw.write_image(target, drawn))
+        yield None, [(file.name, image, {})], write
         return
     with contextlib.ExitStack() as stack:
         film = stack.enter_context(media.open_film(file.path))
         write = target and stack.enter_context(media.film_writer(target, film.rate))
-        yield (
-            (
-                (
-                    f"{file.name}#{i}",
-                    frame,
-                    {"frame": i, "seconds": round(i / film.rate, 3)},
-                )
-                for i, frame in enumerate(film.frames)
-            ),
-            write,
+        frames = (
+            (f"{file.name}#{i}", frame, {"frame": i, "seconds": round(seconds, 3)})
+            for i, (seconds, frame) in enumerate(film.frames())
         )
+        yield film, frames, write
 
 
 def _overlay(image, boxes, poses, skeleton):

@@ -137,7 +137,9 @@ def table(result: dict) -> str:
 
 def run_benchmark() -> None:
     """Console entry point."""
-    command.run(define_benchmark_flags, benchmark_main, __doc__, file="output")
+    command.run(
+        define_benchmark_flags, benchmark_main, __doc__, file="output", goes_on=False
+    )
 
 
 def _with_batch(recipe, batch):
