@@ -24,6 +24,17 @@ import numpy as np
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton
 
+# Every kind of person box, as it is named beside scores.
+KINDS = {
+    "own": "the box that the data set gives",
+    "full": "the whole image",
+    "face": "a face, detected above the data set's torso box if it has one, enlarged",
+    "hog": "a standing person, detected by HOG",
+    "torso": "the torso box that the data set's detector found, enlarged",
+    "truth": "the box around the labels, which nobody has beforehand",
+}
+# Those that need nothing but the image.
+FOUND = ("full", "face", "hog")
 # Raise it when other faces are found, so that kept ones are looked for again.
 FINDER = 2
 # One box of zeros, which stands for the whole image everywhere in the project.
@@ -85,10 +96,22 @@ def make_finder(
         return lambda image, name: _or_none(face_boxes(image, enlargement))
     if how == "hog":
         return lambda image, name: _or_none(hog_boxes(image))
-    if not pathlib.Path(how).is_file():
-        raise ValueError(f"boxes {how!r}: not full, face or hog, and no such file")
+    require_finder(how)
     given = read_boxes(how)
     return lambda image, name: _given_boxes(given, name)
+
+
+def require_finder(how: str) -> None:
+    """Checks what `make_finder` is asked for, before anything that takes long.
+
+    Raises:
+      ValueError: it is no way to find boxes, nor a file.
+    """
+    if how not in FOUND and not pathlib.Path(how).is_file():
+        *others, last = FOUND
+        raise ValueError(
+            f"--boxes={how}: not {', '.join(others)} or {last}, and no such file"
+        )
 
 
 def face_boxes(

@@ -10,6 +10,8 @@ import dataclasses
 import json
 import pathlib
 
+from deeppose_tf import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Limb:
@@ -139,12 +141,16 @@ def from_json(value: dict) -> Skeleton:
         raise ValueError(f"skeleton: not of the form of README: {error}") from error
 
 
-def load(name: str) -> Skeleton:
-    """A built-in skeleton by its name, or that of a JSON file, which may hold it under
-    `skeleton`, as an export's does.
+def load(name: str, formats: tuple = ()) -> Skeleton:
+    """A built-in skeleton by its name, or that of a JSON file.
+
+    Args:
+      name: of the skeleton or the file, which may hold it under `skeleton`, as an
+        export's `deeppose.json` does.
+      formats: of such a file's `format`, those that are read; by default any.
 
     Raises:
-      ValueError: it is neither, or not a skeleton; names the file.
+      ValueError: it is neither, not a skeleton, or of another format; names the file.
       OSError: the file cannot be read.
     """
     if name in SKELETONS:
@@ -155,11 +161,13 @@ def load(name: str) -> Skeleton:
         raise ValueError(f"skeleton {name!r}: no such file, and none of {known}")
     try:
         content = json.loads(path.read_text())
-        if isinstance(content, dict):
-            content = content.get("skeleton", content)
-        return from_json(content)
+        nested = isinstance(content, dict) and "skeleton" in content
+        skeleton = from_json(content["skeleton"] if nested else content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if nested and formats:
+        files.read_json(path, formats)
+    return skeleton
 
 
 def _names(value, key) -> list:

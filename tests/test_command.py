@@ -206,6 +206,25 @@ def test_ctrl_c_while_training_is_a_line(tmp_path, capsys):
     assert (tmp_path / "run" / "checkpoints" / "ckpt-4.index").exists()
 
 
+GO_ON = {"client", "prepare", "predict", "train", "train_stage", "choose", "reproduce"}
+
+
+@pytest.mark.parametrize("script", FOLDERS | FILES, ids=name_of)
+def test_after_ctrl_c_a_command_says_what_it_will_do(script, tmp_path, capsys):
+    """All said that they go on; an evaluation, for one, begins again."""
+
+    def main(argv):
+        raise KeyboardInterrupt
+
+    where, *others = (FOLDERS | FILES)[script]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(script, "main", main)
+        toy_run.command(script, f"--{where}={tmp_path / 'new'}", *others)
+    assert left.value.code == 130
+    does = "goes on" if script.__name__ in GO_ON else "begins again"
+    assert capsys.readouterr().err == f"\nscript: stopped; the same command {does}\n"
+
+
 def test_words_that_are_no_flags_are_refused(capsys):
     with pytest.raises(SystemExit):
         command._guarded(lambda argv: None, ["deeppose-train", "run"])

@@ -191,9 +191,12 @@ def test_resizing_says_by_how_much_points_move():
 def test_curves_are_drawn_in_every_panel():
     thresholds = np.linspace(0, 0.5, 51)
     flat = plot.Curve("stage 1", np.full(51, 0.5), 0)
-    floor = plot.Curve("floor", np.full(51, 0.2), 3, dashed=True)
+    baseline = plot.Curve("baseline", np.full(51, 0.2), 3, dashed=True)
     blue, red = (31, 119, 180), (214, 39, 40)  # matplotlib's first and fourth
-    for panels in ([("all", [flat, floor])], [(n, [flat, floor]) for n in "abcde"]):
+    for panels in (
+        [("all", [flat, baseline])],
+        [(n, [flat, baseline]) for n in "abcde"],
+    ):
         image = plot.plot_curves(thresholds, panels, "title")
         assert image.dtype == np.uint8 and image.ndim == 3
         # As long as the axes are wide, which is most of the panel; gaps when dashed.
@@ -211,7 +214,7 @@ def test_legends_cover_no_curve(count, same, monkeypatch):
     rising = np.linspace(0, 1, 51)
     panels = []
     for i in range(count):
-        names = ["floor", "stage 1", f"MODEC, Sapp and Taskar, {0 if same else i}"]
+        names = ["baseline", "stage 1", f"MODEC, Sapp and Taskar, {0 if same else i}"]
         curves = [
             plot.Curve(name, rising * (k + 1) / 3, k) for k, name in enumerate(names)
         ]

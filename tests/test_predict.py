@@ -144,8 +144,10 @@ def test_the_whole_image_stands_in_where_nobody_is_found(
     content = run(photos, tmp_path / "out", boxes)
     assert [image["found"] for image in content["images"]] == [False, False]
     assert [p["box"] for p in content["annotations"]] == [[0, 0, 90, 60]] * 2
-    predict.report(content, "face")
-    assert "2 images with nobody found by --boxes=face" in capsys.readouterr().out
+    predict.report(content, str(boxes))
+    file = f"that {boxes} does not name"
+    why = file if "json" in str(boxes) else f"on which {boxes} found nobody"
+    assert f"2 images {why}: the whole image was" in capsys.readouterr().out
 
 
 def test_exif_turns_the_image(tmp_path):

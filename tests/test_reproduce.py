@@ -377,6 +377,12 @@ def test_joints_that_a_model_lacks(data, model, tmp_path):
     assert values(content, "stage 1")["wrist@0.2"] == pytest.approx(10 / 12)
 
 
+def test_the_unit_of_errors_is_what_they_are_measured_in():
+    cat = skeleton.from_json({"name": "cat", "joints": ["tail", "paw"]})
+    assert measured.distances(LSP) == "torso diameters"
+    assert measured.distances(cat) == "extents of the pose"
+
+
 def test_moving_poses_between_skeletons():
     chance = np.random.default_rng(0)
     pose = chance.normal(size=(3, 2, 14, 2))

@@ -552,6 +552,14 @@ def test_skeletons_come_by_name_or_file_or_as_numbers(peer, photos, tmp_path):
     # Before the server is asked, of which there is none.
     with pytest.raises(ValueError, match="'lps': no such file, and none of lsp, flic"):
         call(None, photos, tmp_path / "out", "--skeleton=lps", server="http://no:9")
+    exported = {"format": 7, "skeleton": skeleton.to_json(LSP)}
+    nested.write_text(json.dumps(exported))
+    with pytest.raises(ValueError, match="json has format 7, and .* reads 1: it was"):
+        call(
+            None, photos, tmp_path / "out", f"--skeleton={nested}", server="http://no:9"
+        )
+    nested.write_text(json.dumps(exported | {"format": 1}))
+    assert skeleton.load(str(nested), (1,)) == LSP
     for content in ("{", "[]", '{"skeleton": {"name": "x"}}'):
         plain.write_text(content)
         with pytest.raises(ValueError, match="plain.json: "):

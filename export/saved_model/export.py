@@ -21,6 +21,7 @@ from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import checks, warm_up
 from deeppose_tf.export.saved_model.signatures import Limits, functions
+from deeppose_tf.export.serving.client import FORMATS
 from deeppose_tf.skeleton import to_json
 
 DESCRIPTION = "deeppose.json"
@@ -101,7 +102,7 @@ def write(
 def describe(cascade: Cascade, run: str | None, limits: Limits) -> dict:
     """What a client has to know, and where the model comes from; a JSON value."""
     return {
-        "format": 1,
+        "format": FORMATS[-1],
         "joints": list(cascade.skeleton.joints),
         "skeleton": to_json(cascade.skeleton),
         "coordinates": "pixels (x, y) of the image as stored, not turned by EXIF; "

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+# Of `deeppose.json`, what an exported model says of itself.
+FORMATS = (1,)
 # The signature that takes encoded images.
 SIGNATURE = "jpeg"
 # A request holds no more people, for the server's batches have a limit, ...

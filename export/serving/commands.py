@@ -18,7 +18,7 @@ from absl import flags
 from deeppose_tf import detect
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import images
-from deeppose_tf.export.serving.client import Client
+from deeppose_tf.export.serving.client import FORMATS, Client
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.predict import commands as predict_commands
 from deeppose_tf.pipelines.predict import media
@@ -137,11 +137,11 @@ def client_main(argv: list[str]) -> None:
     values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_paths("header_file")
-    predict_commands.check_boxes(values.boxes)
+    detect.require_finder(values.boxes)
     if values.boxes == "face" and values.skeleton is None:
         raise ValueError("--boxes=face needs --skeleton: has the model legs?")
     headers = read_headers(values.header_file) if values.header_file else None
-    named = skeletons.load(values.skeleton) if values.skeleton else None
+    named = skeletons.load(values.skeleton, FORMATS) if values.skeleton else None
     client = Client(
         values.server, values.model_name, values.timeout, values.retries, headers
     )

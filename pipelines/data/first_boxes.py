@@ -24,14 +24,8 @@ from deeppose_tf import detect, files
 from deeppose_tf.datasets import Annotations, images
 from deeppose_tf.pipelines.data import records
 
-# Kinds of boxes, as they are named beside scores.
-KINDS = {
-    "own": "the box that the data set gives",
-    "full": "the whole image",
-    "face": "a face, detected above the data set's torso box if it has one, enlarged",
-    "torso": "the torso box that the data set's detector found, enlarged",
-    "truth": "the box around the labels, which nobody has beforehand",
-}
+# Of `detect.KINDS`: HOG finds those alone who stand, and nothing is fitted on it.
+KINDS = {kind: words for kind, words in detect.KINDS.items() if kind != "hog"}
 FITTED = ("face", "torso")
 # Data sets that come with a box of each person.
 BOXED = ("coco", "mpii")

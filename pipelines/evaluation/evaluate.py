@@ -75,15 +75,13 @@ def evaluate(
     Raises:
       ValueError: the split is empty, or of another skeleton than the cascade.
     """
-    index = data if isinstance(data, records.Index) else records.read_index(data)
+    index, people, truth = _asked(data, split, limit, annotations)
     if cascade.skeleton.joints != index.skeleton.joints:
         raise ValueError(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
             f"{index.directory} has {', '.join(index.skeleton.joints)}. "
             "deeppose-reproduce scores what both have"
         )
-    people = read_people(index, split, limit)
-    truth = _oks_truth(annotations, people, index)
     if output is not None:  # A folder that cannot be made is no news for the end.
         pathlib.Path(output).mkdir(parents=True, exist_ok=True)
     found, weights = predict_people(cascade, index, split, len(people.ids), verbose)
@@ -101,9 +99,7 @@ def evaluate_results(
     settings: dict | None = None,
 ) -> dict:
     """As `evaluate`, for predictions in a file; see `coco_results.read`."""
-    index = data if isinstance(data, records.Index) else records.read_index(data)
-    people = read_people(index, split, limit)
-    truth = _oks_truth(annotations, people, index)
+    index, people, truth = _asked(data, split, limit, annotations)
     found = coco_results.read(path, people.ids, len(index.skeleton.joints))
     named = [("predictions", found)]
     return _report(named, None, people, index, split, output, settings, truth)
@@ -152,6 +148,13 @@ def read_records(index: records.Index, split: str) -> tf.data.Dataset:
     """The records of a split in order; see `records.parse`."""
     parse = functools.partial(records.parse, joints=len(index.skeleton.joints))
     return tf.data.TFRecordDataset(list(index.shards[split])).map(parse)
+
+
+def _asked(data, split, limit, annotations):
+    """The index of the data, the people to score, and what OKS compares them with."""
+    index = data if isinstance(data, records.Index) else records.read_index(data)
+    people = read_people(index, split, limit)
+    return index, people, _oks_truth(annotations, people, index)
 
 
 def _oks_truth(annotations, people, index) -> oks.Truth | str | None:

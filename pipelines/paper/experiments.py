@@ -18,12 +18,12 @@ from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
 from deeppose_tf.pipelines.paper import published
 from deeppose_tf.pipelines.paper.measured import (
-    DIAMETERS,
     MEASURED,
     PER_CENT,
     SECONDS,
     Measured,
     Result,
+    distances,
     published_rows,
     require,
     row,
@@ -300,13 +300,14 @@ def _sheet(measured, errors, chosen, how, picture):
     ]
     shared = measured.shared
     joints = np.array(measured.truth.skeleton.joints)[shared]
+    unit = distances(measured.truth.skeleton)
     which = "" if shared.all() else f" ({', '.join(joints)} alone)"
     meanings = [
         how,
         f"numbers: mean distance of a person's labeled joints{which} to their places, "
-        f"in torso diameters, {measured.protocol['meanings']['diameter']}",
+        f"in {unit}, {measured.protocol['meanings']['diameter']}",
     ]
-    return Result(DIAMETERS, list(errors), rows, meanings, picture)
+    return Result(unit, list(errors), rows, meanings, picture)
 
 
 def _prediction(cascade, record):

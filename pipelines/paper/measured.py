@@ -17,8 +17,7 @@ from deeppose_tf.pipelines.evaluation import figures
 from deeppose_tf.pipelines.paper import published
 from deeppose_tf.skeleton import Skeleton
 
-PER_CENT, DIAMETERS, SECONDS = "per cent", "torso diameters", "seconds"
-MEASURED = "measured"
+PER_CENT, SECONDS, MEASURED = "per cent", "seconds", "measured"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +65,11 @@ class Result:
     rows: Sequence[dict]
     meanings: Sequence[str]
     picture: np.ndarray
+
+
+def distances(skeleton: Skeleton) -> str:
+    """The unit of errors, true for skeletons without a torso too."""
+    return "torso diameters" if skeleton.diagonals else "extents of the pose"
 
 
 def row(name: str, values: dict, source: str = MEASURED) -> dict:

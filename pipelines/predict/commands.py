@@ -87,7 +87,7 @@ def predict_main(argv: list[str]) -> None:
     values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_run("model")
-    check_boxes(values.boxes)
+    detect.require_finder(values.boxes)
     enlargement = _enlargement(values)
     from deeppose_tf.cascade import Cascade
     from deeppose_tf.pipelines.data import first_boxes
@@ -100,16 +100,6 @@ def predict_main(argv: list[str]) -> None:
     stages = check_run(values.model)
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
     write_results(cascade, found, finder, ("model", "enlargement"), made_with)
-
-
-def check_boxes(how: str) -> None:
-    """Checks --boxes before anything that takes long.
-
-    Raises:
-      ValueError: it is not a way to find boxes, nor a file.
-    """
-    if how not in ("full", "face", "hog") and not pathlib.Path(how).is_file():
-        raise ValueError(f"--boxes={how}: not full, face or hog, and no such file")
 
 
 def write_results(

@@ -233,10 +233,9 @@ def report(content: dict, how: str) -> int:
     print(f"{len(people)} people on {len(shots)} images")
     missed = sum(not image["found"] for image in shots)
     if missed:
-        print(
-            f"{missed} images with nobody found by --boxes={how}: the whole image was "
-            "the person box"
-        )
+        found = how in detect.FOUND
+        why = f"on which {how} found nobody" if found else f"that {how} does not name"
+        print(f"{missed} images {why}: the whole image was the person box")
     invalid = sum(not person["valid"] for person in people)
     if invalid:
         print(f"{invalid} people without a pose: a box without size, or a diverged one")

@@ -83,12 +83,7 @@ SHORT = {
 def define_train_flags() -> None:
     """Flags of `deeppose-train`."""
     _define_flags()
-    flags.DEFINE_string(
-        "stages",
-        "3",
-        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
-        "grows. The paper arrived at 3.",
-    )
+    _define_stages("3")
 
 
 def train_main(argv: list[str]) -> None:
@@ -159,12 +154,7 @@ def define_choose_flags() -> None:
         "in a folder of its own below --run, such as RUN/sigma_1.5.",
         required=True,
     )
-    flags.DEFINE_string(
-        "stages",
-        "auto",
-        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
-        "grows.",
-    )
+    _define_stages("auto")
 
 
 def choose_main(argv: list[str]) -> None:
@@ -282,6 +272,15 @@ def _define_flags():
     )
     flags.DEFINE_bool(
         "collapse_guard", True, "Stop with advice when every image gets the same pose."
+    )
+
+
+def _define_stages(default):
+    flags.DEFINE_string(
+        "stages",
+        default,
+        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
+        "grows. The paper arrived at 3.",
     )
 
 
