@@ -7,7 +7,7 @@ lies on the centre of the first pixel, which OpenCV calls (0, 0).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -69,6 +69,22 @@ def draw_pose(
     for joint in np.flatnonzero(shown):
         paint = color or COLORS[skeleton.side(joint)]
         _dot(image, keypoints[joint], 1 + width, paint)
+    return image
+
+
+def draw_names(
+    image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, labeled: np.ndarray
+) -> np.ndarray:
+    """A copy of the image with the name of each labeled joint beside it; arguments as
+    of `draw_pose`."""
+    image = np.ascontiguousarray(image).copy()
+    for joint in np.flatnonzero(labeled):
+        # OpenCV has letters of ASCII alone.
+        name = skeleton.canonical[joint].encode("ascii", "replace").decode()
+        x, y = (int(value) >> _SHIFT for value in _fixed(keypoints[joint]))
+        for width, paint in ((3, (20, 20, 20)), (1, COLORS[skeleton.side(joint)])):
+            place, font = (x + 5, y + 4), cv2.FONT_HERSHEY_SIMPLEX
+            cv2.putText(image, name, place, font, 0.33, paint, width, cv2.LINE_AA)
     return image
 
 
@@ -144,6 +160,25 @@ def contact_sheet(
     if legend:
         _legend(sheet[: first - 2], legend, gap)
     return sheet
+
+
+def cut(
+    image: np.ndarray, points: Sequence[np.ndarray], side: int, margin: float
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """What an image shows around points [..., 2], pixels, and a margin, a share of
+    their extent; made `side` pixels long. And a function that takes points there."""
+    shown = np.concatenate(points)
+    shown = shown[np.isfinite(shown).all(axis=1)]
+    size = np.array(image.shape[1::-1])
+    low, high = (edge(shown, axis=0) for edge in (np.min, np.max))
+    around = margin * (high - low).max()
+    low = np.clip(np.floor(low - around), 0, size).astype(int)
+    high = np.clip(np.ceil(high + around), 0, size).astype(int)
+    if (high <= low).any():  # points beside the image
+        low, high = np.zeros(2, int), size
+    part = image[low[1] : high[1], low[0] : high[0]]
+    cell, factors = resize_to(part, side)
+    return cell, lambda some: (some - low) * factors
 
 
 def resize_to(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:

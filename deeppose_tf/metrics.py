@@ -151,12 +151,12 @@ def pckh_counts(
     Raises:
       ValueError: the skeleton has no head segment, or as `pdj`.
     """
-    if not set(HEAD) <= set(skeleton.joints):
+    if not set(HEAD) <= set(skeleton.canonical):
         raise ValueError(
             f"PCKh needs the joints {' and '.join(HEAD)}; {skeleton.name!r} has "
             f"{', '.join(skeleton.joints)}"
         )
-    a, b = map(skeleton.joints.index, HEAD)
+    a, b = map(skeleton.canonical.index, HEAD)
     arrays = _checked(predicted, keypoints, labeled, skeleton)
     lengths = _distances(arrays[1][:, a], arrays[1][:, b])
     lengths = np.where(arrays[2][:, a] & arrays[2][:, b], lengths, np.nan)
@@ -194,13 +194,13 @@ def oks_sigmas(skeleton: Skeleton) -> Array:
       ValueError: COCO has none for a joint; a made-up one would make scores that
         compare with nobody's.
     """
-    unknown = [joint for joint in skeleton.joints if joint not in SIGMAS]
+    unknown = [joint for joint in skeleton.canonical if joint not in SIGMAS]
     if unknown:
         raise ValueError(
             f"OKS is defined for COCO's joints; it has no sigma for "
             f"{', '.join(unknown)} of the skeleton {skeleton.name!r}"
         )
-    return np.array([SIGMAS[joint] for joint in skeleton.joints])
+    return np.array([SIGMAS[joint] for joint in skeleton.canonical])
 
 
 def joint_errors(
@@ -279,13 +279,35 @@ def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Arr
       person is not scored).
     """
     if not skeleton.diagonals:
-        return _extents(keypoints, labeled)
+        return extents(keypoints, labeled)
     diameters = np.full(len(keypoints), np.nan)
     for a, b in skeleton.diagonals[1:] + skeleton.diagonals[:1]:
         lengths = np.hypot(*np.moveaxis(keypoints[:, a] - keypoints[:, b], -1, 0))
         usable = np.isnan(diameters) & labeled[:, a] & labeled[:, b]
         diameters = np.where(usable, lengths, diameters)
     return diameters
+
+
+def extents(keypoints: Array, labeled: Array) -> Array:
+    """[N] longer side of the box around the labeled joints, in the unit of `keypoints`
+    [N, K, 2]; NaN below two of them. `labeled`: [N, K] bool."""
+    shown = labeled[..., np.newaxis]
+    highest = np.where(shown, keypoints, -np.inf).max(axis=1)
+    lowest = np.where(shown, keypoints, np.inf).min(axis=1)
+    return np.where(labeled.sum(axis=1) > 1, (highest - lowest).max(axis=-1), np.nan)
+
+
+def yardstick(skeleton: Skeleton) -> str:
+    """What `torso_diameters` measures on this skeleton, in words."""
+    if not skeleton.diagonals:
+        return "the longer side of the box around the labeled joints"
+    first, *others = [
+        " to ".join(skeleton.canonical[joint].replace("_", " ") for joint in diagonal)
+        for diagonal in skeleton.diagonals[1:] + skeleton.diagonals[:1]
+    ]
+    if not others:
+        return f"from {first}"
+    return f"from {first}, or {', or '.join(others)} where one of them has no label"
 
 
 def mean_pose(normalized: Array, labeled: Array) -> Array:
@@ -366,14 +388,6 @@ def _ranks(values):
 
 def _distances(a, b):
     return np.hypot(a[..., 0] - b[..., 0], a[..., 1] - b[..., 1])
-
-
-def _extents(keypoints, labeled):
-    """[N] longer side of the box around the labeled joints; NaN below two of them."""
-    shown = labeled[..., np.newaxis]
-    highest = np.where(shown, keypoints, -np.inf).max(axis=1)
-    lowest = np.where(shown, keypoints, np.inf).min(axis=1)
-    return np.where(labeled.sum(axis=1) > 1, (highest - lowest).max(axis=-1), np.nan)
 
 
 def _groups(skeleton):

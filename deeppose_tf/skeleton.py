@@ -7,10 +7,28 @@ needed to train on one's own joints.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
+import re
+import unicodedata
+from collections.abc import Sequence
 
 from deeppose_tf import files
+
+_SIDES = {"l": "left", "lt": "left", "left": "left"}
+_SIDES |= {"r": "right", "rt": "right", "right": "right"}
+_OTHER = {"left": "right", "right": "left"}
+# Joints that may be shortened to three letters or more, as OpenPose's tools do.
+_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+# The limbs that PCP pools under names of its own; others are named by their ends.
+_TYPES = {
+    frozenset(("shoulder", "elbow")): "upper_arm",
+    frozenset(("elbow", "wrist")): "lower_arm",
+    frozenset(("hip", "knee")): "upper_leg",
+    frozenset(("knee", "ankle")): "lower_leg",
+}
+_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +89,11 @@ class Skeleton:
         if any(not limb.start or not limb.end for limb in self.limbs):
             raise ValueError(f"skeleton {self.name!r} has a limb without an end")
 
+    @functools.cached_property
+    def canonical(self) -> tuple[str, ...]:
+        """[K] the joints as `canonical_names` spells them."""
+        return canonical_names(self.joints)
+
     @property
     def mirror(self) -> tuple[int, ...]:
         """[K] the joint that each joint becomes in a mirror image."""
@@ -87,6 +110,60 @@ class Skeleton:
             if joint == right:
                 return "right"
         return "middle"
+
+
+def canonical_names(joints: Sequence[str]) -> tuple[str, ...]:
+    """Joint names in one spelling, such as `left_shoulder`.
+
+    So are `l_shoulder`, `shoulder_left`, `LShoulder`, `shoulder (left)`, `Left
+    Shoulder`, `l_sho`; and `lshoulder` where there is an `rshoulder` too: without its
+    partner nothing tells `lip` from a left one.
+    """
+    split = [_words(joint) for joint in joints]
+    known = set(split)
+    spelled = (_separated(words, known) for words in split)
+    return tuple(
+        "_".join(sorted(words, key=lambda word: word not in _OTHER))
+        for words in spelled
+    )
+
+
+def pairs_by_name(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(left, right) of joints whose names differ in their side alone."""
+    index = {name: i for i, name in enumerate(canonical_names(joints))}
+    mirrored = {
+        name: "_".join(_OTHER.get(word, word) for word in name.split("_"))
+        for name in index
+    }
+    return tuple(
+        (i, index[mirrored[name]])
+        for name, i in index.items()
+        if name.split("_")[0] == "left" and mirrored[name] in index
+    )
+
+
+def diagonals_by_name(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(shoulder, hip) of opposing sides, as far as there are joints of these names."""
+    index = {name: i for i, name in enumerate(canonical_names(joints))}
+    return tuple(
+        (index[a], index[b]) for a, b in _DIAGONALS if a in index and b in index
+    )
+
+
+def limb_type(start: str, end: str) -> str:
+    """The type of a limb between two joints of canonical names, the same of both sides:
+    one of PCP's four, or named by its ends."""
+    parts = [
+        "_".join(word for word in joint.split("_") if word not in _OTHER)
+        for joint in (start, end)
+    ]
+    return _TYPES.get(frozenset(parts), " - ".join(sorted(parts)))
+
+
+def is_limb(start: str, end: str) -> bool:
+    """Whether it is an upper or lower arm or leg of one side."""
+    same = start.split("_")[0] == end.split("_")[0]
+    return same and limb_type(start, end) in _TYPES.values()
 
 
 def to_json(skeleton: Skeleton) -> dict:
@@ -110,7 +187,8 @@ def to_json(skeleton: Skeleton) -> dict:
 
 
 def from_json(value: dict) -> Skeleton:
-    """The inverse of `to_json`; `pairs`, `limbs` and `diagonals` may be left out.
+    """The inverse of `to_json`; `limbs` may be left out, and `pairs` and `diagonals`
+    are told by the joints' names where they are.
 
     Raises:
       ValueError: a key is missing or a joint is named that `joints` does not list.
@@ -121,7 +199,7 @@ def from_json(value: dict) -> Skeleton:
         return Skeleton(
             name=value.get("name", "custom"),
             joints=names,
-            pairs=_index_pairs(value, "pairs", index),
+            pairs=_index_pairs(value, "pairs", index, pairs_by_name),
             limbs=tuple(
                 Limb(
                     limb["name"],
@@ -131,7 +209,7 @@ def from_json(value: dict) -> Skeleton:
                 )
                 for limb in value.get("limbs", [])
             ),
-            diagonals=_index_pairs(value, "diagonals", index),
+            diagonals=_index_pairs(value, "diagonals", index, diagonals_by_name),
         )
     except KeyError as error:
         raise ValueError(
@@ -160,7 +238,7 @@ def load(name: str, formats: tuple = ()) -> Skeleton:
         known = ", ".join(SKELETONS)
         raise ValueError(f"skeleton {name!r}: no such file, and none of {known}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         nested = isinstance(content, dict) and "skeleton" in content
         skeleton = from_json(content["skeleton"] if nested else content)
     except ValueError as error:
@@ -179,21 +257,53 @@ def _names(value, key) -> list:
     return value[key]
 
 
-def _index_pairs(value, key, index) -> tuple[tuple[int, int], ...]:
-    pairs = value.get(key, [])
+def _index_pairs(value, key, index, by_name) -> tuple[tuple[int, int], ...]:
+    if key not in value:
+        return by_name(list(index))
+    pairs = value[key]
     if any(not isinstance(pair, list) or len(pair) != 2 for pair in pairs):
         raise ValueError(f"skeleton: {key!r} is {pairs!r}, expected pairs of names")
     return tuple((index[a], index[b]) for a, b in pairs)
 
 
-def _skeleton(name, joints, limbs, diagonals) -> Skeleton:
-    """A skeleton of named joints; `left_x` and `right_x` are paired by name."""
-    index = {joint: i for i, joint in enumerate(joints)}
-    pairs = tuple(
-        (i, index["right_" + joint[5:]])
-        for joint, i in index.items()
-        if joint.startswith("left_") and "right_" + joint[5:] in index
+def _words(joint: str) -> tuple[str, ...]:
+    """`leftKnee`, `LKnee`, `Knee (L)` and `left_kne` alike are left and knee."""
+    spaced = re.sub(
+        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])",
+        " ",
+        unicodedata.normalize("NFKC", joint),
     )
+    words = [word for word in re.split(r"[\W_]+", spaced.lower()) if word]
+    words = [_SIDES.get(word) or _part(word) for word in words]
+    return tuple(words) or (joint,)
+
+
+def _part(word):
+    meant = [part for part in _PARTS if len(word) > 2 and part.startswith(word)]
+    return meant[0] if meant else word
+
+
+def _separated(words, known):
+    """The words of one joint, a side split off that is glued to another: there has to
+    be a joint that is called the same of the other side."""
+    if any(word in _OTHER for word in words):
+        return words
+    for left, right in (("left", "right"), ("l", "r")):
+        for own, other in ((left, right), (right, left)):
+            for i, word in enumerate(words):
+                for rest, partner in (
+                    (word.removeprefix(own), other + word.removeprefix(own)),
+                    (word.removesuffix(own), word.removesuffix(own) + other),
+                ):
+                    before, after = words[:i], words[i + 1 :]
+                    if rest not in ("", word) and (*before, partner, *after) in known:
+                        return (_SIDES[own], *before, _part(rest), *after)
+    return words
+
+
+def _skeleton(name, joints, limbs, diagonals=None) -> Skeleton:
+    """A skeleton whose pairs are told by its joints' names."""
+    index = {joint: i for i, joint in enumerate(joints)}
 
     def ends(names):
         return tuple(index[joint] for joint in names.split("+"))
@@ -201,9 +311,9 @@ def _skeleton(name, joints, limbs, diagonals) -> Skeleton:
     return Skeleton(
         name,
         tuple(joints),
-        pairs,
+        pairs_by_name(joints),
         tuple(Limb(n, t, ends(a), ends(b)) for n, t, a, b in limbs),
-        tuple((index[a], index[b]) for a, b in diagonals),
+        diagonals or diagonals_by_name(joints),
     )
 
 
@@ -221,7 +331,6 @@ _ARMS = _both_sides("arm", "shoulder", "elbow", "wrist")
 _LEGS = _both_sides("leg", "hip", "knee", "ankle")
 _SHOULDERS, _HIPS = "left_shoulder+right_shoulder", "left_hip+right_hip"
 _TORSO = (("torso", "torso", _SHOULDERS, _HIPS),)
-_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
 
 LSP = _skeleton(
     "lsp",
@@ -229,7 +338,6 @@ LSP = _skeleton(
     "right_elbow right_shoulder left_shoulder left_elbow left_wrist neck "
     "head_top".split(),
     _TORSO + (("head", "head", "neck", "head_top"),) + _ARMS + _LEGS,
-    _DIAGONALS,
 )
 
 # The ten upper-body joints: the eight of arms and hips, and the two eyes.
@@ -238,7 +346,6 @@ FLIC = _skeleton(
     "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist "
     "left_hip right_hip left_eye right_eye".split(),
     _TORSO + (("head", "head", _SHOULDERS, "left_eye+right_eye"),) + _ARMS,
-    _DIAGONALS,
 )
 
 # What the sticks of Buffy give: no hips and no eyes, and the torso's own two ends, from
@@ -249,7 +356,7 @@ BUFFY = _skeleton(
     "neck pelvis head_top".split(),
     (("torso", "torso", "neck", "pelvis"), ("head", "head", "neck", "head_top"))
     + _ARMS,
-    (("neck", "pelvis"),),
+    ((6, 7),),  # neck to pelvis
 )
 
 MPII = _skeleton(
@@ -258,7 +365,6 @@ MPII = _skeleton(
     "upper_neck head_top right_wrist right_elbow right_shoulder left_shoulder "
     "left_elbow left_wrist".split(),
     _TORSO + (("head", "head", "upper_neck", "head_top"),) + _ARMS + _LEGS,
-    _DIAGONALS,
 )
 
 COCO = _skeleton(
@@ -267,7 +373,6 @@ COCO = _skeleton(
     "left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
     "right_knee left_ankle right_ankle".split(),
     _TORSO + (("head", "head", _SHOULDERS, "nose"),) + _ARMS + _LEGS,
-    _DIAGONALS,
 )
 
 SKELETONS = {s.name: s for s in (LSP, FLIC, BUFFY, MPII, COCO)}

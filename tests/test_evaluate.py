@@ -11,7 +11,7 @@ import toy_people
 import toy_run
 from toy_people import LSP, TEST, Oracle
 
-from deeppose_tf import skeleton
+from deeppose_tf import metrics, skeleton
 from deeppose_tf.datasets import coco_results, lsp
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import People, read_people
@@ -153,8 +153,8 @@ def test_the_yardstick_of_pdj_is_that_of_the_skeleton():
     """A table of other joints spoke of shoulders and hips that they do not have."""
     one = skeleton.Skeleton("one", ("top", "left_toe"), (), (), ((0, 1),))
     none = skeleton.Skeleton("none", ("top", "left_toe"), (), (), ())
-    assert scores.yardstick(one) == "from top to left toe"
-    assert scores.yardstick(none).startswith("the longer side of the box")
+    assert metrics.yardstick(one) == "from top to left toe"
+    assert metrics.yardstick(none).startswith("the longer side of the box")
     assert figures.distance(one).endswith("/ torso diameter")
     assert figures.distance(none).endswith("/ extent of the pose")
 

@@ -139,7 +139,7 @@ def test_people_without_a_scale(tmp_path):
             {"joints": [[1, 2]] * 15},
             r"'joints' has shape \(15, 2\), expected \(16, 2\)",
         ),
-        ({"joints": [["a", "b"]] * 16}, "could not convert"),
+        ({"joints": [["a", "b"]] * 16}, "not all numbers"),
         ({"center": 3}, "'center' has shape"),
     ],
 )

@@ -359,7 +359,7 @@ def test_coco_damage_counts_as_bad(tmp_path):
     with pytest.raises(ValueError) as error:
         prepare(**coco)
     text = str(error.value)
-    assert "3 problem(s)" in text and "annotation 0: its 'keypoints' have shape" in text
+    assert "3 problem(s)" in text and "annotation 0: its 'keypoints' has shape" in text
     assert "is empty; expected x0 < x1" in text
     assert "is outside the 40 x 30 image" in text
     index = prepare(**coco | {"skip_bad": True})
@@ -374,7 +374,7 @@ def test_real_lspet_joints_slightly_outside_are_fine(shared_data):
     checked = checks.check_images(list(people.images))
     indices, problems = checks.check_people(people, checked.sizes)
     assert indices.tolist() == [0, 1, 2] and not problems
-    share = checks.outside_share(people, checked.sizes)
+    share = checks.places(people, checked.sizes)["outside"]
     assert share * people.labeled.sum() == pytest.approx(3)
 
 

@@ -64,6 +64,9 @@ class Annotations:
       damaged: (what, reason) for everything left out because it is broken.
       torsos: [N, 4] float32 boxes of torsos by an automatic detector, pixels, for data
         sets that come with them; all zeros for a person without.
+      stated: [N, 2] height and width that the labels' file says each image has; zeros
+        where it does not.
+      understood: a line for everything that was read otherwise than it is written.
     """
 
     skeleton: Skeleton
@@ -75,6 +78,8 @@ class Annotations:
     skipped: tuple[tuple[str, str], ...] = ()
     damaged: tuple[tuple[str, str], ...] = ()
     torsos: np.ndarray | None = None
+    stated: np.ndarray | None = None
+    understood: tuple[str, ...] = ()
 
     def __post_init__(self):
         n, k = len(self.images), len(self.skeleton.joints)
@@ -83,6 +88,7 @@ class Annotations:
             ("labeled", self.labeled, (n, k)),
             ("boxes", self.boxes, (n, 4)),
             ("torsos", self.torsos, (n, 4)),
+            ("stated", self.stated, (n, 2)),
         )
         for name, array, shape in shapes:
             if array is not None and array.shape != shape:
@@ -104,4 +110,13 @@ class Annotations:
             boxes=self.boxes[indices],
             ids=tuple(self.ids[i] for i in indices),
             torsos=None if self.torsos is None else self.torsos[indices],
+            stated=None if self.stated is None else self.stated[indices],
         )
+
+    def without_notes(self) -> Annotations:
+        """The same people, and nothing of what was left out."""
+        return dataclasses.replace(self, skipped=(), damaged=(), understood=())
+
+    def nobody(self) -> Annotations:
+        """A part of the data set that has nobody."""
+        return self.take([]).without_notes()

@@ -123,7 +123,7 @@ def _episodes(folder: pathlib.Path) -> list[tuple[int, pathlib.Path]]:
 def _read_frames(path: pathlib.Path) -> dict[int, np.ndarray]:
     """[6, 2, 2] sticks by frame: a line with its number, then six lines of numbers."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as text ({error})") from error
     rows = [(i + 1, line.split()) for i, line in enumerate(lines) if line.strip()]

@@ -2,16 +2,19 @@
 
     train.json  [validation.json]  [test.json]        one's own; or in annotations/
     annotations/person_keypoints_{train,val}*.json    official; val is taken as test
-    FILE.json given instead of a folder               all of it is for training
+                                                      where there is no other
+    annotations/person_keypoints_Train.json           of CVAT; Validation, Test
+    {train,valid,test}/_annotations.coco.json         of Roboflow
+    the only such JSON of a folder, or FILE.json      all of it is for training
 
 An image's `file_name` is looked for in `images`, beside the JSON, in a folder named as
-the split (`train`, `train2017`), in that folder in `images`, and at the top.
+the split (`train`, `train2017`), in that folder in `images`, in `data`, and at the top;
+then its last part alone, for the paths of Label Studio and of other machines.
 """
 
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import pathlib
 import re
@@ -19,25 +22,20 @@ import re
 import numpy as np
 
 from deeppose_tf import skeleton as skeletons
-from deeppose_tf.datasets import Annotations
-from deeppose_tf.datasets.coco_results import from_coco
+from deeppose_tf.datasets import Annotations, people
 from deeppose_tf.skeleton import Limb, Skeleton
 
+# What the file of a split may be called, in small letters, from the top or from
+# `annotations`.
 FILES = {
-    "train": ("train.json", "person_keypoints_train*.json"),
-    "validation": ("validation.json", "valid.json", "val.json"),
-    "test": ("test.json", "person_keypoints_val*.json"),
+    "train": r"train\.json|person_keypoints_train.*|train/.*annotation.*",
+    "validation": r"(val|valid|validation)(\.json|/.*annotation.*)"
+    r"|person_keypoints_validation.*",
+    "test": r"test\.json|person_keypoints_test.*|test/.*annotation.*",
 }
-
-_OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
-# The limbs that PCP pools under names of its own; others are named by their ends.
-_TYPES = {
-    frozenset(("shoulder", "elbow")): "upper_arm",
-    frozenset(("elbow", "wrist")): "lower_arm",
-    frozenset(("hip", "knee")): "upper_leg",
-    frozenset(("knee", "ankle")): "lower_leg",
-}
-_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
+OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
+# What `iscrowd` of one person may be; see `_key`.
+NO_CROWD = ("None", "", "0", "False", "false")
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -50,10 +48,8 @@ def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations
     Raises:
       ValueError: as `read`; or there is no training file.
     """
-    files = {split: _find(root, split) for split in FILES}
-    splits = {split: read(str(f), skeleton) for split, f in files.items() if f}
-    nobody = dataclasses.replace(splits["train"].take([]), skipped=(), damaged=())
-    return {split: splits.get(split, nobody) for split in files}
+    splits = {s: read(str(f), skeleton) for s, f in _files(pathlib.Path(root)).items()}
+    return {split: splits.get(split, splits["train"].nobody()) for split in FILES}
 
 
 def read(path: str, skeleton: str | None = None) -> Annotations:
@@ -61,41 +57,50 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
 
     Joints count pixels from zero, so half a pixel is added; `bbox` (x, y, width,
     height) is measured from the image's corner and becomes corners. A joint with v = 0
-    is not labeled. Without a `bbox`, a person alone on the image has all of it.
+    is not labeled. Without a `bbox`, a person alone on the image has all of it. Ids
+    that are the same but for their type, such as "7" and 7.0, are the same.
 
     Args:
       path: the JSON file.
       skeleton: a skeleton JSON file or a built-in name (`coco`); by default that of
         the file's category. Its joints are picked by name where the category has
-        names, so it can be a part of them, in another order.
+        names, so it can be a part of them, in another order and spelling.
 
     Raises:
       ValueError: not such a file, or it and the skeleton do not fit; says which.
     """
     content = load(path)
     try:
-        chosen, orders = _skeleton(content["categories"], skeleton)
-        images = {i.get("id"): i.get("file_name") for i in content["images"]}
-        rows, skipped, damaged = _rows(path, content["annotations"], images, orders)
+        chosen, orders, notes = _skeleton(content["categories"], skeleton)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except TypeError as error:
-        raise ValueError(f"{path}: some value is of a wrong kind ({error})") from error
-    folders = _image_folders(path)
-    joints = len(chosen.joints)
-    names, keypoints, labeled, boxes = (
-        zip(*rows.values(), strict=True) if rows else [()] * 4
+    found = people.People(chosen)
+    found.understood += notes
+    images = _Images(path, content["images"])
+    file = pathlib.Path(path)
+    stem = file.parent.name if "annotation" in file.stem else file.stem
+    shown = collections.Counter(
+        images.name(annotation.get("image_id")) for annotation in content["annotations"]
     )
-    return Annotations(
-        skeleton=chosen,
-        images=tuple(_locate(folders, name) for name in names),
-        keypoints=np.array(keypoints, np.float32).reshape(-1, joints, 2),
-        labeled=np.array(labeled, bool).reshape(-1, joints),
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        ids=tuple(rows),
-        skipped=tuple(skipped),
-        damaged=tuple(damaged),
-    )
+    for number, annotation in enumerate(content["annotations"]):
+        key, image = _key(annotation.get("id")), annotation.get("image_id")
+        key, name = key or f"number {number + 1}", images.name(image)
+        with found.reading(f"{path}: annotation {key}", name):
+            count, order = _order_of(annotation, orders)
+            try:
+                place, size = images.find(image)
+            except ValueError as error:
+                found.lose(f"{path}: image {image}", str(error), f"annotation {key}")
+                continue
+            meaning = f"{3 * count} numbers: x, y, v of {count} joints"
+            joints = people.numbers(
+                annotation["keypoints"], (3 * count,), "keypoints", meaning
+            )
+            joints = joints.reshape(-1, 3)[order]  # [K, 3]
+            box = _box(annotation, shown[name] == 1)
+            found.add(f"coco/{stem}/{key}", place, joints, 0.5, box, size)
+    found.understood += images.notes()
+    return found.annotations()
 
 
 def load(path: str) -> dict:
@@ -125,9 +130,9 @@ def load(path: str) -> dict:
 def skeleton_of(category: dict) -> Skeleton:
     """The skeleton of one entry of `categories`.
 
-    Joints whose names differ in left and right alone (`left_knee`, `knee_l`,
-    `Right Knee`) become pairs. Limbs are those of its `skeleton`, which counts joints
-    from one.
+    Joints whose names differ in left and right alone become pairs, however they are
+    spelled (`skeleton.canonical_names`). Limbs are those of its `skeleton`, which
+    counts joints from one, or plainly from zero (`first_joint`).
 
     Raises:
       ValueError: the names are not a list of different texts, or a limb names a joint
@@ -136,201 +141,279 @@ def skeleton_of(category: dict) -> Skeleton:
     joints = category["keypoints"]
     if not isinstance(joints, list) or not all(isinstance(j, str) for j in joints):
         raise ValueError("'keypoints' of the category is not a list of joint names")
-    index = {_words(joint): i for i, joint in enumerate(joints)}
-    diagonals = tuple(
-        (index[_words(a)], index[_words(b)])
-        for a, b in _DIAGONALS
-        if _words(a) in index and _words(b) in index
-    )
+    names, first = skeletons.canonical_names(joints), first_joint(category)
     return Skeleton(
         name=str(category.get("name", "custom")),
         joints=tuple(joints),
-        pairs=tuple(
-            (i, index[_mirror(words)])
-            for words, i in index.items()
-            if _is_left(words) and _mirror(words) in index
+        pairs=skeletons.pairs_by_name(joints),
+        limbs=tuple(
+            Limb(
+                f"{joints[a - first]} - {joints[b - first]}",
+                skeletons.limb_type(names[a - first], names[b - first]),
+                (a - first,),
+                (b - first,),
+            )
+            for a, b in _edges(category)
         ),
-        limbs=tuple(_limb(joints, edge) for edge in category.get("skeleton") or []),
-        diagonals=diagonals,
+        diagonals=skeletons.diagonals_by_name(joints),
     )
 
 
-def _rows(path, annotations, images, orders):
-    """(image name, keypoints, labeled, box) by id, and what was left out."""
-    people = collections.Counter(a.get("image_id") for a in annotations)
-    stem = path.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".json")
-    rows, skipped, damaged = {}, [], []
-    for number, annotation in enumerate(annotations):
-        key = annotation.get("id", f"number {number + 1}")
-        who, name = f"{path}: annotation {key}", f"coco/{stem}/{key}"
-        reason = _skip_reason(annotation, orders)
-        if reason:
-            skipped.append((who, reason))
-            continue
+def first_joint(category: dict) -> int:
+    """The number that the limbs of a category give the first joint.
+
+    That is 1. It is 0 where there is a 0 among them, or where more of them are arms
+    and legs that way.
+
+    Raises:
+      ValueError: a limb does not name two joints in either way.
+    """
+    edges, count = _edges(category), len(category["keypoints"])
+    used = [number for edge in edges for number in edge]
+    wrong = [edge for edge in edges if not (0 <= min(edge) and max(edge) <= count)]
+    if not wrong and 0 in used and count in used:
+        wrong = [edge for edge in edges if 0 in edge]
+    if wrong:
+        raise ValueError(
+            f"its 'skeleton' has {list(wrong[0])}, expected two joint numbers from 1 "
+            f"to {count}, or all of them from 0 to {count - 1}. Mend it, or give a "
+            "--skeleton"
+        )
+    if 0 in used or count in used or not used:
+        return 0 if 0 in used else 1
+    names = skeletons.canonical_names(category["keypoints"])
+    parts = [
+        sum(skeletons.is_limb(names[a - first], names[b - first]) for a, b in edges)
+        for first in (0, 1)
+    ]
+    return 0 if parts[0] > max(parts[1], 1) else 1
+
+
+def _edges(category) -> list[tuple[int, int]]:
+    """Its limbs as pairs of whole numbers, as they are counted there."""
+    edges = []
+    for edge in category.get("skeleton") or []:
         try:
-            image = annotation.get("image_id")
-            if not isinstance(images.get(image), str):
-                raise ValueError(
-                    f"no image with a file_name has its image_id {image!r}"
-                )
-            if name in rows:
-                raise ValueError("an earlier annotation has the same id")
-            keypoints, labeled = _joints(annotation, *orders[annotation["category_id"]])
-            box = _box(annotation, people[image] == 1)
-        except ValueError as error:
-            damaged.append((who, str(error)))
-            continue
-        if labeled.any():
-            finite = np.isfinite(keypoints).all(axis=1)
-            rows[name] = (images[image], keypoints, labeled & finite, box)
-        else:
-            skipped.append((who, "no joint is labeled"))
-    return rows, skipped, damaged
+            a, b = (float(number) for number in edge)
+            edges.append((int(a), int(b)))
+            whole = edges[-1] == (a, b)
+        except (TypeError, ValueError, OverflowError):
+            whole = False
+        if not whole:
+            raise ValueError(
+                f"its 'skeleton' has {edge!r}, expected two joint numbers. Mend it, or "
+                "give a --skeleton"
+            )
+    return edges
 
 
-def _skeleton(categories, override) -> tuple[Skeleton, dict]:
-    """The skeleton, and by category the number of its joints and which to take."""
+class _Images:
+    """The files of the images of an annotation file, each looked for once."""
+
+    def __init__(self, path: str, entries: list[dict]):
+        file = pathlib.Path(path)
+        root = file.parent.parent if file.parent.name == "annotations" else file.parent
+        split = file.stem.removeprefix("person_keypoints_")
+        # Likeliest first.
+        self.folders = (
+            root / "images",
+            file.parent,
+            root / split,
+            root / "images" / split,
+            root / "data",
+            root,
+        )
+        self.entries = collections.defaultdict(dict)
+        for entry in entries:
+            named = entry.get("file_name"), _size(entry)
+            if isinstance(named[0], str) and named[0]:
+                self.entries[_key(entry.get("id"))][named] = None
+        # Several images of that name in different folders are not told by it.
+        names = {name for found in self.entries.values() for name, _ in found}
+        self.last = collections.Counter(map(_last, names))
+        self.files: dict = {}
+        self.by_last: list[str] = []
+
+    def name(self, key) -> str | None:
+        """What the image of this id is called, of whatever ids it may have more."""
+        return next(iter(self.entries.get(_key(key), {})), (None,))[0]
+
+    def find(self, key) -> tuple[str, tuple[int, int]]:
+        """Path, and height and width that the annotation file says it has, or zeros.
+
+        Raises:
+          ValueError: it is not known which file is meant.
+        """
+        key = _key(key)
+        if key not in self.files:
+            try:
+                self.files[key] = self._find(key)
+            except ValueError as error:
+                self.files[key] = error
+        if isinstance(self.files[key], ValueError):
+            raise self.files[key]
+        return self.files[key]
+
+    def notes(self) -> list[str]:
+        """How some were found otherwise than they are called."""
+        if not self.by_last:
+            return []
+        return [
+            f"{len(self.by_last)} image(s), such as {self.by_last[0]}, are found by "
+            "the last part of their file_name alone"
+        ]
+
+    def _find(self, key):
+        named = list(self.entries.get(key, {}))
+        if not named:
+            raise ValueError("no image with a file_name has this id")
+        if len(named) > 1:
+            told = [f"{n} ({w} x {h})" if h else n for n, (h, w) in named]
+            raise ValueError(f"the id is that of {' and of '.join(told)}")
+        ((name, size),) = named
+        file, last = people.locate(self.folders, name), _last(name)
+        if not file and last != name and self.last[last] == 1:
+            file = people.locate(self.folders, last)
+            self.by_last += [name] if file else []
+        return file or str(self.folders[0] / name.replace("\\", "/")), size
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _key(value) -> str | None:
+    """An id in one form, whether it is a number or a text."""
+    if not isinstance(value, str | int | float):
+        return None
+    return re.sub(r"(?<=\d)\.0+$", "", str(value).strip())
+
+
+def _size(entry) -> tuple[int, int]:
+    """Height and width that an image is said to have; zeros where it is not said."""
+    try:
+        height, width = (int(float(entry[name])) for name in ("height", "width"))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0, 0
+    return (height, width) if 0 < min(height, width) < 1 << 31 else (0, 0)
+
+
+def _skeleton(categories, override) -> tuple[Skeleton, dict, list[str]]:
+    """The skeleton; by category the number of its joints and which to take, None where
+    it has no keypoints; and what had to be understood."""
     named = [c for c in categories if override or c.get("keypoints")]
     if not named:
         raise ValueError(
             "no category names its 'keypoints'. Is it a file of boxes or outlines "
             "(instances)? Take the one of keypoints, or give a skeleton"
         )
+    notes = []
     if override:
         chosen = skeletons.load(override)
     else:
         chosen = skeleton_of(named[0])
-    orders = {c.get("id"): _order(c, chosen, bool(override)) for c in named}
-    return chosen, orders
+        if first_joint(named[0]) == 0:
+            notes = ["the limbs of its 'skeleton' count joints from 0"]
+    orders = {
+        _key(c.get("id")): _order(c, chosen, bool(override)) if c in named else None
+        for c in categories
+    }
+    return chosen, orders, notes
 
 
 def _order(category, chosen: Skeleton, part: bool) -> tuple[int, list[int]]:
     names = category.get("keypoints")
     if not names:
         return len(chosen.joints), list(range(len(chosen.joints)))
-    if not (
-        set(chosen.joints) <= set(names) and (part or len(names) == len(chosen.joints))
-    ):
+    index = {name: i for i, name in enumerate(skeletons.canonical_names(names))}
+    index |= {name: i for i, name in enumerate(names)}
+    wanted = [
+        joint if joint in index else canonical
+        for joint, canonical in zip(chosen.joints, chosen.canonical, strict=True)
+    ]
+    if not set(wanted) <= set(index) or not (part or len(names) == len(wanted)):
         raise ValueError(
             f"category {category.get('name')!r} has the joints {', '.join(names)}, "
             f"expected {', '.join(chosen.joints)}. Give a skeleton whose joints all "
             "categories have"
         )
-    return len(names), [names.index(joint) for joint in chosen.joints]
+    return len(names), [index[joint] for joint in wanted]
 
 
-def _skip_reason(annotation, orders) -> str | None:
+def _order_of(annotation, orders) -> tuple[int, list[int]]:
+    """That of the category of somebody with joints."""
     category = annotation.get("category_id")
-    if category not in orders:
-        return f"category {category!r} has no keypoints"
-    if annotation.get("iscrowd"):
-        return "a crowd, not one person"
+    if _key(category) not in orders:
+        raise ValueError(f"no category has its category_id {category!r}")
+    if orders[_key(category)] is None:
+        raise people.LeftOut(f"category {category!r} has no keypoints")
+    if str(_key(annotation.get("iscrowd"))) not in NO_CROWD:
+        raise people.LeftOut("a crowd, not one person")
     if not annotation.get("keypoints"):
-        return "no joint is labeled"
-    return None
-
-
-def _joints(annotation, count: int, order: list[int]):
-    """Keypoints [K, 2] in pixels and labeled [K]."""
-    try:
-        values = np.asarray(annotation["keypoints"], np.float64).clip(-1e9, 1e9)
-    except (TypeError, ValueError) as error:
-        raise ValueError("its 'keypoints' are not all numbers") from error
-    if values.shape != (3 * count,):
-        raise ValueError(
-            f"its 'keypoints' have shape {values.shape}, expected {3 * count} numbers: "
-            f"x, y, v of {count} joints"
-        )
-    values = values.reshape(-1, 3)[order]  # [K, 3]
-    labeled = values[:, 2] > 0
-    return np.where(labeled[:, None], from_coco(values[:, :2]), 0.0), labeled
+        if _key(annotation.get("num_keypoints")) not in (None, "0"):
+            raise ValueError(
+                "its 'num_keypoints' counts some, and 'keypoints' has none"
+            )
+        raise people.LeftOut("no joint is labeled")
+    return orders[_key(category)]
 
 
 def _box(annotation, alone: bool) -> np.ndarray:
     """Corners [4]; zeros, the whole image, for want of anything better."""
-    try:
-        box = np.asarray(annotation.get("bbox") or [0.0] * 4, np.float64)
-        box = box.clip(-1e9, 1e9)  # Float32 would overflow; nonsense stays nonsense.
-    except (TypeError, ValueError) as error:
-        raise ValueError("its 'bbox' is not all numbers") from error
-    if box.shape != (4,):
-        raise ValueError(f"its 'bbox' has shape {box.shape}, expected x, y, w, h")
+    box = people.numbers(annotation.get("bbox") or [0.0] * 4, (4,), "bbox")
     if not box.any() and not alone:
         raise ValueError("it has no 'bbox', and is not alone on its image")
     return box + np.concatenate([[0.0, 0.0], box[:2]])
 
 
-def _find(root: str, split: str) -> pathlib.Path | None:
-    """The annotation file of a split, or None; there always is one for `train`.
+def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The annotation file of each split that has one; `train` always has.
 
     Raises:
-      ValueError: none for `train`, or several files could be meant.
+      ValueError: it has not, or several files could be meant.
     """
-    path = pathlib.Path(root)
     if path.is_file():
-        return path if split == "train" else None
-    folders = (path, path / "annotations")
-    found = [f for d in folders for name in FILES[split] for f in sorted(d.glob(name))]
-    if len(found) > 1:
-        names = ", ".join(str(file.relative_to(path)) for file in found)
+        return {"train": path}
+    folders = [path, path / "annotations"]
+    folders += [path / name for name in ("train", "val", "valid", "validation", "test")]
+    every = [file for folder in folders for file in sorted(folder.glob("*.json"))]
+    names = {
+        f: f.relative_to(path).as_posix().lower().removeprefix("annotations/")
+        for f in every
+    }
+
+    def those(pattern):
+        return [f for f in every if re.fullmatch(pattern, names[f])]
+
+    found = {split: those(pattern) for split, pattern in FILES.items()}
+    official = those(OFFICIAL_TEST)
+    found["validation" if found["test"] else "test"] += official
+    if not found["train"]:
+        found = {"train": _only(every)}
+    for split, files in found.items():
+        if len(files) > 1:
+            told = ", ".join(str(file.relative_to(path)) for file in files[:5])
+            raise ValueError(
+                f"{path}: several files for {split}: {told}. Leave one, or give the "
+                "JSON file itself as source"
+            )
+    if not found["train"]:
         raise ValueError(
-            f"{root}: several files for {split}: {names}. Leave one, or give the JSON "
-            "file itself as source"
+            f"{path}: has neither train.json nor annotations/person_keypoints_train*"
+            ".json, nor another file of COCO keypoints. Give the JSON file itself as "
+            "source"
         )
-    if not found and split == "train":
-        raise ValueError(
-            f"{root}: has neither train.json nor annotations/person_keypoints_train*"
-            ".json. Rename the annotation file, or give the JSON file itself as source"
-        )
-    return found[0] if found else None
+    return {split: files[0] for split, files in found.items() if files}
 
 
-def _image_folders(path: str) -> tuple[pathlib.Path, ...]:
-    """The folders that images of an annotation file may be in, likeliest first."""
-    file = pathlib.Path(path)
-    root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    split = file.stem.removeprefix("person_keypoints_")
-    return (
-        root / "images",
-        file.parent,
-        root / split,
-        root / "images" / split,
-        root,
-    )
-
-
-def _locate(folders: tuple[pathlib.Path, ...], name: str) -> str:
-    """The image's path; what is nowhere is expected in the first folder."""
-    name = name.replace("\\", "/")  # Written by a labeling tool on Windows.
-    for folder in folders:
-        if (folder / name).is_file():
-            return str(folder / name)
-    return str(folders[0] / name)
-
-
-def _limb(joints: list[str], edge) -> Limb:
-    known = isinstance(edge, list) and len(edge) == 2
-    if not known or not all(i in range(1, len(joints) + 1) for i in edge):
-        raise ValueError(
-            f"its 'skeleton' has {edge!r}, expected two joint numbers from 1 to "
-            f"{len(joints)}"
-        )
-    a, b = (joints[i - 1] for i in edge)
-    ends = [" ".join(w for w in _words(joint) if w not in _OTHER) for joint in (a, b)]
-    name = f"{a} - {b}"
-    kind = _TYPES.get(frozenset(ends), " - ".join(sorted(ends)))
-    return Limb(name, kind, (edge[0] - 1,), (edge[1] - 1,))
-
-
-def _words(joint: str) -> tuple[str, ...]:
-    """`leftKnee`, `Left Knee` and `left_knee` alike are (left, knee)."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", joint)
-    return tuple(re.split(r"[\s_\-.]+", spaced.strip().lower()))
-
-
-def _mirror(words: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_OTHER.get(word, word) for word in words)
-
-
-def _is_left(words: tuple[str, ...]) -> bool:
-    return "left" in words or "l" in words
+def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Those of COCO keypoints; of a skeleton given apart, any of COCO."""
+    found, named = [], []
+    for file in files:
+        try:
+            categories = load(str(file))["categories"]
+        except ValueError:
+            continue
+        found.append(file)
+        named += [file] * any(category.get("keypoints") for category in categories)
+    return named or found

@@ -13,14 +13,13 @@ Left and right are the person's own.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 import pathlib
 
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, Missing, matlab
+from deeppose_tf.datasets import Annotations, Missing, matlab, people
 
 OFFICIAL = "mpii_human_pose_v1_u12_1.mat"
 TRAIN, TEST = "train.json", "valid.json"
@@ -46,7 +45,7 @@ def read_splits(root: str) -> dict[str, Annotations]:
     path = pathlib.Path(root)
     if path.is_file():
         train = _people(path, _json_people(path), path.parent)
-        return {"train": train, "test": _nobody(train)}
+        return {"train": train, "test": train.nobody()}
     folders = (path, path / "annot")
     found = [f / name for f in folders for name in (OFFICIAL, TRAIN)]
     found = [file for file in found if file.is_file()]
@@ -59,10 +58,10 @@ def read_splits(root: str) -> dict[str, Annotations]:
     file = found[0]
     if file.name == OFFICIAL:
         train = _people(file, _matlab_people(file), path)
-        return {"train": train, "test": _nobody(train)}
+        return {"train": train, "test": train.nobody()}
     train, test = _people(file, _json_people(file), path), file.with_name(TEST)
     if not test.is_file():
-        return {"train": train, "test": _nobody(train)}
+        return {"train": train, "test": train.nobody()}
     return {"train": train, "test": _people(test, _json_people(test), path)}
 
 
@@ -75,63 +74,37 @@ def box_from_scale(center: np.ndarray, scale: float) -> np.ndarray:
     return np.concatenate([center - half, center + half])
 
 
-def _nobody(people: Annotations) -> Annotations:
-    return dataclasses.replace(people.take([]), skipped=(), damaged=())
-
-
-def _people(path: pathlib.Path, people: list[dict], root: pathlib.Path) -> Annotations:
+def _people(path: pathlib.Path, entries: list[dict], root: pathlib.Path) -> Annotations:
     """Everyone of a list as that of the JSON, but for those with something wrong."""
     folder = root / "images" if (root / "images").is_dir() else path.parent
-    on_image = collections.Counter(str(person.get("image")) for person in people)
-    seen, rows, skipped, damaged = collections.Counter(), [], [], []
-    for i, person in enumerate(people):
+    on_image = collections.Counter(str(person.get("image")) for person in entries)
+    seen, found = collections.Counter(), people.People(skeleton.MPII)
+    for i, person in enumerate(entries):
         image = str(person.get("image"))
         seen[image] += 1
         name = f"mpii/{pathlib.PurePosixPath(image).stem}-{seen[image]}"
-        try:
-            keypoints, labeled, box = _labels(person)
-        except (TypeError, ValueError) as error:
-            damaged.append((f"{path}: person {i + 1}", str(error)))
-            continue
-        if not labeled.any():
-            skipped.append((f"{path}: {name}", "no joint is labeled"))
-        elif not box.any() and on_image[image] > 1:
-            reason = "it has no center and scale, and is not alone on its image"
-            skipped.append((f"{path}: {name}", reason))
-        else:
-            rows.append((str(folder / image), keypoints, labeled, box, name))
-    images, keypoints, labeled, boxes, ids = (
-        zip(*rows, strict=True) if rows else [()] * 5
-    )
-    return Annotations(
-        skeleton=skeleton.MPII,
-        images=images,
-        keypoints=np.array(keypoints, np.float32).reshape(-1, JOINTS, 2),
-        labeled=np.array(labeled, bool).reshape(-1, JOINTS),
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        ids=ids,
-        skipped=tuple(skipped),
-        damaged=tuple(damaged),
-    )
+        with found.reading(f"{path}: person {i + 1}", person.get("image")):
+            joints, box = _labels(person)
+            if not box.any() and on_image[image] > 1:
+                raise people.LeftOut(
+                    "it has no center and scale, and is not alone on its image"
+                )
+            file = people.locate([folder], image) or str(folder / image)
+            found.add(name, file, joints, -0.5, box)
+    return found.annotations()
 
 
-def _labels(person: dict):
-    """Keypoints [16, 2] pixels, labeled [16] and box [4] of one person."""
+def _labels(person: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [16, 3], x, y as in the file and v, and box [4] pixels of one person."""
     if not isinstance(person.get("image"), str) or not person["image"]:
         raise ValueError("its 'image' names no file")
-    numbers = []
-    for name, shape in FIELDS.items():
-        if name not in person:
-            raise ValueError(f"it has no {name!r}")
-        array = np.asarray(person[name], np.float64)
-        if array.shape != shape:
-            raise ValueError(f"its {name!r} has shape {array.shape}, expected {shape}")
-        numbers.append(array.clip(-1e9, 1e9))  # Float32 would overflow.
-    joints, visible, center, scale = numbers
-    labeled = visible > 0
-    keypoints = np.where(labeled[:, np.newaxis], joints - 0.5, 0.0)
-    box = box_from_scale(center - 0.5, float(scale))
-    return keypoints, labeled & np.isfinite(keypoints).all(axis=1), box
+    missing = FIELDS.keys() - person.keys()
+    if missing:
+        raise ValueError(f"it has no {min(missing)!r}")
+    joints, visible, center, scale = (
+        people.numbers(person[name], shape, name) for name, shape in FIELDS.items()
+    )
+    return np.column_stack([joints, visible]), box_from_scale(center - 0.5, scale)
 
 
 def _json_people(path: pathlib.Path) -> list[dict]:
@@ -156,25 +129,25 @@ def _matlab_people(path: pathlib.Path) -> list[dict]:
         raise ValueError(
             f"{path}: {len(images)} images in 'annolist', {len(train)} in 'img_train'"
         )
-    people = []
+    entries = []
     for i, (image, marked) in enumerate(zip(images, train, strict=True)):
         if marked != 1:
             continue
         try:
             name = image["image"]["name"]
             rectangles = matlab.listed(image.get("annorect"))
-            people += [_matlab_person(name, person) for person in rectangles]
+            entries += [_matlab_person(name, person) for person in rectangles]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: image {i + 1} of 'annolist' is not of the official form "
                 f"({type(error).__name__}: {error})"
             ) from error
-    if not people:
+    if not entries:
         raise ValueError(
             f"{path}: nobody is annotated on its {np.sum(train == 1)} images for "
             "training. Is it the official file?"
         )
-    return people
+    return entries
 
 
 def _matlab_person(image, person: dict) -> dict:

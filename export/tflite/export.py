@@ -175,7 +175,7 @@ def compare(
     Raises:
       ValueError: nobody is in the split, or it has other joints.
     """
-    if cascade.skeleton.joints != index.skeleton.joints:
+    if cascade.skeleton.canonical != index.skeleton.canonical:
         raise ValueError(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
             f"{index.directory} has {', '.join(index.skeleton.joints)}"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from deeppose_tf import metrics
 from deeppose_tf.datasets import Annotations, images
 from deeppose_tf.pipelines.cli import progress
 
@@ -19,6 +20,8 @@ from deeppose_tf.pipelines.cli import progress
 # further than the image is wide or high: that is a wrong scale or a slip.
 MAX_OUTSIDE = 1.0
 SUSPICIOUS_SHARE = 0.05
+# Places in per cent are told by images larger than this.
+PER_CENT = 100
 MISSING = "no such file"  # As `images` says it.
 
 Problem = tuple[str, str]  # What, and what is wrong with it.
@@ -33,13 +36,13 @@ class CheckedImages:
       sizes: of the good images, as stored.
       errors: what is wrong with the others, by path.
       converted: the good images that cannot be stored as found.
-      unusual: the number of errors that converting would cure.
+      unusual: sizes of those whose errors converting would cure.
     """
 
     sizes: Sizes
     errors: dict[str, str]
     converted: list[str]
-    unusual: int
+    unusual: Sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +52,12 @@ class Checked:
     Attributes:
       parts: by data set, by split, without what is wrong.
       problems: what is wrong.
-      converted, unusual: see `CheckedImages`.
+      images: as `CheckedImages`, where labels do not contradict them.
     """
 
     parts: list[dict[str, Annotations]]
     problems: list[Problem]
-    converted: list[str]
-    unusual: int
+    images: CheckedImages
 
 
 def check(
@@ -66,24 +68,25 @@ def check(
     people = [part for _, parts in sets for part in parts.values()]
     paths = list(dict.fromkeys(path for part in people for path in part.images))
     bar = progress.reporter(len(paths), "Checking", "image")
-    found = check_images(paths, max_pixels, convert, bar)
+    found = _without_others(people, check_images(paths, max_pixels, convert, bar))
     good, problems = [], []
     for name, parts in sets:
         kept = {}
         problems += _image_problems(parts.values(), found.errors)
+        doubts = {name: _doubts_of_skeleton(parts["train"].skeleton)}
         for split, part in parts.items():
             indices, wrong = check_people(part, found.sizes)
             kept[split] = part.take(indices)
             problems += [*part.damaged, *wrong]
-            share = outside_share(part, found.sizes)
-            if share > SUSPICIOUS_SHARE:
-                print(
-                    f"WARNING {name} {split}: {share:.0%} of the joints are outside "
-                    "their images. Are labels and images of the same release and size?",
-                    file=sys.stderr,
-                )
+            doubts[f"{name} {split}"] = [
+                *part.understood,
+                *_doubts(part, found.sizes),
+            ]
+        for what, lines in doubts.items():
+            for line in lines:
+                print(f"WARNING {what}: {line}", file=sys.stderr)
         good.append(kept)
-    return Checked(good, problems, found.converted, found.unusual)
+    return Checked(good, problems, found)
 
 
 def check_images(
@@ -98,18 +101,17 @@ def check_images(
       convert: images that are sound but unusual are good.
       report: called with the number of images done.
     """
-    sizes, errors, converted, unusual = {}, {}, [], 0
+    sizes, errors, converted, unusual = {}, {}, [], {}
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
-        results = pool.map(lambda path: _check_image(path, max_pixels, convert), paths)
+        results = pool.map(lambda path: _check_image(path, max_pixels), paths)
         for i, (path, (size, error)) in enumerate(zip(paths, results, strict=True)):
-            odd = isinstance(error, images.Unusual)
-            if size:
+            if size and (convert or not error):
                 sizes[path] = size
-                converted += [path] * odd
+                converted += [path] * bool(error)
             else:
                 errors[path] = str(error).removeprefix(f"{path}: ")
-                unusual += odd
+                unusual |= {path: size} if size else {}
             if report:
                 report(i + 1)
     finally:
@@ -138,12 +140,36 @@ def check_people(people: Annotations, sizes: Sizes) -> tuple[np.ndarray, list[Pr
     return np.array(good, np.int64), problems
 
 
-def outside_share(people: Annotations, sizes: Sizes) -> float:
-    """Share of the labeled joints on good images that lie outside, by any distance."""
+def places(people: Annotations, sizes: Sizes) -> dict[str, float]:
+    """Shares of the labeled joints on good images that lie `outside` of their image, by
+    any distance, and in its `first pixel`."""
     people = people.take([i for i, path in enumerate(people.images) if path in sizes])
     limits = np.array([sizes[path][::-1] for path in people.images]).reshape(-1, 1, 2)
     outside = ((people.keypoints < 0) | (people.keypoints > limits)).any(axis=2)
-    return float(np.sum(outside & people.labeled) / max(1, people.labeled.sum()))
+    first = ((people.keypoints >= 0) & (people.keypoints <= 1)).all(axis=2)
+    total = max(1, people.labeled.sum())
+    return {
+        name: float(np.sum(those & people.labeled) / total)
+        for name, those in (("outside", outside), ("first pixel", first))
+    }
+
+
+def summary(people: Annotations, sizes: Sizes) -> dict:
+    """What a person can check at a glance: how many `people` on how many `images`,
+    their labeled `joints` (fewest, mean, most), how many have an `extent`, how many are
+    `measured` by PDJ, and `places`."""
+    joints = people.labeled.sum(axis=1)
+    diameters = metrics.torso_diameters(
+        people.keypoints, people.labeled, people.skeleton
+    )
+    return {
+        "people": len(people),
+        "images": len(set(people.images)),
+        "joints": [int(joints.min()), float(joints.mean()), int(joints.max())],
+        "extent": _with_extent(people),
+        "measured": int(np.sum(~np.isnan(diameters))),
+        **places(people, sizes),
+    }
 
 
 def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
@@ -171,6 +197,82 @@ def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
     return "\n".join(lines)
 
 
+def _without_others(parts: list[Annotations], found: CheckedImages) -> CheckedImages:
+    """Without images that are not of the size that they were labeled at."""
+    wrong, seen = {}, found.sizes | found.unusual
+    for people in parts:
+        for path, stated in zip(people.images, _stated(people), strict=True):
+            size = seen.get(path)
+            if size and any(stated) and stated != size:
+                (h, w), (height, width) = stated, size
+                turned = " when it is turned as EXIF says, or x and y are exchanged"
+                wrong[path] = (
+                    f"labeled at {w} x {h}, the file has {width} x {height}"
+                    f"{turned if stated == size[::-1] else ''}"
+                )
+    sizes, unusual = (
+        {path: size for path, size in those.items() if path not in wrong}
+        for those in (found.sizes, found.unusual)
+    )
+    converted = [path for path in found.converted if path not in wrong]
+    return CheckedImages(sizes, found.errors | wrong, converted, unusual)
+
+
+def _stated(people):
+    sizes = np.zeros((len(people), 2)) if people.stated is None else people.stated
+    return map(tuple, sizes.tolist())
+
+
+def _doubts_of_skeleton(skeleton) -> list[str]:
+    names = ", ".join(skeleton.joints)
+    pairs = (
+        f"no pairs of left and right are understood from the joints {names}. Training "
+        "mirrors people and would confuse their sides, if they have any"
+    )
+    torso = (
+        f"no torso, such as left_shoulder to right_hip, is understood from the joints "
+        f"{names}. Scores are measured in the extent of a pose and compare with no "
+        "others"
+    )
+    wanted = [(skeleton.pairs, pairs), (skeleton.diagonals, torso)]
+    told = [line for there, line in wanted if not there]
+    return [f"{line}. Otherwise give a --skeleton" for line in told]
+
+
+def _doubts(people: Annotations, sizes: Sizes) -> list[str]:
+    """What is suspicious of a part as a whole."""
+    people = people.take([i for i, path in enumerate(people.images) if path in sizes])
+    if not people.labeled.any():
+        return []
+    shares, doubts = places(people, sizes), []
+    if not _with_extent(people):
+        doubts.append(
+            "nobody has two labeled joints at different places: nothing can be "
+            "trained, as poses are measured by their extent"
+        )
+    if shares["outside"] > SUSPICIOUS_SHARE:
+        doubts.append(
+            f"{shares['outside']:.0%} of the joints are outside their images. Are "
+            "labels and images of the same release and size?"
+        )
+    if shares["first pixel"] > SUSPICIOUS_SHARE:
+        doubts.append(
+            f"{shares['first pixel']:.0%} of the joints are in the first pixel of "
+            "their images. Are they not labeled at all?"
+        )
+    small = np.median([min(sizes[path]) for path in people.images])
+    if people.keypoints[people.labeled].max() <= PER_CENT + 1 < small / 2:
+        doubts.append(
+            f"all joints are within the first {PER_CENT} pixels of images of "
+            f"{small:.0f} and more. Are they in per cent? Expected pixels"
+        )
+    return doubts
+
+
+def _with_extent(people):
+    return int(np.sum(metrics.extents(people.keypoints, people.labeled) > 0))
+
+
 def _image_problems(parts: list[Annotations], errors: dict[str, str]) -> list[Problem]:
     """(image, reason and whom it leaves out) for every bad image of the parts."""
     ids = {}
@@ -183,8 +285,8 @@ def _image_problems(parts: list[Annotations], errors: dict[str, str]) -> list[Pr
     ]
 
 
-def _check_image(path, max_pixels, convert):
-    """(size, None), or (None, error); a converted image has both."""
+def _check_image(path, max_pixels):
+    """(size, None), or (None, error); an unusual image has both."""
     try:
         size = images.inspect(path, max_pixels)
         # Training decodes with TensorFlow, which is stricter now and then: a PNG
@@ -192,13 +294,11 @@ def _check_image(path, max_pixels, convert):
         content = pathlib.Path(path).read_bytes()
         tf.io.decode_image(content, channels=3, expand_animations=False)
         return size, None
-    except images.Unusual as error:
-        if not convert:
-            return None, error
+    except images.Unusual as unusual:
         try:
-            return images.read_image(path, max_pixels).shape[:2], error
-        except ValueError as worse:
-            return None, worse
+            return images.read_image(path, max_pixels).shape[:2], unusual
+        except ValueError as error:
+            return None, error
     except (ValueError, OSError) as error:
         return None, error
     except tf.errors.OpError:
@@ -220,6 +320,13 @@ def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:
         return f"its box {box.tolist()} is empty; expected x0 < x1 and y0 < y1"
     if box.any() and (min(box[2:]) <= 0 or box[0] >= width or box[1] >= height):
         return f"its box {box.tolist()} is outside the {width} x {height} image"
+    if (np.abs(keypoints[labeled] - 0.5) <= 1).all():
+        return (
+            "all its joints are in the first pixel. Are they shares of the image, "
+            "0 to 1? Expected pixels"
+        )
+    if box.any() and (box[2:] - box[:2] < 1).any():
+        return f"its box {box.tolist()} is smaller than a pixel"
     size = np.array([width, height])
     far = (keypoints < -MAX_OUTSIDE * size) | (keypoints > (1 + MAX_OUTSIDE) * size)
     far = far.any(axis=1) & labeled

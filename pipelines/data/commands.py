@@ -8,6 +8,7 @@ nothing is written. A run that was stopped goes on with the same command.
 
 from __future__ import annotations
 
+import csv
 import os
 
 from absl import flags
@@ -16,9 +17,11 @@ from deeppose_tf import datasets
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
 
-LISTS = ("dataset", "source", "repeat", "boxes")
 NAMES = (
-    *LISTS,
+    "dataset",
+    "source",
+    "repeat",
+    "boxes",
     "output",
     "validation",
     "test",
@@ -44,17 +47,19 @@ def define_prepare_flags() -> None:
         "(drawn figures). Several, joined by commas, become one data set if they have "
         "the same joints.",
     )
-    flags.DEFINE_list(
+    flags.DEFINE_string(
         "source",
         None,
-        "Where each --dataset is, in the same order, joined by commas. The official "
+        "Where each --dataset is, in the same order, joined by commas; of several, one "
+        "with a comma of its own in quotes: --source='\"a,b\",c'. The official "
         "folders: lsp and lspet with joints.mat and images, flic with examples.mat and "
         "images, parse with labels.mat and images beside it, buffy with data and "
         "images, mpii with mpii_human_pose_v1_u12_1.mat or else train.json (and, for "
         "testing, valid.json), and images; or one such JSON. coco: a folder with "
         "train.json, if there are any validation.json and test.json, and images; or "
-        "the official layout (annotations/person_keypoints_train2017.json, train2017); "
-        "or one JSON file. generated: a folder to draw the pictures into.",
+        "the official layout (annotations/person_keypoints_train2017.json, train2017), "
+        "or what CVAT and Roboflow export; or one JSON file. generated: a folder to "
+        "draw the pictures into.",
     )
     flags.DEFINE_list(
         "repeat",
@@ -141,6 +146,11 @@ def define_prepare_flags() -> None:
         "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG, instead of calling "
         "them wrong. Labels must belong to the upright image.",
     )
+    flags.DEFINE_bool(
+        "sheet",
+        True,
+        "Draws 16 people with their joints and names as people.png in the folder.",
+    )
     flags.DEFINE_integer(
         "max_pixels",
         images.MAX_PIXELS,
@@ -154,6 +164,7 @@ def define_prepare_flags() -> None:
 def prepare_main(argv: list[str]) -> None:
     del argv
     values = {name: flags.FLAGS[name].value for name in NAMES}
+    values["source"] = _sources(values["source"], len(values["dataset"]))
     try:
         values["repeat"] = [int(times) for times in values["repeat"]]
     except ValueError as error:
@@ -161,34 +172,68 @@ def prepare_main(argv: list[str]) -> None:
     _require_there(values)
     from deeppose_tf.pipelines.data.prepare import prepare
 
-    print(describe(prepare(**values)))
+    index = prepare(**values)
+    if flags.FLAGS.sheet:
+        from deeppose_tf.pipelines.data import sheet
+
+        sheet.write(index)
+    print(describe(index))
+
+
+def _sources(text: str, count: int) -> list[str]:
+    """The paths that --source has, as many as there are data sets."""
+    if count == 1:
+        return [text]
+    try:
+        return [path.strip() for path in next(csv.reader([text], strict=True))]
+    except (csv.Error, StopIteration) as error:
+        raise ValueError(f"--source={text}: {error or 'no path'}") from error
 
 
 def _require_there(values: dict) -> None:
     """Better before TensorFlow is loaded than after."""
-    pairs = zip(values["dataset"], values["source"], strict=False)
+    pairs = list(zip(values["dataset"], values["source"], strict=False))
     needed = [("source", path, name) for name, path in pairs if name != "generated"]
     needed += [(flag, values[flag], "") for flag in ("flic_plus", "boxes_from")]
     for flag, path, name in needed:
         if path and not os.path.exists(os.path.expanduser(path)):
+            several = flag == "source" and len(pairs) == 1 and "," in path
+            hint = "; several need a --dataset each" if several else ""
             raise ValueError(
-                f"--{flag}={path}: no such file or folder{datasets.where_from(name)}"
+                f"--{flag}={path}: no such file or folder{hint}"
+                f"{datasets.where_from(name)}"
             )
 
 
 def describe(index) -> str:
     """What a data set holds, in a few lines."""
-    from deeppose_tf.pipelines.data import first_boxes, records
+    from deeppose_tf import metrics
+    from deeppose_tf.pipelines.data import first_boxes, records, sheet
 
-    joints, pairs = index.skeleton.joints, index.skeleton.pairs
-    paired = {i for pair in pairs for i in pair}
+    skeleton = index.skeleton
+    joints = skeleton.joints
+    paired = {i for pair in skeleton.pairs for i in pair}
     alone = [joint for i, joint in enumerate(joints) if i not in paired]
+    pairs = ", ".join(f"{joints[a]} - {joints[b]}" for a, b in skeleton.pairs)
     counts = ", ".join(f"{split} {n}" for split, n in index.counts.items())
     lines = [
         f"{index.directory}: {counts} people",
-        f"{len(joints)} joints, {len(pairs)} pairs of left and right; not paired: "
-        f"{', '.join(alone) or 'none'}",
+        f"{len(joints)} joints, {len(skeleton.pairs)} pairs of left and right; not "
+        f"paired: {', '.join(alone) or 'none'}",
+        f"pairs: {pairs or 'none'}",
+        f"limbs: {', '.join(limb.name for limb in skeleton.limbs) or 'none'}",
+        f"poses are measured by: {metrics.yardstick(skeleton)}",
     ]
+    for split, found in index.provenance.get("summary", {}).items():
+        fewest, mean, most = found["joints"]
+        unmeasured = found["people"] - found["measured"]
+        lines.append(
+            f"{split}: {found['people']} people on {found['images']} images, "
+            f"{mean:.1f} labeled joints each ({fewest} to {most}), "
+            f"{found['outside']:.1%} of them "
+            f"outside of the image, {found['first pixel']:.1%} in its first pixel"
+            + (f"; {unmeasured} people cannot be measured" if unmeasured else "")
+        )
     held_out = index.provenance.get("held_out")
     if held_out:
         unofficial = "; no official test part is there" if "test" in held_out else ""
@@ -201,6 +246,8 @@ def describe(index) -> str:
             lines.append(f"first boxes of {split}: {boxes}")
     if index.skipped:
         lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
+    if os.path.exists(os.path.join(index.directory, sheet.NAME)):
+        lines.append(f"look at them: {os.path.join(index.directory, sheet.NAME)}")
     return "\n".join(lines)
 
 

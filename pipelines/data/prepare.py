@@ -105,9 +105,16 @@ def prepare(
         return records.verify(output)
     checked = checks.check(parts, max_pixels, convert)
     if fatal or checked.problems and not skip_bad:
-        raise ValueError(checks.report(fatal, checked.problems, checked.unusual))
+        raise ValueError(
+            checks.report(fatal, checked.problems, len(checked.images.unusual))
+        )
     splits = arrange(checked.parts, validation, test, seed, repeat)
     held = held_out(checked.parts, splits)
+    summary = {
+        split: checks.summary(people, checked.images.sizes)
+        for split, people in splits.items()
+        if len(people)
+    }
     provenance = {}
     if boxes:
         kept = records.partial_directory(output)
@@ -127,8 +134,9 @@ def prepare(
         {
             "arguments": arguments,
             "version": deeppose_tf.__version__,
-            "converted": checked.converted,
+            "converted": checked.images.converted,
             "held_out": held,
+            "summary": summary,
             **provenance,
         },
         skipped=tuple(harmless + checked.problems),
@@ -242,8 +250,7 @@ def read(
         parts = readers[name]()
     except Missing as error:
         raise ValueError(f"{error}{address}") from error
-    nobody = parts["train"].take([])
-    return {"validation": dataclasses.replace(nobody, skipped=(), damaged=()), **parts}
+    return {"validation": parts["train"].nobody(), **parts}
 
 
 def merge(parts: Sequence[Annotations]) -> Annotations:
@@ -354,8 +361,9 @@ def hold_out(
 def repeated(people: Annotations, times: int) -> Annotations:
     """Everyone several times over; copies are told apart by `#2` and on in their id,
     so that each is augmented in its own way."""
-    again = dataclasses.replace(people, skipped=(), damaged=())
-    copies = [_renamed(again, f"{{}}#{copy}") for copy in range(2, times + 1)]
+    copies = [
+        _renamed(people.without_notes(), f"{{}}#{copy}") for copy in range(2, times + 1)
+    ]
     return merge([people, *copies])
 
 

@@ -487,7 +487,7 @@ def _stat(path: str) -> tuple[int, int]:
     """Size and time of change; (-1, -1) for a missing file."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return -1, -1
     return status.st_size, status.st_mtime_ns
 

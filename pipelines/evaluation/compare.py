@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Sequence
 
 from deeppose_tf.pipelines.evaluation import scores
+from deeppose_tf.skeleton import canonical_names
 
 FORMAT = "deeppose-tf comparison 2"
 TABLE, CONTENT = "comparison.md", "comparison.json"
@@ -115,7 +116,8 @@ def _values(one: dict) -> dict:
     """Fractions by column from the scores of one row of `metrics.json`."""
     values = {f"PDJ@{t}": entry["fraction"] for t, entry in one["pdj"].items()}
     groups: dict[str, list[dict]] = {}
-    for joint, entry in one["pdj"][SHARE]["joints"].items():
+    joints = one["pdj"][SHARE]["joints"]
+    for joint, entry in zip(canonical_names(joints), joints.values(), strict=True):
         name = joint.removeprefix("left_").removeprefix("right_").replace("_", " ")
         groups.setdefault(name, []).append(entry)
     for name, entries in groups.items():

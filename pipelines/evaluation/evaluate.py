@@ -76,7 +76,7 @@ def evaluate(
       ValueError: the split is empty, or of another skeleton than the cascade.
     """
     index, people, truth = _asked(data, split, limit, annotations)
-    if cascade.skeleton.joints != index.skeleton.joints:
+    if cascade.skeleton.canonical != index.skeleton.canonical:
         raise ValueError(
             f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
             f"{index.directory} has {', '.join(index.skeleton.joints)}. "

@@ -199,11 +199,11 @@ def joint_groups(skeleton: Skeleton) -> dict[str, list[int]]:
     """Joint indices by name, left and right together."""
     partner = {a: b for pair in skeleton.pairs for a, b in (pair, pair[::-1])}
     groups: dict[str, list[int]] = {}
-    for i, name in enumerate(skeleton.joints):
+    for i, name in enumerate(skeleton.canonical):
         if i not in partner:
             groups[name] = [i]
         elif skeleton.side(i) == "left":
-            stem = name.replace("left", "").strip("_ ") or name
+            stem = name.replace("left", "").strip("_") or name
             groups[stem if stem not in groups else name] = [i, partner[i]]
     return groups
 
@@ -240,18 +240,7 @@ def _cut(image, people, person, points):
     """What an image shows around a person's first box and all [..., 2] points, pixels,
     made as large as a cell; and a function that takes points there."""
     boxes = people.first_boxes[person].reshape(2, 2)
-    shown = np.concatenate([boxes, *points])
-    shown = shown[np.isfinite(shown).all(axis=1)]
-    size = np.array(image.shape[1::-1])
-    low, high = (edge(shown, axis=0) for edge in (np.min, np.max))
-    margin = MARGIN * (high - low).max()
-    low = np.clip(np.floor(low - margin), 0, size).astype(int)
-    high = np.clip(np.ceil(high + margin), 0, size).astype(int)
-    if (high <= low).any():  # a box beside the image
-        low, high = np.zeros(2, int), size
-    part = image[low[1] : high[1], low[0] : high[0]]
-    cell, factors = draw.resize_to(part, CELL)
-    return cell, lambda some: (some - low) * factors
+    return draw.cut(image, [boxes, *points], CELL, MARGIN)
 
 
 def _short(truth, person):

@@ -17,7 +17,7 @@ import numpy as np
 
 from deeppose_tf import metrics
 from deeppose_tf.datasets import coco_results
-from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.skeleton import Skeleton, canonical_names
 
 # What the area of a person is taken for where no annotation file says it: this share of
 # the person box, as others do for data without outlines.
@@ -111,7 +111,8 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
         raise ValueError(
             f"{path}: no COCO annotations of one kind of keypoints ({error})"
         ) from error
-    if set(category["keypoints"]) != set(skeleton.joints):
+    names = canonical_names(category["keypoints"])
+    if set(names) != set(skeleton.canonical):
         raise ValueError(
             f"{path}: its joints are {', '.join(category['keypoints'])}, those of the "
             f"data {', '.join(skeleton.joints)}"
@@ -133,7 +134,7 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
         for a in every
         if a["image_id"] in shown
     ]
-    order = [skeleton.joints.index(joint) for joint in category["keypoints"]]
+    order = [skeleton.canonical.index(joint) for joint in names]
     return Truth(
         _dataset(sorted(shown), annotations),
         order,

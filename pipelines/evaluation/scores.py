@@ -90,7 +90,7 @@ def scores(predicted: np.ndarray, people: People, skeleton: Skeleton) -> dict:
         "mean": _number(_mean(area)),
         "joints": dict(zip(skeleton.joints, map(_number, area), strict=True)),
     }
-    if set(metrics.HEAD) <= set(skeleton.joints):
+    if set(metrics.HEAD) <= set(skeleton.canonical):
         result["pckh"] = _pckh(*metrics.pckh_counts(*arguments), skeleton)
     return result
 
@@ -112,26 +112,13 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
         "first_box": _first_box(people, index, split),
         "baseline_from": baseline_split(index, split),
         "labels": convention(arguments),
-        "meanings": MEANINGS | {"diameter": yardstick(index.skeleton)},
+        "meanings": MEANINGS | {"diameter": metrics.yardstick(index.skeleton)},
     }
 
 
 def convention(arguments: dict) -> str:
     """Whose left is left, from the arguments that data was prepared with."""
     return CONVENTIONS.get(arguments.get("convention"), UNKNOWN)
-
-
-def yardstick(skeleton: Skeleton) -> str:
-    """What `metrics.torso_diameters` measures on this skeleton, in words."""
-    if not skeleton.diagonals:
-        return "the longer side of the box around the labeled joints"
-    first, *others = [
-        " to ".join(skeleton.joints[joint].replace("_", " ") for joint in diagonal)
-        for diagonal in skeleton.diagonals[1:] + skeleton.diagonals[:1]
-    ]
-    if not others:
-        return f"from {first}"
-    return f"from {first}, or {', or '.join(others)} where one of them has no label"
 
 
 def read(folder: str) -> dict:
@@ -270,7 +257,7 @@ def _pdj_entry(detected, scored, skeleton):
 
 def _pckh(detected, scored, skeleton):
     entry = _pdj_entry(detected, scored, skeleton)
-    counted = [joint not in metrics.NOT_IN_PCKH for joint in skeleton.joints]
+    counted = [joint not in metrics.NOT_IN_PCKH for joint in skeleton.canonical]
     correct, total = detected[counted].sum(), scored[counted].sum()
     return entry | _entry(correct / total if total else np.nan, correct, total)
 

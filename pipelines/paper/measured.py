@@ -45,7 +45,7 @@ class Measured:
     @property
     def shared(self) -> np.ndarray:
         """[K] bool: which of the data's joints the model predicts."""
-        return np.array([j in self.model.joints for j in self.truth.skeleton.joints])
+        return np.isin(self.truth.skeleton.canonical, self.model.canonical)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +100,9 @@ def onto(poses: np.ndarray, model: Skeleton, data: Skeleton) -> np.ndarray:
       [..., K of the data, 2], NaN for joints that the model does not predict.
     """
     moved = np.full((*poses.shape[:-2], len(data.joints), 2), np.nan, poses.dtype)
-    for i, joint in enumerate(data.joints):
-        if joint in model.joints:
-            moved[..., i, :] = poses[..., model.joints.index(joint), :]
+    for i, joint in enumerate(data.canonical):
+        if joint in model.canonical:
+            moved[..., i, :] = poses[..., model.canonical.index(joint), :]
     return moved
 
 
@@ -133,8 +133,8 @@ def require(measured: Measured, needed: Mapping[str, Sequence[int]]) -> None:
                 f"the data has no {part} to score; its joints ({data.name}): "
                 f"{', '.join(data.joints)}"
             )
-        names = [data.joints[i] for i in joints]
-        missing = [joint for joint in names if joint not in model.joints]
+        names = [data.canonical[i] for i in joints]
+        missing = [joint for joint in names if joint not in model.canonical]
         if missing:
             raise ValueError(
                 f"the model does not predict {', '.join(missing)}, which {part} needs; "
