@@ -169,6 +169,31 @@ def test_results_of_others_are_matched_by_id(tmp_path):
     assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
 
 
+def test_numbers_of_images_are_those_of_coco(tmp_path):
+    """No other program's result was matched: a record ends with a person's number."""
+    ids, boxes = ["coco/test/501", "coco/test/7"], [[0, 0, 10, 20], [30, 0, 40, 20]]
+    people = [{"id": 7, "image_id": 9}, {"id": 501, "image_id": 9}]
+    people.append({"id": 1, "image_id": 501})  # of another split
+
+    def entry(x, score, image=9):
+        pose = np.tile([x, 9.5, 1.0], 3).tolist()
+        return {"image_id": image, "keypoints": pose, "score": score}
+
+    # The second is of the first record, nearer to its centre; the last of nobody's box.
+    entries = [entry(37, 0.5), entry(6, 0.6), entry(2, 0.5), entry(7, 0.9, 501)]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([*entries, entry(20, 0.9)]))
+    (tmp_path / "coco").mkdir()
+    for name, content in (("a.json", []), ("b.json", {"annotations": people})):
+        (tmp_path / "coco" / name).write_text(json.dumps(content))
+    for source in ("coco", "coco/b.json"):
+        sources = [str(tmp_path / "missing"), str(tmp_path / source)]
+        found = coco_results.read(str(path), ids, 3, np.array(boxes), sources)
+        np.testing.assert_allclose(found[:, 0], [[6.5, 10], [37.5, 10]])
+    with pytest.raises(ValueError, match="such as 'coco/test/501'.*--annotations"):
+        coco_results.read(str(path), ids, 3, np.array(boxes))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

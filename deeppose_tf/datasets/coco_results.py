@@ -30,6 +30,10 @@ COORDINATES = (
     "same as x0, y0, x1, y1. keypoints_by_stage are x, y of each joint after each "
     "stage. A person who is not valid has no pose: zeros."
 )
+_HINT = (
+    ". Such an id ends with the number of an annotation; numbers of images need "
+    "--annotations, the COCO file that the data was made of"
+)
 # Detections of a lower score are no person boxes.
 LEAST_SCORE = 0.5
 
@@ -232,17 +236,27 @@ def write(
     files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
 
 
-def read(path: str, ids: Sequence[str], joints: int) -> np.ndarray:
+def read(
+    path: str,
+    ids: Sequence[str],
+    joints: int,
+    boxes: np.ndarray | None = None,
+    sources: Sequence[str] = (),
+) -> np.ndarray:
     """Poses of records, from a list of COCO results or a `predictions.json`.
 
     An entry belongs to the record whose id, or last part of it, is its `image_id`, or
-    the name of its image file, with or without folder and suffix. Of several entries
-    for one record the one of the highest `score` counts.
+    the name of its image file, with or without folder and suffix. Where records are
+    COCO's annotations, and an `image_id` is the number of an image, it belongs to the
+    record on that image in whose box the middle of its pose is, nearest to the centre.
+    Of several entries for one record the one of the highest `score` counts.
 
     Args:
       path: of the file.
       ids: N, of the records.
       joints: K.
+      boxes: [N, 4] person boxes of the records, pixels.
+      sources: COCO files, or folders of them, that may say on which images they are.
 
     Returns:
       [N, K, 2] pixels, in the project's coordinates; NaN for people without an entry.
@@ -256,21 +270,23 @@ def read(path: str, ids: Sequence[str], joints: int) -> np.ndarray:
     found = np.full((len(ids), joints, 2), np.nan)
     best = np.full(len(ids), -np.inf)
     entries = list(_entries(content))
+    # COCO's image_id is the number of an image; that of a record is a person's.
+    by_image = isinstance(content, list) and all(i.startswith("coco/") for i in ids)
+    shown = _by_image(sources, ids) if by_image and boxes is not None else {}
     for number, (name, entry) in enumerate(entries):
+        numbered = by_image and not isinstance(entry.get("image_id"), str)
         known = [places[key] for key in names(name) if key in places]
+        known = shown.get(name, []) if numbered else known[:1]
         if not known or known[0] is None or entry.get("valid") is False:
             continue  # of another split, or of someone else's numbering
-        if isinstance(content, list) and ids[known[0]].startswith("coco/"):
-            if not isinstance(entry["image_id"], str):
-                continue  # a number is of an image, and that of the record a person's
-        place = known[0]
         pose, score = _pose(f"{path}: entry {number}", entry, joints)
-        if score > best[place]:
+        place = _nearest(pose, boxes, known) if numbered else known[0]
+        if place is not None and score > best[place]:
             found[place], best[place] = pose, score
     if not np.isfinite(best).any():
         raise ValueError(
             f"{path}: no image_id of its {len(entries)} entries is the id of a record "
-            f"of this split, such as {ids[0]!r}"
+            f"of this split, such as {ids[0]!r}{_HINT * by_image * (not shown)}"
         )
     return found if _format(content) == OLD_FORMAT else from_coco(found)
 
@@ -452,6 +468,36 @@ def _person_categories(categories) -> set | None:
         if one.get("keypoints") or one.get("name") == "person"
     ]
     return set(people) if people else None
+
+
+def _by_image(sources, ids) -> dict[str, list[int]]:
+    """Indices of records by the number of their image, from the first COCO file that
+    has all of them as annotations."""
+    numbers = [name.rsplit("/", 1)[-1] for name in ids]
+    for source in map(pathlib.Path, sources):
+        for file in sorted(source.rglob("*.json")) if source.is_dir() else [source]:
+            try:
+                people = json.loads(file.read_bytes())["annotations"]
+                images = {str(one["id"]): str(one["image_id"]) for one in people}
+                found: dict[str, list[int]] = collections.defaultdict(list)
+                for i, number in enumerate(numbers):
+                    found[images[number]].append(i)
+                return found
+            except (OSError, LookupError, TypeError, ValueError):
+                continue
+    return {}
+
+
+def _nearest(pose, boxes, places) -> int | None:
+    """In whose box the middle of a pose is nearest to the centre, in sizes of the box;
+    None where it is in nobody's."""
+    best, least = None, 0.5
+    for place in places:
+        first, last = boxes[place][:2], boxes[place][2:]
+        away = np.abs(pose.mean(axis=0) - (first + last) / 2) / (last - first)
+        if away.max() < least:
+            best, least = place, away.max()
+    return best
 
 
 def _places(ids) -> dict[str, int | None]:

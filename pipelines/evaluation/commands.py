@@ -40,8 +40,9 @@ def define_evaluate_flags() -> None:
         "Anyone's predictions instead of a model: a predictions.json of "
         "deeppose-predict, or a COCO results file, a JSON list of "
         '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
-        "image_id is the id of a record or its last part; as in COCO, (0, 0) is the "
-        "centre of the first pixel. Whom it leaves out counts as wrong.",
+        "image_id is the id of a record or its last part, or the number of an image of "
+        "COCO, see --annotations; as in COCO, (0, 0) is the centre of the first pixel. "
+        "Whom it leaves out counts as wrong.",
     )
     flags.DEFINE_string(
         "annotations",

@@ -100,7 +100,11 @@ def evaluate_results(
 ) -> dict:
     """As `evaluate`, for predictions in a file; see `coco_results.read`."""
     index, people, truth = _asked(data, split, limit, annotations)
-    found = coco_results.read(path, people.ids, len(index.skeleton.joints))
+    sources = index.provenance.get("arguments", {}).get("source", [])
+    found = coco_results.read(
+        *(path, people.ids, len(index.skeleton.joints), people.first_boxes),
+        [annotations] if annotations else sources,
+    )
     named = [("predictions", found)]
     return _report(named, None, people, index, split, output, settings, truth)
 

@@ -56,7 +56,7 @@ def define_file_flags() -> None:
     flags.DEFINE_integer(
         "max_pixels",
         100_000_000,
-        "Photos of more pixels are passed over. One takes about 35 bytes of memory for "
+        "Photos of more pixels are passed over. One takes about 40 bytes of memory for "
         "each of its pixels.",
         lower_bound=1,
         upper_bound=images.MAX_DECODED,

@@ -238,7 +238,10 @@ def report(content: dict, how: str) -> int:
         print(f"{missed} images {why}: the whole image was the person box")
     invalid = sum(not person["valid"] for person in people)
     if invalid:
-        print(f"{invalid} people without a pose: a box without size, or a diverged one")
+        print(
+            f"{invalid} people without a pose: a box without size or outside of its "
+            "image, or a pose that diverged"
+        )
     for file in content["unreadable"]:
         print(f"passed over: {file['reason']}")
     return len(content["unreadable"])
