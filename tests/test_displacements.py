@@ -113,14 +113,19 @@ def test_copies_are_predicted_once_and_count_each_time(
 
 def test_joints_that_nobody_has_labeled_are_silent(random):
     """They were means of nothing, with a warning at every look; the spread of the
-    predictions, half that of the labels here, is that of the other joints."""
+    predictions, half that of the labels here, is that of the other joints. Halfway to
+    the labels from their mean, predictions have a quarter of its loss."""
     boxes = np.tile(np.float32([0, 0, 10, 20]), (40, 1))
     truth = random.normal(size=(40, K, 2)).astype(np.float32)
     truth = (truth - truth.mean(0)) / truth.std(0) * 2
     labeled = np.ones((40, K), bool)
     labeled[:, 2] = False
-    spread = held_out._spread(truth / 2, truth, labeled, boxes)
-    assert spread == pytest.approx(0.5, rel=1e-5)
+    baseline = np.zeros_like(truth)
+    found = held_out._variation(truth / 2, baseline, truth, labeled, boxes)
+    assert found == pytest.approx({"spread": 0.5, "l2": 0.25}, rel=1e-5)
+    # The same for everyone is right where everyone is labeled the same.
+    assert not held_out._variation(truth, baseline, truth * 1e-4, labeled, boxes)
+    assert not held_out._variation(truth, baseline, truth, labeled & False, boxes)
     assert held_out.pdj(truth, truth, labeled, SKELETON) == 1.0
     assert held_out.pdj(truth, truth, ~labeled & False, SKELETON) == 0.0
 

@@ -159,6 +159,47 @@ def test_the_yardstick_of_pdj_is_that_of_the_skeleton():
     assert figures.distance(none).endswith("/ extent of the pose")
 
 
+def respelled(one, pattern):
+    """A skeleton whose joints are called otherwise, such as `wrist (left)`."""
+    joints = list(one.joints)
+    for joint in (i for pair in one.pairs for i in pair):
+        side, _, part = joints[joint].partition("_")
+        joints[joint] = pattern.format(side=side, part=part)
+    return dataclasses.replace(one, joints=tuple(joints))
+
+
+def test_how_joints_are_spelled_changes_no_number(data):
+    """PDJ@0.1 was 0.218 or 0.679, of the same poses."""
+    splits, index = data
+    other = dataclasses.replace(index, skeleton=respelled(LSP, "{part} ({side})"))
+    assert other.skeleton.joints[0] == "ankle (right)"
+    oracle = Oracle(splits["test"])
+    one, two = (
+        evaluate.evaluate(oracle, of, "test", verbose=0) for of in (index, other)
+    )
+    assert one["protocol"]["meanings"] == two["protocol"]["meanings"]
+    for name in ("pcp_strict", "pcp_loose"):
+        assert rows(one)["stage 1"][name] == rows(two)["stage 1"][name]
+    pdj = [list(rows(found)["stage 1"]["pdj"]["0.1"].values()) for found in (one, two)]
+    assert pdj[0][:3] == pdj[1][:3]
+    assert list(pdj[0][3].values()) == list(pdj[1][3].values())
+
+
+def test_scores_are_not_called_what_they_are_not(data):
+    """Without a torso there is no PDJ, and without arms and legs no mean of them."""
+    splits, index = data
+    bare = dataclasses.replace(LSP, limbs=LSP.limbs[:2], diagonals=())
+    index = dataclasses.replace(index, skeleton=bare)
+    text = scores.table(evaluate.evaluate(Oracle(splits["test"]), index, verbose=0))
+    assert "|  | torso | head | mean2 | PCK@0.1 | PCK@0.2 | PCK@0.5 |" in text
+    assert "PCK: joints within a share of the extent of the true pose" in text
+    for word in ("mean4", "mean10", "PDJ:", "torso diameter"):
+        assert word not in text
+    none = dataclasses.replace(index, skeleton=dataclasses.replace(bare, limbs=()))
+    text = scores.table(evaluate.evaluate(Oracle(splits["test"]), none, verbose=0))
+    assert "|  | PCK@0.1 | PCK@0.2 | PCK@0.5 |" in text and "mean0" not in text
+
+
 def test_a_person_without_an_answer_is_wrong_and_counted(data):
     splits, index = data
     oracle = Oracle(splits["test"], unanswered=3)

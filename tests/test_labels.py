@@ -114,11 +114,29 @@ def test_a_crowd_in_other_types(tmp_path, crowd, kept):
     assert len(found) == kept and not found.damaged
 
 
+def test_a_crowd_that_is_neither_is_told(tmp_path):
+    content = people()
+    content["annotations"][0]["iscrowd"] = float("nan")
+    found = coco.read(write(tmp_path, content))
+    assert "'iscrowd' is nan, expected 0 or 1" in found.damaged[0][1]
+
+
+def test_a_category_id_given_twice(tmp_path):
+    """Everyone was left out, as of the second, which has no keypoints."""
+    content = people()
+    content["categories"].append({"id": "1", "name": "ball"})
+    with pytest.raises(ValueError, match="two categories of other joints have the id"):
+        coco.read(write(tmp_path, content))
+    content["categories"][1] = content["categories"][0] | {"id": 1.0}
+    assert len(coco.read(write(tmp_path, content))) == 3
+
+
 def test_an_image_id_given_twice_names_both_files(tmp_path):
     """The pixels of the second went with the labels of the first."""
     content = people()
     content["images"].append(content["images"][0] | {"file_name": "other.png"})
     content["images"].append(dict(content["images"][1]))  # the same again is harmless
+    content["images"].append({"id": 3, "file_name": "3.png"})
     write(tmp_path, content)
     ((line,), left) = told(tmp_path)
     assert (

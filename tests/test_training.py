@@ -269,17 +269,16 @@ def test_a_loss_that_is_not_a_number_stops(index, tmp_path):
 
 
 def test_predictions_that_do_not_vary_are_a_collapse():
-    report = {"spread": 0.01, "pdj": 0.4, "baseline": 0.3}
+    report = {"spread": 0.01, "l2": 1.0, "pdj": 0.4, "baseline": 0.3}
     with pytest.raises(training.TrainingError, match="--overfit=16"):
         training.check_collapse(report, 600, 1000)
     # Too early in a long run, and in any run.
     training.check_collapse(report, 299, 1000)
     training.check_collapse(report, 299, 300)
-    # They vary, and beat the mean pose.
-    training.check_collapse(report | {"spread": 0.5}, 600, 1000)
-    worse = "no better than the mean-pose baseline .* baseline 0.300"
-    with pytest.raises(training.TrainingError, match=worse):
-        training.check_collapse({"spread": 0.5, "pdj": 0.3, "baseline": 0.3}, 600, 1000)
+    # They vary, or are better than the mean pose, whatever that reaches in PDJ.
+    full = report | {"pdj": 1.0, "baseline": 1.0}
+    training.check_collapse(full | {"spread": 1.046}, 600, 1000)
+    training.check_collapse(full | {"l2": 0.95}, 600, 1000)
     # Stages that only refine are not judged, nor few people.
     training.check_collapse({"pdj": 0.1, "baseline": 0.3}, 600, 1000)
 
@@ -287,7 +286,7 @@ def test_predictions_that_do_not_vary_are_a_collapse():
 def test_the_guard_stops_a_collapsed_run(index, tmp_path, monkeypatch):
     """And keeps the checkpoints from before, for who wants to go on regardless."""
     monkeypatch.setattr(training, "FAIR_STEPS", 6)
-    report = {"spread": 0.01, "pdj": 0.4, "baseline": 0.3}
+    report = {"spread": 0.01, "l2": 1.0, "pdj": 0.4, "baseline": 0.3}
     arguments = index, tmp_path, CONFIG
     with pytest.raises(training.TrainingError, match="collapsed at step 10"):
         toy.train(*arguments, evaluate=lambda step: report, guard=True)

@@ -1,6 +1,7 @@
 """What a user asks for that cannot be trained is said before anything is written."""
 
 import dataclasses
+import json
 
 import pytest
 import toy_run
@@ -171,3 +172,17 @@ def test_every_value_is_shown_and_can_be_set(capsys):
 def test_old_names_of_flags_go_on_working(capsys):
     toy_run.call(TRAIN, "--show", "--correction=0.25")
     assert "stage.step_size = 0.25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "joints, extent, told",
+    [(["ball"], 3, True), (["tip", "root"], 0, True), (["tip", "root"], 1, False)],
+)
+def test_poses_without_an_extent_are_refused_at_once(tmp_path, joints, extent, told):
+    """They were trained to the end, and then no displacements could be measured."""
+    content = {"skeleton": {"joints": joints}, "provenance": {}}
+    content["provenance"]["summary"] = {"train": {"extent": extent}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError) as error:
+        toy_run.call(TRAIN, f"--data={tmp_path}", f"--run={tmp_path / 'run'}")
+    assert ("label at least two joints" in str(error.value)) == told

@@ -34,8 +34,8 @@ FILES = {
     "test": r"test\.json|person_keypoints_test.*|test/.*annotation.*",
 }
 OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
-# What `iscrowd` of one person may be; see `_key`.
-NO_CROWD = ("None", "", "0", "False", "false")
+# What `iscrowd` may be; see `_key`.
+CROWD, NO_CROWD = ("1", "True", "true"), ("0", "False", "false", "", "None")
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -267,10 +267,11 @@ class _Images:
         named = list(self.entries.get(key, {}))
         if not named:
             raise ValueError("no image with a file_name has this id")
-        if len(named) > 1:
+        sizes = {size for _, size in named if any(size)}
+        if len({name for name, _ in named}) > 1 or len(sizes) > 1:
             told = [f"{n} ({w} x {h})" if h else n for n, (h, w) in named]
             raise ValueError(f"the id is that of {' and of '.join(told)}")
-        ((name, size),) = named
+        name, size = named[0][0], (*sizes, (0, 0))[0]
         file, last = people.locate(self.folders, name), _last(name)
         if not file and last != name and self.last[last] == 1:
             file = people.locate(self.folders, last)
@@ -314,10 +315,12 @@ def _skeleton(categories, override) -> tuple[Skeleton, dict, list[str]]:
         chosen = skeleton_of(named[0])
         if first_joint(named[0]) == 0:
             notes = ["the limbs of its 'skeleton' count joints from 0"]
-    orders = {
-        _key(c.get("id")): _order(c, chosen, bool(override)) if c in named else None
-        for c in categories
-    }
+    orders = {}
+    for category in categories:
+        key = _key(category.get("id"))
+        order = _order(category, chosen, bool(override)) if category in named else None
+        if orders.setdefault(key, order) != order:
+            raise ValueError(f"two categories of other joints have the id {key}")
     return chosen, orders, notes
 
 
@@ -347,8 +350,11 @@ def _order_of(annotation, orders) -> tuple[int, list[int]]:
         raise ValueError(f"no category has its category_id {category!r}")
     if orders[_key(category)] is None:
         raise people.LeftOut(f"category {category!r} has no keypoints")
-    if str(_key(annotation.get("iscrowd"))) not in NO_CROWD:
+    crowd = str(_key(annotation.get("iscrowd")))
+    if crowd in CROWD:
         raise people.LeftOut("a crowd, not one person")
+    if crowd not in NO_CROWD:
+        raise ValueError(f"its 'iscrowd' is {crowd}, expected 0 or 1")
     if not annotation.get("keypoints"):
         if _key(annotation.get("num_keypoints")) not in (None, "0"):
             raise ValueError(
@@ -374,8 +380,9 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     if path.is_file():
         return {"train": path}
-    folders = [path, path / "annotations"]
-    folders += [path / name for name in ("train", "val", "valid", "validation", "test")]
+    splits = ("train", "val", "valid", "validation", "test")
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    folders = [path, *(f for f in inside if f.name.lower() in ("annotations", *splits))]
     every = [file for folder in folders for file in sorted(folder.glob("*.json"))]
     names = {
         f: f.relative_to(path).as_posix().lower().removeprefix("annotations/")

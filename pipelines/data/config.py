@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,3 +52,23 @@ class AugmentConfig:
     brightness: float = 0.0
     contrast: float = 0.0
     colour: float = 0.0
+
+
+def require_extent(joints: Sequence[str], provenance: dict) -> None:
+    """Refuses prepared data of which no pose can be measured, rather than after the
+    first stage, whose displacements are measured in pose diameters.
+
+    Args:
+      joints: of the skeleton.
+      provenance: of `dataset.json`.
+
+    Raises:
+      ValueError: there is one joint, or nobody to train on has two apart.
+    """
+    people = provenance.get("summary", {}).get("train", {}).get("extent", 1)
+    if len(joints) < 2 or not people:
+        raise ValueError(
+            f"poses are measured by their extent, and those of {', '.join(joints)} "
+            "have none: label at least two joints at different places, of a thing that "
+            "is one point its two ends, or its centre and its edge"
+        )

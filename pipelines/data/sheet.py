@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 
+import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import draw
@@ -29,9 +30,9 @@ def write(index: records.Index) -> None:
     for person in people.as_numpy_iterator():
         image = inputs.decode(tf.constant(person["image"])).numpy()
         known = person["keypoints"][person["labeled"]]
-        box = person["box"].reshape(2, 2)
-        shown = [known, box] if box.any() else [known]
-        cell, move = draw.cut(image, shown, CELL, margin=0.2)
+        box = person["box"] if person["box"].any() else [0, 0, *image.shape[1::-1]]
+        shown = [known, np.reshape(box, (2, 2))]
+        cell, move = draw.cut(image, shown, CELL, margin=0.1)
         pose = move(person["keypoints"]), index.skeleton, person["labeled"]
         cells.append(draw.draw_names(draw.draw_pose(cell, *pose), *pose))
         captions.append(person["id"].decode())

@@ -48,12 +48,13 @@ def compare(folders: Sequence[str]) -> dict:
     for folder, content in contents.items():
         name = pathlib.Path(folder).name
         name = folder if short.count(name) > 1 else name
+        joints = scores.joint_score(content["protocol"])
         baseline, *_, last = content["rows"]
         rows += [
             {
                 "name": f"{name}, {row['name']}",
                 "first_box": content["protocol"]["first_box"],
-                "values": _values(row["scores"]),
+                "values": _values(row["scores"], joints),
             }
             for row in (baseline, last)
         ]
@@ -63,7 +64,9 @@ def compare(folders: Sequence[str]) -> dict:
 def table(content: dict) -> str:
     """A comparison as Markdown, in per cent."""
     protocol, rows = content["protocol"], content["rows"]
+    mean4 = f"PCP: strict, mean over limbs: {scores.MEANINGS['mean4']}."
     columns = list(dict.fromkeys(c for row in rows for c in row["values"]))
+    joints = columns[0].partition("@")[0]
     lines = [["", *columns]]
     for row in rows:
         values = [row["values"].get(column) for column in columns]
@@ -76,9 +79,9 @@ def table(content: dict) -> str:
             "",
             scores.markdown(lines),
             "",
-            f"Per cent. PDJ: {scores.MEANINGS['pdj']}, mean over joints; single joints "
-            f"at {SHARE}, left and right together. PCP: strict, mean over limbs: "
-            f"{scores.MEANINGS['mean4']}."
+            f"Per cent. {joints}: {scores.MEANINGS[joints.lower()]}, mean over joints; "
+            f"single joints at {SHARE}, left and right together."
+            + (f" {mean4}" if "PCP mean4" in columns else "")
             + (f" PCKh: {scores.MEANINGS['pckh']}." if "PCKh@0.5" in columns else "")
             + (f" OKS AP: {scores.MEANINGS['oks']}." if "OKS AP" in columns else ""),
             "",
@@ -112,9 +115,10 @@ def _common(protocols: dict[str, dict]) -> dict:
     return common
 
 
-def _values(one: dict) -> dict:
-    """Fractions by column from the scores of one row of `metrics.json`."""
-    values = {f"PDJ@{t}": entry["fraction"] for t, entry in one["pdj"].items()}
+def _values(one: dict, name: str) -> dict:
+    """Fractions by column from the scores of one row of `metrics.json`, whose joints
+    are scored by what has this name."""
+    values = {f"{name}@{t}": entry["fraction"] for t, entry in one["pdj"].items()}
     groups: dict[str, list[dict]] = {}
     joints = one["pdj"][SHARE]["joints"]
     for joint, entry in zip(canonical_names(joints), joints.values(), strict=True):
@@ -124,7 +128,8 @@ def _values(one: dict) -> dict:
         scored = sum(entry["scored"] for entry in entries)
         correct = sum(entry["correct"] for entry in entries)
         values[f"{name}@{SHARE}"] = correct / scored if scored else None
-    values["PCP mean4"] = one["pcp_strict"]["mean4"]["fraction"]
+    if "mean4" in one["pcp_strict"]:
+        values["PCP mean4"] = one["pcp_strict"]["mean4"]["fraction"]
     if "pckh" in one:
         values["PCKh@0.5"] = one["pckh"]["fraction"]
     if "oks" in one:

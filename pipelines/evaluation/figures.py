@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from deeppose_tf import draw, metrics
+from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.skeleton import Skeleton
 
@@ -41,8 +42,9 @@ class Truth(NamedTuple):
     images: Images | None = None
 
 
-def title(protocol: dict, what: str = "PDJ") -> str:
-    """What a figure measures, from `scores.protocol`."""
+def title(protocol: dict, what: str = "") -> str:
+    """What a figure measures, from `scores.protocol`; by default joints."""
+    what = what or scores.joint_score(protocol)
     data = " + ".join(protocol["datasets"]) or pathlib.Path(protocol["data"]).name
     labels = protocol["labels"].split(":")[0]
     return (
@@ -55,6 +57,12 @@ def distance(skeleton: Skeleton) -> str:
     """The horizontal axis of PDJ curves, true for skeletons without a torso too."""
     unit = "torso diameter" if skeleton.diagonals else "extent of the pose"
     return f"distance to the true joint / {unit}"
+
+
+def axes(skeleton: Skeleton) -> tuple[str, str]:
+    """Both axes of curves of joints."""
+    score = "PDJ" if skeleton.diagonals else "PCK"
+    return distance(skeleton), f"detected joints ({score})"
 
 
 def stage_curves(
@@ -85,7 +93,7 @@ def stage_curves(
         panels.append(
             (panel.replace("_", " "), lines + list((more or {}).get(panel, ())))
         )
-    return plot_curves(thresholds, panels, title, distance(truth.skeleton))
+    return plot_curves(thresholds, panels, title, *axes(truth.skeleton))
 
 
 def joint_curves(
@@ -116,8 +124,8 @@ def joint_curves(
         ]
         lines += [Curve("", lower[name][0], i, True) for i, name in enumerate(groups)]
         drawn.append((f"{panel}; {meaning}" if panel else meaning, lines))
-    across = distance(truth.skeleton)
-    return plot_curves(metrics.CURVE_THRESHOLDS, drawn, title, across)
+    thresholds = metrics.CURVE_THRESHOLDS
+    return plot_curves(thresholds, drawn, title, *axes(truth.skeleton))
 
 
 def reliability_plot(found: dict, skeleton: Skeleton, title: str) -> np.ndarray:

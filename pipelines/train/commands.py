@@ -6,12 +6,14 @@ Nothing here imports TensorFlow before the flags are known to be right.
 from __future__ import annotations
 
 import functools
+import json
 import math
 import pathlib
 
 from absl import flags
 
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.data.config import require_extent
 from deeppose_tf.pipelines.train import recipes
 
 TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
@@ -337,6 +339,12 @@ def _check_places():
     weights = values.weights
     if weights and weights != "imagenet" and not pathlib.Path(weights).is_file():
         raise ValueError(f"--weights={weights}: no such file")
+    try:
+        content = json.loads((pathlib.Path(values.data) / "dataset.json").read_bytes())
+        measured = content["skeleton"]["joints"], content["provenance"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # What is wrong with it is told by who reads all of it.
+    require_extent(*measured)
 
 
 def _options():

@@ -30,6 +30,8 @@ FAIR_SHARE = 0.3
 FAIR_STEPS = 300
 # Predictions that vary less than this share of what the labels vary are all the same.
 LEAST_SPREAD = 0.05
+# And have learned nothing where their L2 loss is not this much below the mean pose's.
+LEAST_GAIN = 0.01
 ADVICE = """Check, in this order:
   1. labels: draw the training crops (TensorBoard, tab Images) and look at the joints;
   2. that the network can learn at all: --overfit=16 must reach a PDJ@0.2 near 1;
@@ -88,7 +90,7 @@ class StageData(NamedTuple):
       examples: a batch -> `augment.Examples`; compiled, on the device.
       crops, people: per step, over all devices.
       evaluate: step -> scalars to log, of the network as it is: `pdj` and, where the
-        guard is to judge, `baseline` and `spread`; see `check_collapse`.
+        guard is to judge, `spread` and `l2`; see `check_collapse`.
     """
 
     batches: Callable[..., tf.data.Dataset]
@@ -178,13 +180,14 @@ def stream(
 
 
 def check_collapse(report: dict, step: int, total: int) -> None:
-    """Stops a run that predicts the same pose for everyone, or none better than the
-    mean pose.
+    """Stops a run that predicts the same pose for everyone, and none better than the
+    mean pose. One whose predictions vary, or whose loss is below that, goes on: PDJ
+    says nothing where the mean pose alone is right nearly everywhere.
 
     Args:
       report: `spread`, how much predictions vary across people, as a share of how much
-        the labels do; `pdj` of the people looked at, and `baseline`, that of the mean
-        pose. Without `spread` nothing is judged.
+        the labels do; `l2`, their loss, as a share of that of the mean pose. Without
+        these nothing is judged.
       step, total: nothing is judged in the first part of a run.
 
     Raises:
@@ -192,16 +195,11 @@ def check_collapse(report: dict, step: int, total: int) -> None:
     """
     if step < max(FAIR_SHARE * total, FAIR_STEPS) or "spread" not in report:
         return
-    if report["spread"] < LEAST_SPREAD:
+    if report["spread"] < LEAST_SPREAD and report["l2"] > 1 - LEAST_GAIN:
         raise TrainingError(
-            f"collapsed at step {step}: every image gets nearly the same pose; "
-            f"predictions vary {report['spread']:.3f} times as much as the labels.\n"
-            f"{ADVICE}"
-        )
-    if report["pdj"] <= report["baseline"]:
-        raise TrainingError(
-            f"no better than the mean-pose baseline at step {step}: PDJ@0.2 "
-            f"{report['pdj']:.3f}, baseline {report['baseline']:.3f}.\n{ADVICE}"
+            f"collapsed at step {step}: every image gets nearly the same pose. "
+            f"Predictions vary {report['spread']:.3f} times as much as the labels, and "
+            f"their L2 loss is {report['l2']:.2f} times the mean pose's.\n{ADVICE}"
         )
 
 
@@ -283,7 +281,7 @@ class _Display:
             return
         rate = (done - self.done) / passed
         shown = {"loss": float(loss), **self.report}
-        shown.pop("spread", None)
+        shown = {k: v for k, v in shown.items() if k not in ("spread", "l2")}
         self.bar.set_postfix(
             {name: f"{value:.3f}" for name, value in shown.items()}
             | {"crops/s": f"{rate * self.data.crops:.0f}"}

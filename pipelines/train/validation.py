@@ -15,7 +15,7 @@ from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, geometry, metrics
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.data.config import InputConfig
+from deeppose_tf.pipelines.data.config import InputConfig, require_extent
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage
 
@@ -24,6 +24,8 @@ HELD_OUT = 200
 DRAWN = 8
 # Of fewer people no score says whether a training has collapsed.
 JUDGED = 10
+# Nor where labels vary less, as a share of people's boxes.
+LEAST_VARIED = 0.002
 BATCH = 32
 
 
@@ -47,9 +49,13 @@ def evaluator(
     Returns:
       step -> `pdj`, PDJ@0.2 of the last stage, mean over joints; in stage 1 `baseline`,
       that of the mean pose, later `before`, that of the stage before; in stage 1 of
-      enough people `spread`, see `loop.check_collapse`. Draws some of the people for
-      TensorBoard.
+      enough people `spread` and `l2`, see `loop.check_collapse`. Draws some of the
+      people for TensorBoard.
+
+    Raises:
+      ValueError: see `require_extent`.
     """
+    require_extent(index.skeleton.joints, index.provenance)
     split = "validation" if index.counts.get("validation") and not limit else "train"
     cascade = cascades.Cascade(stages)
     # One for all evaluations: to make it takes longer than to read it.
@@ -66,7 +72,7 @@ def evaluator(
         baseline = _baseline(stages[0], target, boxes)
         report["baseline"] = pdj(baseline, truth, labeled, index.skeleton)
         if len(truth) >= JUDGED:
-            report["spread"] = _spread(poses[:, -1], truth, labeled, boxes)
+            report |= _variation(poses[:, -1], baseline, truth, labeled, boxes)
         return report
 
     return evaluate
@@ -140,13 +146,23 @@ def _baseline(stage, target, boxes):
     return np.asarray(geometry.denormalize(target[None], boxes))
 
 
-def _spread(predicted, truth, labeled, boxes):
-    """How much predictions vary across people, as a share of how much labels do."""
-    predicted = geometry.normalize(predicted, boxes)
+def _variation(predicted, baseline, truth, labeled, boxes):
+    """`spread` and `l2` as `loop.check_collapse` takes them; nothing where labels
+    hardly vary, so that the same pose for everyone is right."""
+    predicted, baseline, truth = (
+        np.where(labeled[..., None], geometry.normalize(points, boxes), np.nan)
+        for points in (predicted, baseline, truth)
+    )
     seen = labeled.any(axis=0)  # [K]; nothing is known of the others
-    truth = np.where(labeled[..., None], geometry.normalize(truth, boxes), np.nan)
-    varied = np.mean(np.nanstd(truth[:, seen], axis=0)) if seen.any() else 0.0
-    return float(np.mean(np.std(predicted, axis=0)) / max(varied, 1e-6))
+    if not seen.any():
+        return {}
+    varied, spread = (
+        np.mean(np.nanstd(points[:, seen], axis=0)) for points in (truth, predicted)
+    )
+    if varied < LEAST_VARIED:
+        return {}
+    loss, other = (np.nansum((points - truth) ** 2) for points in (predicted, baseline))
+    return {"spread": float(spread / varied), "l2": float(loss / other)}
 
 
 def _sheet(dataset, poses, skeleton):
