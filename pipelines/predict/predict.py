@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from deeppose_tf import detect, draw, files
+from deeppose_tf import detect, draw, files, tracking
 from deeppose_tf.datasets import coco_results, images
 from deeppose_tf.pipelines.cli import outputs, progress
 from deeppose_tf.pipelines.predict import media
@@ -44,6 +44,7 @@ def predict_files(
     ask: Callable[[str, np.ndarray, np.ndarray], dict] | None = None,
     made_with: Sequence[str] = (),
     max_pixels: int = images.MAX_PIXELS,
+    tracks: Callable[[], tracking.Tracks] | None = None,
 ) -> dict:
     """Predicts on all files, and writes results and overlays as it goes.
 
@@ -64,6 +65,8 @@ def predict_files(
         in its place: for a cascade that can do with the file as it is.
       made_with: files that poses depend on beside the photo, such as the model's.
       max_pixels: larger photos are passed over.
+      tracks: makes what keeps people of a film apart and steady; without it every
+        frame is for itself.
 
     Returns:
       What `predictions.json` holds: `images`, `annotations` and, of what could not be
@@ -102,8 +105,9 @@ def predict_files(
             for file in new:
                 begun = file, os.path.realpath(file.path), stamps[file.name]
                 target = place.parent / file.overlay if overlays else None
+                people = tracks() if tracks and file.is_video else None
                 for _ in _predict(
-                    cascade, begun, finder, ask, target, results, max_pixels
+                    cascade, begun, finder, ask, target, results, max_pixels, people
                 ):
                     bar.update(1)
                     keep()
@@ -130,7 +134,7 @@ def _require_same(results, file, stamp, overwrite) -> None:
         )
 
 
-def _predict(cascade, begun, finder, ask, target, results, max_pixels):
+def _predict(cascade, begun, finder, ask, target, results, max_pixels, people):
     """Adds to the results what is on a file, draws it, and yields after each frame.
     Whatever is wrong with this file alone is in the results, too."""
     file, path, stamp = begun
@@ -141,11 +145,24 @@ def _predict(cascade, begun, finder, ask, target, results, max_pixels):
             for number, (name, image, more) in enumerate(frames):
                 if number < len(known):
                     boxes, poses = known[number]
+                    if people and "track" in poses:
+                        people.restore(boxes, poses["track"], more["seconds"])
+                        raw = [stages[-1] for stages in poses["keypoints_by_stage"]]
+                        people.poses(
+                            *(poses["track"], poses | {"keypoints": raw}),
+                            more["seconds"],
+                        )
                 else:
-                    boxes, poses, is_found = _look(
-                        cascade, file, finder, ask, name, image
-                    )
-                    more |= {"found": is_found}
+                    found = finder(image, name)
+                    more |= {"found": found is not None}
+                    if people:
+                        boxes, numbers = people.boxes(found, more["seconds"])
+                        more["found"] |= bool(boxes.any())
+                    else:
+                        boxes = detect.WHOLE_IMAGE if found is None else found
+                    poses = _poses(cascade, file, ask, image, boxes)
+                    if people:
+                        poses = people.poses(numbers, poses, more["seconds"])
                     results.add(file.name, image.shape[:2], boxes, poses, **more)
                 if write:
                     write(_overlay(image, boxes, poses, cascade.skeleton))
@@ -161,17 +178,12 @@ def _predict(cascade, begun, finder, ask, target, results, max_pixels):
         results.unreadable.append({"file_name": file.name, "reason": reason})
 
 
-def _look(cascade, file, finder, ask, name, image):
-    """The boxes and poses of the people, and whether somebody was found."""
-    found = finder(image, name)
-    boxes = detect.WHOLE_IMAGE if found is None else found
+def _poses(cascade, file, ask, image, boxes):
     if not len(boxes):
-        poses = {"valid": np.zeros(0, bool)}
-    elif ask and not file.is_video:
-        poses = ask(file.path, image, boxes)
-    else:
-        poses = cascade.predict(image, boxes)
-    return boxes, poses, found is not None
+        return {"valid": np.zeros(0, bool)}
+    if ask and not file.is_video:
+        return ask(file.path, image, boxes)
+    return cascade.predict(image, boxes)
 
 
 @contextlib.contextmanager
