@@ -11,6 +11,7 @@ import toy_run
 
 from deeppose_tf import cascade, networks, sampling
 from deeppose_tf.config import StageConfig, check_run
+from deeppose_tf.export.saved_model import graph
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage, build_stage
 
@@ -209,6 +210,22 @@ def test_a_bad_box_harms_nobody_else(image, coloured, bad):
 def test_a_box_partly_beyond_the_image_is_answered(image, coloured):
     boxes = [[119.5, 10, 150, 50], [-30, 79.5, 0.5, 110], [-500, -500, 900, 0.5]]
     assert coloured.predict(image, np.float32(boxes))["valid"].all()
+
+
+def test_whose_scores_are_no_numbers_has_no_pose(image, coloured, monkeypatch):
+    """As by exports, which share `graph._answer`: the pose was `valid`."""
+
+    def spoilt(spread, keypoints, skeleton):
+        return tf.stack([tf.fill([K], np.nan), tf.ones([K])])
+
+    monkeypatch.setattr(cascade, "scores", spoilt)
+    found = cascade.Cascade(coloured.stages).predict(image, BOXES[:2])
+    assert found["valid"].tolist() == [False, True]
+    assert not found["keypoints_by_stage"][0].any() and not found["scores"][0].any()
+    shared = tf.zeros([1, K, 2]), tf.zeros([1, 1, K, 2]), None, tf.constant(True)
+    monkeypatch.setattr(cascade, "scores", lambda *_: tf.fill([1, K], np.nan))
+    answer = graph._answer(coloured, *shared)
+    assert not answer["valid"] and not answer["scores"].numpy().any()
 
 
 def test_an_empty_image_is_answered_as_by_exports(coloured):

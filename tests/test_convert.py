@@ -299,6 +299,9 @@ def test_a_canvas_of_a_fixed_size(cascade, content):
     np.testing.assert_array_equal(canvas[:, :50], checks.picture(60, 50))
     assert (canvas[:, 50:] == sampling.PADDING).all()
     _, whole, _ = lite.fit(image, np.zeros(4), SIZE)
+    height, width = image.shape[:2]
+    for beyond in ([width, 0, width + 9, 9], [-9, 0, 0, 9], [0, height, 9, height + 9]):
+        assert np.isnan(lite.fit(image, np.float32(beyond), SIZE)[1]).all()
     np.testing.assert_array_equal(whole, [0, 0, 50, 60])
     small, _, scale = lite.fit(checks.picture(9, 5), np.zeros(4), SIZE)
     np.testing.assert_array_equal(scale, [1, 1])

@@ -104,8 +104,9 @@ def fit(
       size: height and width of the canvas.
 
     Returns:
-      The canvas, the box in its pixels, and [2] by what (x, y) of the image are
-      multiplied there.
+      The canvas, the box in its pixels (not finite where it is outside of the image,
+      which the model would not know from the canvas), and [2] by what (x, y) of the
+      image are multiplied there.
     """
     from PIL import Image  # not above: only this needs it
 
@@ -118,6 +119,8 @@ def fit(
     scale = np.float32([sides[0] / width, sides[1] / height])
     box = np.asarray(box, np.float32)
     box = box if box.any() else np.float32([0, 0, width, height])
+    if not ((box[:2] < [width, height]) & (box[2:] > 0)).all():
+        box = np.full(4, np.nan, np.float32)
     return canvas, box * np.tile(scale, 2), scale
 
 

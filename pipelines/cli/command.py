@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import math
@@ -62,6 +63,9 @@ def run(
     for name in own:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     sys.modules["__main__"].__doc__ = documentation
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     startup.on_import()
     startup.keep_memory()
     app.run(

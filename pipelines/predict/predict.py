@@ -23,6 +23,8 @@ from deeppose_tf.pipelines.cli import outputs, progress
 from deeppose_tf.pipelines.predict import media
 
 NAME = "predictions.json"
+# Files under way, see `files.write_bytes` and `media.film_writer`.
+SCRATCH = (f".{NAME}.*.partial", ".*.pose.png.*.partial", ".*.pose.mp4.partial.mp4")
 BOX_COLOR = (255, 255, 0)
 # Errors of the system that are of one file and not of all.
 OF_ONE_FILE = (
@@ -80,6 +82,9 @@ def predict_files(
     place = pathlib.Path(output) / NAME
     place.parent.mkdir(parents=True, exist_ok=True)
     with files.alone(place.parent, "deeppose-predict"):
+        for pattern in SCRATCH:
+            for left in place.parent.rglob(pattern):  # by a kill
+                left.unlink()
         names = [NAME, *(file.overlay for file in found if overlays)]
         if not overwrite:
             outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
