@@ -227,6 +227,19 @@ def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("extra", ["film", "nothing"])
+def test_a_film_that_cannot_be_written_whole_is_an_error(tmp_path, extra, monkeypatch):
+    """A disk that was full left half a film and no word, or FFmpeg's command line."""
+    if extra == "nothing":
+        monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setattr(media, "_count", lambda capture: 2)
+    with pytest.raises(OSError, match="out.mp4: the film cannot be .* disk full"):
+        with media.film_writer(tmp_path / "out.mp4", 10) as write:
+            for _ in range(3):
+                write(np.zeros((40, 40, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_odd_sizes_become_even_and_nothing_moves(tmp_path):
     """H.264 has even sizes, to which FFmpeg would stretch the frame."""
     frame = np.zeros((61, 91, 3), np.uint8)

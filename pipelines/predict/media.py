@@ -181,12 +181,14 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
 
     Raises:
       ValueError: it cannot be written, or a frame has another size than the first.
+      OSError: nor can anything else, probably.
     """
     temporary = files.hidden(path, "partial.mp4")  # the suffix is the format
-    shape, write, close = None, None, lambda: None
+    shape, write, close, count = None, None, lambda: None, 0
+    full = f"{path}: the film cannot be written whole. Is the disk full?"
 
     def add(frame):
-        nonlocal shape, write, close
+        nonlocal shape, write, close, count
         height, width = frame.shape[:2]
         if shape is None:
             shape, size = frame.shape, (width + width % 2, height + height % 2)
@@ -194,7 +196,11 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
         if frame.shape != shape:
             raise ValueError(f"{path}: cannot write a frame of {width} x {height}")
         even = 0, height % 2, 0, width % 2
-        write(cv2.copyMakeBorder(frame, *even, cv2.BORDER_REPLICATE))
+        try:
+            write(cv2.copyMakeBorder(frame, *even, cv2.BORDER_REPLICATE))
+        except OSError as error:  # FFmpeg ended, and says at length how it was called
+            raise OSError(full) from error
+        count += 1
 
     try:
         try:
@@ -202,6 +208,9 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
         finally:
             close()
         if shape:
+            with _opened(str(temporary)) as capture:
+                if _count(capture) != count:  # neither writer says so itself
+                    raise OSError(full)
             files.sync(temporary)
             os.replace(temporary, path)
     finally:
