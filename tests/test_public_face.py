@@ -1,8 +1,11 @@
 """What a program imports: `deeppose_tf` alone, on tiny data and with tiny steps."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import toy_run
@@ -10,6 +13,10 @@ import toy_training as toy
 
 import deeppose_tf
 from deeppose_tf import draw
+from deeppose_tf.datasets import generated
+from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.train import cascade as train_cascade
+from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.skeleton import LSP
 
 
@@ -96,30 +103,51 @@ def test_the_summary_says_what_the_stages_are(cascade, capsys):
     assert second.split()[4] == "2"
 
 
-def test_training_and_evaluation_are_calls(tmp_path):
-    """What deeppose-train and deeppose-evaluate do; a run goes on, or is finished."""
-    toy.make_index(tmp_path)
-    data, run = str(tmp_path / "data"), str(tmp_path / "run")
-    arguments = {"recipe": "demo", "stages": 1, "steps": 2, "batch": 4, "verbose": 0}
-    trained = deeppose_tf.train(data, run, **arguments)
-    assert trained.count == 1
-    again = deeppose_tf.Cascade.load(run)
-    assert "2 steps, 16 people" in again.summary()
-    found = deeppose_tf.evaluate(again, data, "validation", verbose=0)
-    assert [row["name"] for row in found["rows"]][1:] == ["stage 1"]
-    with pytest.raises(ValueError, match="recipe 'deepest' is none of"):
-        deeppose_tf.train(data, run, recipe="deepest")
+def blocks(name):
+    """The Python in a document."""
+    text = (pathlib.Path(__file__).parents[1] / name).read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
 
 
-def test_exports_are_calls(cascade, photo, tmp_path):
-    path, pixels = photo
-    expected = cascade.predict(pixels)["keypoints"]
-    from deeppose_tf.export.tflite import lite
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """What the documents name: data, a run and photos; a recipe of six steps."""
+    monkeypatch.chdir(tmp_path)
+    counts = {"train": 8, "validation": 3, "test": 3}
+    splits = {s: generated.read(str(tmp_path / "drawn"), s, counts) for s in counts}
+    records.write(splits, str(tmp_path / "data"))
+    toy_run.save_run(tmp_path / "runs" / "lsp", LSP, stages=1)
+    pixels = cv2.imread(splits["test"].images[0])
+    for name in ("photo.jpg", "photo.png"):
+        cv2.imwrite(name, pixels)
+    monkeypatch.setitem(recipes.RECIPES, "compact", (toy.recipe_for(1),))
+    monkeypatch.setattr(train_cascade, "make_examples", lambda *_: toy.plain)
+    return tmp_path
 
-    cascade.export_tflite(str(tmp_path / "pose.tflite"), kind="float32")
-    found = lite.Lite.load(str(tmp_path / "pose.tflite")).predict(pixels)
-    np.testing.assert_allclose(found["keypoints"], expected, atol=1e-2)
+
+def test_the_python_of_documents_runs(place, capsys):
+    """In the order of reading: what one leaves, a later one takes. One stage is trained
+    in place of three; the client has its own test."""
+    pytest.importorskip("ai_edge_litert")
+    names = {}
+    for document in ("README.md", "docs/phones.md", "docs/python.md"):
+        for block in blocks(document):
+            code = block.replace("stages=3", "stages=1")
+            exec(compile(code, document, "exec"), names)
+            if "scores" in names:
+                scores, made = names.pop("scores"), names["cascade"]
+    printed = capsys.readouterr().out
+    assert names["poses"]["keypoints"].shape == (1, 14, 2)
+    assert names["picture"].shape == cv2.imread("photo.jpg").shape
+    assert [row["name"] for row in scores["rows"]][1:] == ["stage 1"]
+    assert "6 steps, 8 people" in deeppose_tf.Cascade.load("runs/mine").summary()
+    assert (place / "exported" / "1" / "saved_model.pb").is_file()
+    # What is printed for phones are the joints as the cascade finds them.
+    poses = made.predict("photo.png")["keypoints"][0]
+    for joint, (x, y) in zip(LSP.joints, poses, strict=True):
+        (found,) = re.findall(rf"^{joint} (\S+) (\S+) \S+$", printed, re.M)
+        np.testing.assert_allclose(np.float32(found), [x, y], atol=0.1)
     with pytest.raises(ValueError, match="has to end in .tflite"):
-        cascade.export_tflite(str(tmp_path / "pose.lite"))
-    folder = cascade.export(str(tmp_path / "exported"))
-    assert folder == str(tmp_path / "exported" / "1")
+        made.export_tflite("pose.lite")
+    with pytest.raises(ValueError, match="recipe 'deepest' is none of"):
+        deeppose_tf.train("data", "runs/other", recipe="deepest")

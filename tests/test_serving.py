@@ -4,6 +4,8 @@ what it writes is what `deeppose-predict` would."""
 
 import io
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -537,6 +539,16 @@ def test_nothing_is_written_without_a_server(photos, tmp_path):
         with pytest.raises((OSError, ValueError), match="127.0.0.1:9"):
             call(None, photos, tmp_path / "out", "--retries=0", server=server)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_program_in_the_documentation_runs(peer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(png()[1])
+    text = pathlib.Path(__file__).parents[1].joinpath("docs/export.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    names = {}
+    exec(program.replace("http://localhost:8501", peer.rest), names)
+    assert names["pose"]["keypoints"].shape == (1, 14, 2)
 
 
 def test_skeletons_come_by_name_or_file_or_as_numbers(peer, photos, tmp_path):
