@@ -6,8 +6,8 @@ PYTHON ?=
 ADDONS_PYTHON ?=
 ARGS ?=
 # Two processes: most tests keep one core busy. A file stays in one of them, for what its
-# tests share.
-WORKERS ?= -n 2 --dist loadfile
+# tests share; tests/conftest.py says which come first.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 ADDONS_VENV := .venv-addons
 BIN := $(VENV)/bin

@@ -119,12 +119,6 @@ def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf
     return source.sample(scale, points)
 
 
-def box_maps(boxes: tf.Tensor, side: int) -> tf.Tensor:
-    """[M, 4] pixels -> [M, 2, 3]: the maps by which `warp` crops these boxes."""
-    scale = (boxes[:, 2:] - boxes[:, :2]) / side  # [M, 2]
-    return tf.concat([tf.linalg.diag(scale), boxes[:, :2, None]], axis=-1)
-
-
 def level_at(scale: tf.Tensor, count: int) -> tf.Tensor:
     """Pixels of the image per pixel of a crop -> which of so many levels it is read
     from, with fractions: 0 where nothing shrinks."""

@@ -45,6 +45,33 @@ def mirrored():
     return strategy
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory):
+    """A folder with a `run` of three stages and `pose/1`, as deeppose-export writes it:
+    half a minute, for all tests of it."""
+    import toy_export
+    import toy_run
+
+    from deeppose_tf.export.saved_model import commands
+
+    folder = tmp_path_factory.mktemp("served")
+    toy_export.save_run(folder / "run")
+    model, output = f"--model={folder / 'run'}", f"--output={folder / 'pose'}"
+    script = toy_run.script(commands, "export")
+    toy_run.call(script, model, output, "--max_pixels=450000")
+    return folder
+
+
+# The files that take longest come first: two processes then end together.
+LONGEST = ["training", "saved_model", "convert", "graph", "cascade", "tflite"]
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of a file stay together, and files in their order but for the longest."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Says what was skipped and why, which a row of dots and `s` does not."""
     skipped = terminalreporter.stats.get("skipped", [])

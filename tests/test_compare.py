@@ -17,6 +17,13 @@ from deeppose_tf.pipelines.evaluation import commands, compare, evaluate, scores
 COMPARE = toy_run.script(commands, "compare")
 
 
+def scored(model, index, output):
+    """An evaluation but for its pictures, which take longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "_write_pictures", lambda *_: None)
+        evaluate.evaluate(model, index, "test", output, verbose=0)
+
+
 @pytest.fixture(scope="module")
 def evaluations(tmp_path_factory):
     """One model from two kinds of first boxes, and from those of other labels."""
@@ -36,7 +43,7 @@ def evaluations(tmp_path_factory):
         ("observer", str(folder / "observer")),
     ):
         output = str(folder / "evaluations" / name)
-        evaluate.evaluate(model, records.read_index(data), "test", output, verbose=0)
+        scored(model, records.read_index(data), output)
     return folder / "evaluations"
 
 
@@ -74,7 +81,7 @@ def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path)
         parts = splits | {"test": changed}
         records.write(parts, str(tmp_path / "data"), {"arguments": arguments})
         index = records.read_index(str(tmp_path / "data"))
-        evaluate.evaluate(Oracle(changed), index, "test", other, verbose=0)
+        scored(Oracle(changed), index, other)
         with pytest.raises(ValueError, match="a: other people or labels than .*own; "):
             compare.compare([own, other])
         shutil.rmtree(tmp_path / "data")

@@ -285,7 +285,9 @@ def test_what_does_not_fit_is_refused(data):
         evaluate.evaluate(oracle, index, "test", verbose=0)
 
 
-def test_the_script_with_a_real_cascade(data, tmp_path, capsys):
+def test_the_script_with_a_real_cascade(data, tmp_path, capsys, monkeypatch):
+    """But for the pictures, which take longest, and are looked at above."""
+    monkeypatch.setattr(evaluate, "_write_pictures", lambda *_: None)
     _, index = data
     toy_run.save_run(tmp_path / "run", LSP)
     output = tmp_path / "out"

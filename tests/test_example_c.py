@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import toy_export
 
+from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import checks
-from deeppose_tf.export.saved_model import export as saved_model
-from deeppose_tf.export.saved_model import signatures as rows
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +18,8 @@ def program(tmp_path_factory):
     return example_program.build(tmp_path_factory.mktemp("example"))
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """(cascade, SavedModel)."""
-    folder = tmp_path_factory.mktemp("served")
-    cascade = toy_export.save_run(folder / "run")
-    path = folder / "1"
-    saved_model.write(cascade, rows.Limits(), {}, path)
-    return cascade, path
-
-
 def test_both_signatures(program, served, tmp_path):
-    cascade, model = served
+    cascade, model = Cascade.load(str(served / "run")), served / "pose" / "1"
     pixels = checks.picture(90, 120)
     (tmp_path / "raw.ppm").write_bytes(example_program.ppm(pixels))
     (tmp_path / "file.png").write_bytes(toy_export.encode(pixels, "PNG"))
@@ -64,7 +53,7 @@ def test_errors(program, served, tmp_path, content, box, said):
     path = tmp_path / "raw.ppm"
     if content:
         path.write_bytes(content)
-    command = [program, served[1], f"{path}{box}"]
+    command = [program, served / "pose" / "1", f"{path}{box}"]
     done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert said in done.stderr.decode()

@@ -1,6 +1,7 @@
 """The exported graph against the Keras cascade; its loop, and what ends it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def nodes(concrete):
         (1, {}),
         (3, {}),
         (3, {"loop": False}),
-        (3, {"view": native.framed}),
+        # Crops of 32 pixels from an image of 120 need no more than two halvings.
+        (3, {"view": functools.partial(native.framed, count=3)}),
     ],
 )
 def test_as_keras(cascade, stages, settings):
@@ -89,15 +91,23 @@ def test_unrolled_has_no_loop(cascade):
     assert not found & {"While", "StatelessWhile", "Case", "StatelessCase"}
 
 
+@pytest.fixture(scope="module")
+def early(cascade):
+    """A loop that ends early, and its tolerance: a variable, for one graph of both."""
+    tolerance = tf.Variable(0.0)
+    return function(cascade, tolerance=tolerance), tolerance
+
+
 @pytest.mark.parametrize("share", [0.99, 1.01])
-def test_a_loop_that_ends_early(cascade, share):
+def test_a_loop_that_ends_early(cascade, early, share):
     """Stage 2 moves the joint that it moves most by just more, or just less, than the
     tolerance: stage 3 is run, or not."""
     expected = cascade.predict(IMAGE, BOXES[1:2])["keypoints_by_stage"][0]
     moved = np.linalg.norm(expected[1] - expected[0], axis=-1)
     diameter = cascades.diameters(tf.constant(expected[:1]), LSP).numpy()[0]
-    tolerance = float(share * moved.max() / diameter)
-    found = function(cascade, tolerance=tolerance)(IMAGE, BOXES[1])
+    ending, tolerance = early
+    tolerance.assign(share * moved.max() / diameter)
+    found = ending(IMAGE, BOXES[1])
     first, second, third = found["keypoints_by_stage"].numpy()
     np.testing.assert_allclose([first, second], expected[:2], atol=1e-3)
     np.testing.assert_array_equal(found["keypoints"], third)
@@ -145,22 +155,37 @@ def test_smallest_images(cascade, loop, size):
     assert found["valid"]
 
 
+class Lost(keras.layers.Layer):
+    """Adds a number, which need not be one, to every answer."""
+
+    def __init__(self):
+        super().__init__(trainable=False)
+        self.more = self.add_weight(name="more", shape=(), initializer="zeros")
+
+    def call(self, answers):
+        return answers + self.more
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["loop", "unrolled"])
+def losing(cascade, request):
+    """A cascade that can be made to diverge, and its graph."""
+
+    def changed(stage):
+        crops = keras.Input([stage.config.size, stage.config.size, 3])
+        model = keras.Model(crops, Lost()(stage.model(crops)))
+        return dataclasses.replace(stage, model=model)
+
+    made = cascades.Cascade([changed(stage) for stage in cascade.stages])
+    return made, function(made, loop=request.param)
+
+
 @pytest.mark.parametrize(
-    ("number", "value", "loop"),
-    [(0, np.nan, True), (1, np.inf, True), (2, 1e30, True), (0, np.nan, False)],
+    ("number", "value"), [(0, np.nan), (1, np.inf), (2, 1e30), (0, 0.0)]
 )
-def test_networks_that_diverged(cascade, number, value, loop):
+def test_networks_that_diverged(losing, number, value):
     """Whichever stage it is, its answers reach no crop and nobody."""
-
-    class Diverged(keras.layers.Layer):
-        def call(self, crops):
-            return tf.fill([tf.shape(crops)[0], len(LSP.joints), 2], np.float32(value))
-
-    def diverged(stage):
-        size = stage.config.size
-        crops = keras.Input([size, size, 3])
-        return dataclasses.replace(stage, model=keras.Model(crops, Diverged()(crops)))
-
-    stages = [*cascade.stages[:number], *map(diverged, cascade.stages[number:])]
-    found = function(cascades.Cascade(stages), loop=loop)(IMAGE, BOXES[0])
-    assert not any(value.numpy().any() for value in found.values())
+    made, person = losing
+    for i, stage in enumerate(made.stages):
+        stage.model.layers[-1].more.assign(value if i >= number else 0.0)
+    found = person(IMAGE, BOXES[0])
+    assert any(one.numpy().any() for one in found.values()) == (value == 0.0)

@@ -249,9 +249,14 @@ def test_draws_are_the_persons_own(index):
     assert abs(values.mean() - 0.5) < 5 / np.sqrt(12 * len(values))
 
 
+@pytest.fixture(scope="module")
+def whole(index):
+    return epoch(index)
+
+
 @pytest.mark.parametrize("skip", range(6))
-def test_a_resumed_epoch_goes_on_where_it_stopped(index, skip):
-    assert same(epoch(index, skip=skip), epoch(index)[skip:])
+def test_a_resumed_epoch_goes_on_where_it_stopped(index, whole, skip):
+    assert same(epoch(index, skip=skip), whole[skip:])
 
 
 def test_a_limit_takes_the_first_people(index):

@@ -21,7 +21,7 @@ import toy_training as toy
 from deeppose_tf import cascade
 from deeppose_tf.pipelines.data import inputs
 from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import fingerprint, recipes, strategies
+from deeppose_tf.pipelines.train import fingerprint, recipes, strategies, validation
 from deeppose_tf.pipelines.train import loop as training
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
@@ -42,6 +42,20 @@ CONFIG = TrainConfig(steps=10, optimizer="sgd", learning_rate=0.05)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return toy.make_index(tmp_path_factory.mktemp("figures"))
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """For tests of runs that look neither at crops nor at scores."""
+    for module, name, value in toy.PLAIN:
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def unjudged(plain, monkeypatch):
+    """Nor at displacements: networks are not asked for poses."""
+    unmeasured = np.zeros([toy.JOINTS, 2]), np.zeros([toy.JOINTS, 2, 2])
+    monkeypatch.setattr(validation, "observed_displacements", lambda *_: unmeasured)
 
 
 def identity(crops, target, weight):
@@ -158,7 +172,8 @@ def test_settings_are_checked(field, value):
 
 
 def test_resumed_equals_uninterrupted(index, tmp_path):
-    """Weights, moments, averages, dropout and the place in the epoch: to the bit."""
+    """Weights, moments, averages, dropout, the place in the epoch and what is drawn: to
+    the bit."""
     config = dataclasses.replace(toy.RECIPE.train, steps=9)
 
     def stopped(step):
@@ -166,9 +181,7 @@ def test_resumed_equals_uninterrupted(index, tmp_path):
             raise KeyboardInterrupt
         return {}
 
-    train = functools.partial(
-        toy.train, index, config=config, build=toy.forgetful, examples=None
-    )
+    train = functools.partial(toy.train, index, config=config, build=toy.forgetful)
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", evaluate=stopped)
@@ -298,7 +311,7 @@ def test_two_replicas_equal_one(index, tmp_path, mirrored):
     """Two virtual devices share each batch of six and add up their gradients. Sums in
     another order differ in the last digits, of which ten steps make 1e-6."""
     config = dataclasses.replace(CONFIG, ema=0.5)
-    train = functools.partial(toy.train, index, config=config, examples=None)
+    train = functools.partial(toy.train, index, config=config)
     one = train(tmp_path / "one")
     two = train(tmp_path / "two", strategy=mirrored)
     for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
@@ -454,7 +467,7 @@ def test_other_settings_are_refused(index, trained, tmp_path, changed, named):
     assert (begun / "settings.json").read_bytes() == kept
 
 
-def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
+def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path, unjudged):
     """After one step with a rate of zero its network is still the one it began as, up
     to the last layer, whose shape is that of the joints."""
     recipe = toy.recipe_for(1)
@@ -489,7 +502,7 @@ def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path):
     ],
 )
 def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
-    index, trained, tmp_path, widths, others, joints, expected
+    index, trained, tmp_path, unjudged, widths, others, joints, expected
 ):
     """The other run's stage 2 has the widths `others`, its own stage before 4 and 8."""
     kept = load_stage(str(trained[0] / "stage_1"))
@@ -607,7 +620,7 @@ def constant(steps):
     )
 
 
-def test_a_finished_stage_is_trained_further(index, tmp_path):
+def test_a_finished_stage_is_trained_further(index, tmp_path, plain):
     """It was refused without a word on what to do. Without a schedule it is the same,
     to the bit, as if all steps had been asked for at once."""
 
@@ -634,7 +647,9 @@ def test_a_finished_stage_is_trained_further(index, tmp_path):
         train("further", 7)
 
 
-def test_later_stages_stand_in_the_way_of_more_steps(index, trained, tmp_path):
+def test_later_stages_stand_in_the_way_of_more_steps(
+    index, trained, tmp_path, unjudged
+):
     """They were trained on what the first one left; nothing of them is removed."""
     run = tmp_path / "run"
     shutil.copytree(trained[0], run)
@@ -651,7 +666,7 @@ def test_later_stages_stand_in_the_way_of_more_steps(index, trained, tmp_path):
     assert named(run) == ["stage_1"]
 
 
-def test_a_batch_is_fitted_to_few_people(index, tmp_path, capsys):
+def test_a_batch_is_fitted_to_few_people(index, tmp_path, capsys, unjudged):
     """22 people were fewer than a batch of 64, and the user had to know what to do."""
     recipe = dataclasses.replace(
         constant(1), inputs=dataclasses.replace(toy.REFINER.inputs, batch=64)
@@ -723,7 +738,7 @@ class _Counted:
         pass
 
 
-def test_overfitting(index, tmp_path):
+def test_overfitting(index, tmp_path, unjudged):
     """Four people, shown unvaried: each step takes all of them, in any order. The later
     stages that the run had were trained on another first one."""
     (tmp_path / "cascade.json").write_text('{"stages": ["stage_1", "stage_2"]}')

@@ -24,7 +24,7 @@ from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import loop, recipes, strategies
+from deeppose_tf.pipelines.train import loop, recipes, strategies, validation
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
@@ -87,11 +87,18 @@ def forgetful(precision: str = "float32") -> keras.Model:
 
 
 def plain(canvases, keypoints, labeled, boxes, draws):
-    """The middle of every canvas, unvaried. To compile the crops of a recipe takes
-    longer than all else in a training of a few steps."""
-    crops = sampling.preprocess(canvases[:, 8:-8, 8:-8])
+    """The middle of every canvas, in a contrast that is drawn. To compile the crops of
+    a recipe takes longer than all else in a training of a few steps."""
+    crops = sampling.preprocess(canvases[:, 8:-8, 8:-8]) * draws[:, :1, :1, None]
     weight = tf.cast(labeled, tf.float32)
     return crops, (keypoints - 24) / 32 * weight[..., None], weight
+
+
+# What a training looks like without the crops of its recipe and without scores.
+PLAIN = (
+    (train_cascade, "make_examples", lambda *_: plain),
+    (validation, "evaluator", lambda *_: lambda step: {}),
+)
 
 
 def train(
@@ -101,22 +108,16 @@ def train(
     build=dense,
     strategy=None,
     evaluate=lambda step: {},
-    examples=plain,
     **options,
 ):
-    """`loop.train` on the figures, looking at `evaluate` twice.
-
-    Args:
-      evaluate: step -> report, by default of nothing.
-      examples: by default `plain`; None for those of the recipe.
-    """
+    """`loop.train` on `plain` figures, looking at `evaluate`, step -> report, twice."""
     inputs = RECIPE.inputs
     strategy = strategy or strategies.make_strategy("one")
     state = steps.make_state(build, config, strategy)
     data = loop.StageData(
         train_cascade.batches(index, inputs),
         train_cascade.count_steps(index, inputs),
-        examples or train_cascade.make_examples(index, RECIPE, []),
+        plain,
         inputs.batch,
         inputs.batch,
         evaluate,
@@ -138,9 +139,12 @@ def main(data: str, folder: str, length: str, kills: str) -> None:
     many times, and resumed each time.
 
     Every step writes a checkpoint. Every other kill waits for one to be half-written,
-    the rest come at random.
+    the rest come at random. Where kills are few it is `PLAIN`.
     The work is done in forks of this process, which spares them TensorFlow's import.
     """
+    if int(kills) < 3:
+        for module, name, value in PLAIN:
+            setattr(module, name, value)
     whole = _fork(data, pathlib.Path(folder) / "whole", int(length))
     run = pathlib.Path(folder) / "killed"
     moments = _kill(data, run, int(length), int(kills))
