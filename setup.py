@@ -35,7 +35,9 @@ setup(
     packages=["deeppose_tf", "deeppose_tf.datasets", *INSTALLED],
     # A wheel must put nothing named `pipelines` or `export` at the top level.
     package_dir={"deeppose_tf": "deeppose_tf", **INSTALLED},
-    package_data={"deeppose_tf": ["py.typed"]},
+    package_data={
+        "deeppose_tf": ["py.typed", "presets/*", "presets/*/*", "presets/*/*/*"]
+    },
     install_requires=[
         "tensorflow>=2.15,<2.22",
         "tensorboard",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deeppose_tf.cascade import Cascade
+    from deeppose_tf.config import list_presets
     from deeppose_tf.datasets.images import read_image
-    from deeppose_tf.presets import list_presets
     from deeppose_tf.skeleton import Skeleton
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "Cascade": "cascade",
     "Skeleton": "skeleton",
-    "list_presets": "presets",
+    "list_presets": "config",
     "read_image": "datasets.images",
 }
 

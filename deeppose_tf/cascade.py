@@ -9,8 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import draw, files, geometry, presets, sampling
-from deeppose_tf.config import INDEX, INDEX_FORMATS, check_run
+from deeppose_tf import draw, files, geometry, sampling
+from deeppose_tf.config import (
+    INDEX,
+    INDEX_FORMATS,
+    PRESETS,
+    check_run,
+    find_run,
+    list_presets,
+)
 from deeppose_tf.datasets.images import read_image
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage, load_stage
@@ -60,14 +67,14 @@ class Cascade:
 
     @classmethod
     def load(cls, run: str) -> Cascade:
-        """Loads a run directory that `deeppose-train` wrote.
+        """Loads a run directory that `deeppose-train` wrote, or a preset by its name.
 
         Raises:
           ValueError: it is not one, or a file in it is missing, damaged or of an
             unknown format.
         """
         cascade = cls([load_stage(folder) for folder in check_run(run)])
-        cascade.run = str(run)
+        cascade.run = find_run(str(run))
         return cascade
 
     @classmethod
@@ -77,7 +84,10 @@ class Cascade:
         Raises:
           ValueError: there is none of this name.
         """
-        return cls.load(presets.preset_run(name))
+        if name not in list_presets():
+            there = ", ".join(list_presets()) or "none"
+            raise ValueError(f"no preset {name!r}; there are: {there}")
+        return cls.load(str(PRESETS / name))
 
     def save_index(self, run: str) -> None:
         """Writes `cascade.json`, which names the stage directories of a run."""

@@ -12,8 +12,17 @@ from deeppose_tf import files
 
 HEADS = ("linear", "integral")
 LOSSES = ("l2", "l1")
+# MoveNet's networks: the channels of the stem, of the block after it and of the groups
+# of blocks. The last is Lightning without its layers at a 32nd of the crop.
+MOVENETS = {
+    "movenet_thunder": (56, 32, (40, 56, 112, 168, 280, 560)),
+    "movenet_lightning": (32, 16, (24, 32, 64, 96, 160, 320)),
+    "movenet_lightning_16": (32, 16, (24, 32, 64, 96)),
+}
 # Names the stages of a run.
 INDEX, INDEX_FORMATS = "cascade.json", (1,)
+# The trained cascades that ship inside the package.
+PRESETS = pathlib.Path(__file__).parent / "presets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +30,17 @@ class StageConfig:
     """What a stage's network is and what it looks at.
 
     Attributes:
-      network: `paper` (Fig. 2), `compact` (ours), or the name of a class of
-        `keras.applications`.
+      network: `paper` (Fig. 2), `compact` (ours), one of `MOVENETS`, or the name of a
+        class of `keras.applications`.
       size: S, side of the crop in pixels.
       head: `linear` (2k outputs, as in the paper) or `integral` (expected place
         under a softmax over a map per joint).
       widths: channels of `compact` after each halving of the resolution.
       blocks: residual blocks of `compact` after each halving.
       subcells: an integral head's places along a side of a cell of the last layer.
+      window: an integral head answers the place expected within so many places of the
+        highest; 0 for that of the whole map, which far-off maxima pull
+        at. In training it is always the whole.
       dropout: share of units dropped in fully connected layers.
       margin: stage 1: share by which the first box is grown.
       square: stage 1: whether the first box becomes a square, which keeps the
@@ -47,6 +59,7 @@ class StageConfig:
     widths: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
     subcells: int = 1
+    window: int = 0
     dropout: float = 0.0
     margin: float = 0.0
     square: bool = False
@@ -59,6 +72,8 @@ class StageConfig:
             raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
         if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is none of {HEADS}")
+        if self.window < 0:
+            raise ValueError(f"window is {self.window}; it must not be negative")
         if not self.sigma > 0:
             raise ValueError(f"sigma is {self.sigma}; it must be positive")
         if not 0 < self.step_size <= 1:
@@ -85,12 +100,27 @@ def config_from_json(value: dict) -> StageConfig:
 _RENAMED = {"correction": "step_size", "farthest": "outlier_threshold"}
 
 
+def list_presets() -> list[str]:
+    """The names of the trained cascades that ship with the package."""
+    return sorted(path.parent.name for path in PRESETS.glob(f"*/{INDEX}"))
+
+
+def find_run(run: str) -> str:
+    """The folder of a trained cascade: that of a preset where this is the name of one,
+    and no folder here is called so."""
+    if run in list_presets() and not pathlib.Path(run).exists():
+        return str(PRESETS / run)
+    return run
+
+
 def check_run(run: str) -> list[str]:
-    """The folders of the stages of a run directory, which `deeppose-train` wrote.
+    """The folders of the stages of a run directory, which `deeppose-train` wrote, or of
+    a preset.
 
     Raises:
       ValueError: there is no trained cascade; says what is there instead.
     """
+    run = find_run(run)
     path = pathlib.Path(run)
     index = path / INDEX
     if not index.is_file():
@@ -105,7 +135,9 @@ def _no_run(path):
     """What a path is that is no run directory."""
     wanted = "give the folder that deeppose-train wrote"
     if not path.exists():
-        return "does not exist"
+        presets = ", ".join(list_presets())
+        there = f", and is none of the presets {presets}" if presets else ""
+        return f"does not exist{there}"
     if not path.is_dir():
         return f"is a file: {wanted}"
     if not any(path.iterdir()):

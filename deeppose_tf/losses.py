@@ -6,12 +6,6 @@ import tensorflow as tf
 
 from deeppose_tf.config import LOSSES
 
-# Standard deviation of the blob of `map_loss`, in crops: half a place of a map of 16.
-# Wider ones were worse: a prototype of stage 1, trained on 512,000 crops of LSP and
-# LSPET, had 57.0 % of four limbs right on LSP test im1001-1500 with 1.5 / 16, 60.2 with
-# 1 / 16 and 61.6 with 0.7 / 16 (PCP strict, person-centric).
-BLOB = 0.5 / 16
-
 
 def pose_loss(
     predicted: tf.Tensor, target: tf.Tensor, weight: tf.Tensor, kind: str = "l2"
@@ -45,7 +39,11 @@ def pose_loss(
 
 
 def map_loss(
-    logits: tf.Tensor, places: tf.Tensor, target: tf.Tensor, weight: tf.Tensor
+    logits: tf.Tensor,
+    places: tf.Tensor,
+    target: tf.Tensor,
+    weight: tf.Tensor,
+    blob: float = 0.5,
 ) -> tf.Tensor:
     """Cross-entropy of an integral head's maps with a blob around the true joint.
 
@@ -57,11 +55,16 @@ def map_loss(
       places: [P, 2], normalized.
       target: [M, K, 2], normalized. Outside the map the nearest places are meant.
       weight: [M, K].
+      blob: standard deviation of the blob in places. On maps of 16 x 16 wider ones were
+        worse: a prototype of stage 1, trained on 512,000 crops of LSP and LSPET, had
+        57.0 % of four limbs right on LSP test im1001-1500 with 1.5, 60.2 with 1 and
+        61.6 with 0.7 (PCP strict, person-centric).
 
     Returns:
       [M].
     """
+    scale = places.shape[0] / (2 * blob**2)  # of maps as high as they are wide
     distance = tf.reduce_sum((places - target[:, :, None]) ** 2, axis=-1)  # [M, K, P]
-    wanted = tf.nn.softmax(-distance / (2 * BLOB**2))
+    wanted = tf.nn.softmax(-distance * scale)
     entropy = -tf.reduce_sum(wanted * tf.nn.log_softmax(logits), axis=-1)  # [M, K]
     return tf.reduce_sum(weight * entropy, axis=-1)

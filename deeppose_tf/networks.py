@@ -1,5 +1,5 @@
-"""The networks a stage can be: Fig. 2's, a compact one, or a Keras backbone, each with
-a head of 2k linear outputs or of a map per joint.
+"""The networks a stage can be: Fig. 2's, a compact one, MoveNet's or a Keras backbone,
+each with a head of 2k linear outputs or of a map per joint.
 
 All map crops [M, S, S, 3] float32 in [-1, 1) to normalized joints [M, K, 2] float32.
 They are plain Keras models, and can be saved, loaded and fitted as such.
@@ -15,10 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import sampling
+from deeppose_tf.config import MOVENETS
 
 keras = tf.keras
 
-MAP_LOGITS, EXPECTATION = "map_logits", "expectation"
+MAPS, MAP_LOGITS, EXPECTATION = "maps", "map_logits", "expectation"
+
+# Takes a logit out of a softmax; float16 still holds what it is multiplied by.
+FAR = 1e4
 
 # What is being traced for, by thread: replicas are traced in threads of their own.
 _CURRENT = threading.local()
@@ -36,6 +40,8 @@ def build(
         features = _paper(crops)
     elif config.network == "compact":
         features = _compact(crops, config)
+    elif config.network in MOVENETS:
+        features = _movenet(crops, *MOVENETS[config.network])
     else:
         features = _application(crops, config.network, weights)
     if weights and config.network in ("paper", "compact"):
@@ -68,7 +74,9 @@ def with_spread(model: keras.Model) -> keras.Model:
     if not any(layer.name == EXPECTATION for layer in model.layers):
         return model
     expectation = model.get_layer(EXPECTATION)
-    moments = Moments(expectation.height, expectation.width, dtype="float32")
+    moments = Moments(
+        expectation.height, expectation.width, expectation.window, dtype="float32"
+    )
     return keras.Model(model.input, moments(model.get_layer(MAP_LOGITS).output))
 
 
@@ -149,6 +157,66 @@ def _normalized(x, gamma="ones"):
     )(x)
 
 
+def _movenet(x, stem, first, widths):
+    """MoveNet up to the features of its joints' maps, at a quarter of the crop.
+
+    MobileNetV2 whose normalisation is folded into its convolutions, and a pyramid that
+    adds what is doubled in size to what was there before. Layers have the names of the
+    published graphs, by which `weights` finds what belongs to them.
+    """
+    # Theirs is 1 at pixels of 255.
+    x = keras.layers.Rescaling(128 / 127.5, 128 / 127.5 - 1)(x)
+    x = _relu6(_named(x, "Conv1", stem, 3, 2))
+    x = _relu6(_depthwise(x, "expanded_conv_depthwise"))
+    x = _named(x, "expanded_conv_project", first)
+    block, laterals = 0, []
+    blocks, strides = (2, 3, 4, 3, 3, 1), (2, 2, 2, 1, 2, 1)
+    for width, count, stride in zip(widths, blocks, strides, strict=False):
+        for i in range(count):
+            block += 1
+            name, before = f"block_{block}", x
+            x = _relu6(_named(x, f"{name}_expand", 6 * x.shape[-1]))
+            x = _relu6(_depthwise(x, f"{name}_depthwise", stride if i == 0 else 1))
+            x = _named(x, f"{name}_project", width)
+            if i:
+                x = keras.layers.Add()([before, x])
+        if block in (2, 5, 9):
+            laterals.append(x)
+    if len(widths) == len(blocks):
+        x = _named(_relu6(_named(x, "Conv_1", 1280)), "conv2d", 64)
+    else:
+        x = _named(x, "conv2d_16", 64)
+    for i, width in enumerate((64, 32, 24)):
+        beside = laterals.pop()
+        if x.shape[1] != beside.shape[1]:
+            x = keras.layers.UpSampling2D(interpolation="bilinear")(x)
+        x = keras.layers.Add()([x, _named(beside, f"conv2d_{i + 1}", width)])
+        name = f"separable_conv2d_{i}" if i else "separable_conv2d"
+        x = _separable(x, name, (32, 24, 24)[i])
+    return _separable(x, "separable_conv2d_4", 96)
+
+
+def _named(x, name, width, kernel=1, strides=1):
+    layer = keras.layers.Conv2D(width, kernel, strides, padding="same", name=name)
+    return layer(x)
+
+
+def _depthwise(x, name, strides=1, bias=True):
+    layer = keras.layers.DepthwiseConv2D(
+        3, strides, padding="same", use_bias=bias, name=name
+    )
+    return layer(x)
+
+
+def _separable(x, name, width):
+    x = _depthwise(x, f"{name}_depthwise", bias=False)
+    return keras.layers.ReLU()(_named(x, name, width))
+
+
+def _relu6(x):
+    return keras.layers.ReLU(6.0)(x)
+
+
 def _application(x, name, weights):
     """A `keras.applications` backbone behind its own pre-processing."""
     network, _ = _find_application(name)
@@ -165,7 +233,8 @@ def _find_application(name):
     # Names of networks begin in capitals; modules and functions stand beside them.
     if network is None or not name[:1].isupper():
         raise ValueError(
-            f"network {name!r} is neither paper nor compact nor of keras.applications"
+            f"network {name!r} is neither paper, compact, {', '.join(MOVENETS)} nor of "
+            "keras.applications"
         )
     # Not every module holds its networks by name: mobilenet_v3 does not.
     module = getattr(keras.applications, network.__module__.split(".")[-1])
@@ -205,10 +274,13 @@ def _integral(x: tf.Tensor, config, joints: int, mean_target: np.ndarray) -> tf.
         joints * config.subcells**2,
         1,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        name=MAPS,
     )(x)
     height, width = (side * config.subcells for side in x.shape[1:3])
     logits = MapLogits(joints, config.subcells, name=MAP_LOGITS, dtype="float32")(x)
-    return Expectation(height, width, name=EXPECTATION, dtype="float32")(logits)
+    return Expectation(height, width, config.window, name=EXPECTATION, dtype="float32")(
+        logits
+    )
 
 
 @_registered
@@ -343,12 +415,14 @@ class MapLogits(keras.layers.Layer):
 
 @_registered
 class Expectation(keras.layers.Layer):
-    """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax."""
+    """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax, or, but
+    for training, under what of it lies within `window` places of its peak."""
 
-    def __init__(self, height, width, **kwargs):
+    def __init__(self, height, width, window=0, **kwargs):
         super().__init__(**kwargs)
         self.height = height
         self.width = width
+        self.window = window
         y, x = np.meshgrid(
             (np.arange(height) + 0.5) / height - 0.5,
             (np.arange(width) + 0.5) / width - 0.5,
@@ -357,20 +431,43 @@ class Expectation(keras.layers.Layer):
         self.places = np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
 
     def get_config(self):
-        return super().get_config() | {"height": self.height, "width": self.width}
+        return super().get_config() | {
+            "height": self.height,
+            "width": self.width,
+            "window": self.window,
+        }
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
+        if self.window and not training:
+            inputs = self._near_peak(inputs)
         return tf.matmul(tf.nn.softmax(inputs), self.places)
+
+    def _near_peak(self, logits):
+        """The logits [M, K, P] near the highest; far away they are as good as none.
+
+        In sums and products alone, because delegates of TFLite take neither comparisons
+        nor gathers. Places as good as the best share the peak.
+        """
+        cells = self.places * np.float32([self.width, self.height])  # [P, 2]
+        below = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
+        best = tf.nn.relu(1.0 - FAR * below)
+        peak = tf.matmul(best / tf.reduce_sum(best, -1, keepdims=True), cells)
+        squares = tf.reduce_sum(peak**2, axis=-1, keepdims=True)
+        distance = (cells**2).sum(-1) - 2 * tf.matmul(peak, cells.T) + squares
+        # Half a square more: rounding must not take out what lies on the edge.
+        return logits - FAR * tf.nn.relu(distance - self.window**2 - 0.5)
 
 
 @_registered
 class Moments(Expectation):
-    """Logits [M, K, P] -> [M, K, 4]: the place expected, and the variance about it."""
+    """Logits [M, K, P] -> [M, K, 4]: the place expected, and the variance of the whole
+    map about it."""
 
-    def call(self, inputs):
+    def call(self, inputs, training=False):
+        mean = super().call(inputs, training)
         shares = tf.nn.softmax(inputs)
-        mean = tf.matmul(shares, self.places)
-        variance = tf.matmul(shares, self.places**2) - mean**2
+        first, second = (tf.matmul(shares, self.places**n) for n in (1, 2))
+        variance = second - 2 * mean * first + mean**2
         # A place is no point: what is in it is spread evenly over its area.
         area = np.float32([1 / self.width, 1 / self.height]) ** 2
         return tf.concat([mean, tf.maximum(variance, 0.0) + area / 12], axis=-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from deeppose_tf import files, networks
-from deeppose_tf.config import StageConfig, config_from_json
+from deeppose_tf import files, movenet, networks
+from deeppose_tf.config import MOVENETS, StageConfig, config_from_json
 from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
@@ -68,7 +69,8 @@ def build_stage(
       mean_target: [K, 2] normalized, what the untrained network answers: the mean
         pose. Zeros if left out.
       precision: a Keras policy such as `mixed_bfloat16`. Weights are float32.
-      weights: of a `keras.applications` backbone: None, `imagenet`, or a file.
+      weights: what the network starts from: None; of a `keras.applications` backbone
+        `imagenet` or a file; of MoveNet see `movenet.start`.
 
     Returns:
       [M, S, S, 3] float32 in [-1, 1) -> [M, K, 2] float32, normalized.
@@ -82,13 +84,24 @@ def build_stage(
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
-        return networks.build(config, joints, mean_target, weights)
+        if config.network not in MOVENETS:
+            return networks.build(config, joints, mean_target, weights)
+        model = networks.build(config, joints, mean_target, None)
+        if weights:
+            movenet.start(model, skeleton, weights)
+        return model
     finally:
         keras.mixed_precision.set_global_policy(before)
 
 
-def save_stage(stage: Stage, directory: str) -> None:
-    """Writes `stage.json` and `weights.safetensors` beside, then renames into place."""
+def save_stage(stage: Stage, directory: str, dtype: str = "float32") -> None:
+    """Writes `stage.json` and `weights.safetensors` beside, then renames into place.
+
+    Args:
+      stage: to be saved.
+      directory: the folder; what is there is replaced.
+      dtype: of the weights in the file: `float32`, or `float16` for half its size.
+    """
     target = pathlib.Path(directory)
     partial = files.hidden(target, "partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,8 +117,13 @@ def save_stage(stage: Stage, directory: str) -> None:
         },
         "training": stage.training,
     }
-    arrays = {name: np.asarray(value) for name, value in _named_weights(stage.model)}
-    files.write_bytes(partial / "weights.safetensors", safetensors.numpy.save(arrays))
+    arrays = {
+        name: np.asarray(value).astype(dtype)
+        for name, value in _named_weights(stage.model)
+    }
+    weights = safetensors.numpy.save(arrays)
+    description["sha256"] = hashlib.sha256(weights).hexdigest()
+    files.write_bytes(partial / "weights.safetensors", weights)
     files.write_json(partial / "stage.json", description)
     replaced = files.hidden(target, "replaced")
     shutil.rmtree(replaced, ignore_errors=True)
@@ -141,7 +159,7 @@ def load_stage(directory: str) -> Stage:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'stage.json'} is damaged: {error}") from error
     model = build_stage(config, skeleton)
-    _load_weights(model, path / "weights.safetensors")
+    _load_weights(model, path / "weights.safetensors", value.get("sha256"))
     return Stage(config, skeleton, model, mean, covariance, training)
 
 
@@ -171,8 +189,18 @@ def count_common(model: keras.Model, earlier: keras.Model) -> int:
 
 
 def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
-    """The weights of both networks, side by side, up to the first that differ."""
+    """The weights of both networks, side by side, up to the first that differ; those
+    of MoveNet's by the names of their layers."""
     pairs = []
+    if model.name in MOVENETS and earlier.name in MOVENETS:
+        layers = {layer.name: layer for layer in earlier.layers}
+        for layer in model.layers:
+            before = layers[layer.name].weights if layer.name in layers else []
+            if [x.shape for x in before] == [x.shape for x in layer.weights]:
+                pairs += zip(before, layer.weights, strict=True)
+            elif layer.name == "Conv1":
+                return []  # Thunder and Lightning: what fits further on means nothing
+        return pairs
     both = zip(_named_weights(earlier), _named_weights(model), strict=False)
     for (name, source), (own, target) in both:
         if name != own or source.shape != target.shape:
@@ -181,9 +209,15 @@ def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
     return pairs
 
 
-def _load_weights(model, path):
+def _load_weights(model, path, digest):
+    """Weights of a file of this digest; None of earlier versions, which kept none."""
     try:
-        arrays = safetensors.numpy.load(path.read_bytes())
+        content = path.read_bytes()
+        if digest not in (None, hashlib.sha256(content).hexdigest()):
+            raise ValueError(
+                f"{path} is damaged: its digest is not that of stage.json beside it"
+            )
+        arrays = safetensors.numpy.load(content)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing") from error
     except safetensors.SafetensorError as error:
@@ -196,7 +230,7 @@ def _load_weights(model, path):
             raise ValueError(
                 f"{path}: {name} is {arrays[name].shape}, not {tuple(variable.shape)}"
             )
-        variable.assign(arrays[name])
+        variable.assign(arrays[name].astype(np.float32))
 
 
 def _named_weights(model) -> Iterator[tuple[str, tf.Variable]]:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import deeppose_tf
+from deeppose_tf import config
 from deeppose_tf.pipelines.cli import scripts
 
 # What each command cannot do without; one of it is missing.
@@ -17,6 +18,7 @@ NEEDS = {
     "train": ["--data=missing", "--run=new"],
     "train-stage": ["--data=missing", "--run=new", "--stage=1"],
     "choose": ["--data=missing", "--run=new", "--sigmas=1"],
+    "presets": ["--weights=missing", "--work=new"],
     "evaluate": ["--model=missing", "--data=missing", "--output=new"],
     "compare": ["--evaluations=missing", "--output=new"],
     "predict": ["--model=missing", "--input=missing", "--output=new"],
@@ -94,6 +96,8 @@ def test_a_missing_model_is_called_by_its_flag(name, run):
     there = {"--data=missing": "--data=.", "--input=missing": f"--input={__file__}"}
     needs = [there.get(need, need) for need in NEEDS[name]]
     why = "--model=missing: no such file or folder"
+    if presets := ", ".join(config.list_presets()):
+        why += f", and none of the presets {presets}"
     assert run(f"deeppose-{name}", *needs) == (1, "", f"deeppose-{name}: {why}\n")
     needs[needs.index("--model=missing")] = "--model=."
     code, out, err = run(f"deeppose-{name}", *needs)

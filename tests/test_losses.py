@@ -92,7 +92,7 @@ def test_map_loss_against_numpy(random):
     logits = random.normal(0, 2, (M, K, 64))
     weight = (random.random((M, K)) < 0.6).astype(np.float32)
     distance = ((places - target[:, :, None]) ** 2).sum(-1)
-    wanted = softmax(-distance / (2 * losses.BLOB**2))
+    wanted = softmax(-distance / (2 * (0.5 / 8) ** 2))
     reference = -(weight * (wanted * np.log(softmax(logits))).sum(-1)).sum(-1)
     found = losses.map_loss(
         tf.constant(logits, tf.float32), places, tf.constant(target, tf.float32), weight
@@ -105,7 +105,7 @@ def test_map_loss_is_least_where_the_map_is_the_blob(random):
     places, target = grid(8), tf.constant(normalized(random, M, K, 2))
     weight = np.ones((M, K), np.float32)
     distance = tf.reduce_sum((places - target[:, :, None]) ** 2, -1)
-    best = -distance / (2 * losses.BLOB**2)
+    best = -distance / (2 * (0.5 / 8) ** 2)
     slope = gradient(lambda x: losses.map_loss(x, places, target, weight), best)
     np.testing.assert_allclose(slope, np.zeros_like(slope), atol=1e-6)
     least = losses.map_loss(best, places, target, weight).numpy()

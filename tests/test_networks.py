@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from deeppose_tf import networks
 from deeppose_tf.config import StageConfig
+from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import build_stage
 
@@ -295,7 +296,7 @@ def test_precision_is_the_networks_own_affair(random):
 @pytest.mark.parametrize(
     ("config", "weights", "said"),
     [
-        (StageConfig("ResNet51", 32), None, "neither paper nor compact nor of keras"),
+        (StageConfig("ResNet51", 32), None, "neither paper, compact"),
         (COMPACT, "weights.h5", "no weights to start compact from"),
         (StageConfig("MobileNetV2", 32), "missing.h5", "no file missing.h5"),
     ],
@@ -304,3 +305,42 @@ def test_what_cannot_be_built(config, weights, said):
     with pytest.raises(ValueError, match=said):
         build_stage(config, LSP, weights=weights)
     assert keras.mixed_precision.global_policy().name == "float32"
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_near_the_peak_against_numpy(random, window):
+    """A far second maximum pulls at the whole map's mean, and not at that of the
+    window; in training it is the whole map's."""
+    height, width = 8, 12
+    logits = random.normal(0, 1, (5, 3, height * width)).astype(np.float32)
+    layer = networks.Expectation(height, width, window)
+    rows, columns = np.divmod(np.arange(height * width), width)
+    x, y = (columns + 0.5) / width - 0.5, (rows + 0.5) / height - 0.5
+    shares = np.exp(logits.astype(np.float64))
+    whole = shares / shares.sum(-1, keepdims=True)
+    top = logits.argmax(-1)[..., None]
+    distance = (columns - columns[top]) ** 2 + (rows - rows[top]) ** 2
+    near = shares * (distance <= window**2)
+    near /= near.sum(-1, keepdims=True)
+    for training, expected in ((False, near), (True, whole)):
+        found = layer(logits, training=training)
+        np.testing.assert_allclose(found[..., 0], (expected * x).sum(-1), atol=1e-5)
+        np.testing.assert_allclose(found[..., 1], (expected * y).sum(-1), atol=1e-5)
+    # Two places as good as each other, and far apart: finite all the same.
+    logits[...] = -100.0
+    logits[..., [0, -1]] = 100.0
+    assert np.isfinite(layer(logits)).all()
+
+
+def test_what_is_frozen_is_not_trained():
+    model = build_stage(COMPACT, LSP)
+    named = [layer.name for layer in model.layers if layer.weights]
+    steps.freeze(model, named[1])
+    trained = {id(weight) for weight in model.trainable_variables}
+    for layer in model.layers:
+        after = named.index(layer.name) > 1 if layer.weights else True
+        assert any(id(x) in trained for x in layer.weights) == (
+            after and bool(layer.weights)
+        )
+    with pytest.raises(ValueError, match="train.freeze=none: no layer of network"):
+        steps.freeze(model, "none")

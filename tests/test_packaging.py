@@ -33,11 +33,11 @@ SCRIPTS = {
 ORDER = [
     {"__init__", "startup", "files", "skeleton"},
     {"config", "geometry", "metrics", "person_detector", "plot", "datasets"},
-    {"sampling", "losses", "draw", "detect", "presets", "tracking"},
+    {"sampling", "losses", "draw", "detect", "tracking"},
     {"networks"},
+    {"movenet"},
     {"stage"},
     {"cascade"},
-    {"weights"},
     {"pipelines.cli", "pipelines", "export"},
     {"pipelines.data"},
     # Training scores the held-out people as evaluation does: evaluation comes first.

@@ -119,6 +119,7 @@ def test_damaged_weights(saved):
 def test_foreign_weights(saved, random, tmp_path):
     _, folder = saved
     file = folder / "weights.safetensors"
+    without_digest(folder)
     arrays = safetensors.numpy.load_file(file)
     name = "000.kernel"
     wide = arrays | {name: np.zeros([3, 3, 3, 5], np.float32)}
@@ -135,6 +136,14 @@ def test_foreign_weights(saved, random, tmp_path):
     file.write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"kernel is \(1, 1, 8, 64\), not"):
         stage.load_stage(str(folder))
+
+
+def without_digest(folder):
+    """A stage as earlier versions wrote it."""
+    path = folder / "stage.json"
+    value = json.loads(path.read_text())
+    del value["sha256"]
+    path.write_text(json.dumps(value))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"config": 3}'])
@@ -154,7 +163,7 @@ def test_a_damaged_description(saved, content):
         ({"step_size": 1.5}, "step_size is 1.5"),
         ({"widths": [4]}, "differ"),
         ({"depth": 50}, "depth"),
-        ({"network": "Compact"}, "neither paper nor compact"),
+        ({"network": "Compact"}, "neither paper, compact"),
     ],
 )
 def test_a_description_of_what_does_not_exist(saved, changed, said):
@@ -274,3 +283,32 @@ def test_a_warm_start_goes_as_far_as_layers_are_alike(random):
     np.testing.assert_array_equal(
         same(crops, training=False), one(crops, training=False)
     )
+
+
+def test_half_the_numbers_for_half_the_bytes(saved, tmp_path):
+    one, folder = saved
+    stage.save_stage(one, str(tmp_path / "half"), "float16")
+    sizes = [
+        (path / "weights.safetensors").stat().st_size
+        for path in (folder, tmp_path / "half")
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    again = stage.load_stage(str(tmp_path / "half"))
+    for weight, half in zip(one.model.weights, again.model.weights, strict=True):
+        assert half.dtype == weight.dtype
+        expected = np.asarray(weight).astype(np.float16)
+        np.testing.assert_array_equal(np.asarray(half), expected)
+
+
+def test_one_flipped_bit_is_found(saved):
+    path = saved[1] / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="weights.safetensors is damaged: its digest"):
+        stage.load_stage(str(saved[1]))
+
+
+def test_stages_without_a_digest_load(saved):
+    without_digest(saved[1])
+    stage.load_stage(str(saved[1]))

@@ -48,7 +48,7 @@ def data(tmp_path_factory):
         ("--set=stage.head=linear", "a linear head has no maps"),
         ("--initial_accumulator=1", "initial_accumulator is of adagrad alone"),
         ("--weights=imagenet", "network compact starts from no foreign weights"),
-        ("--start_from=none", "--start_from=none: no such file or folder"),
+        ("--start_from=none", "--start_from=none: no such folder, and no preset"),
     ],
 )
 def test_nothing_is_trained_of_a_cascade_that_cannot_be(data, tmp_path, wrong, message):

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeppose_tf import files
-from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.skeleton import COCO, Skeleton
 
 FORMAT = "deeppose-tf predictions 2"
 # Joints in the project's coordinates, and `box` alone.
@@ -295,6 +295,33 @@ def read(
     return found if _format(content) == OLD_FORMAT else from_coco(found)
 
 
+def answers(path: str) -> dict[str, list[tuple[np.ndarray, np.ndarray, tuple]]]:
+    """The poses that a model gave, by the name of the image.
+
+    Args:
+      path: a list of COCO results of COCO's 17 joints, or a `predictions.json` or an
+        annotation file, whose category names the joints.
+
+    Returns:
+      For each image the keypoints [J, 2] in the project's pixels, their confidence [J]
+      and their J names, of every person.
+
+    Raises:
+      ValueError: not such a file; names the entry.
+      OSError: it cannot be read.
+    """
+    content = _load(path)
+    listed = isinstance(content, list)
+    joints = COCO.joints if listed else _category_joints(path, content)
+    found: dict[str, list] = {}
+    for number, (name, entry) in enumerate(_entries(content)):
+        if entry.get("valid") is False:
+            continue
+        flat = _triples(f"{path}: entry {number}", entry, len(joints))
+        found.setdefault(name, []).append((from_coco(flat[:, :2]), flat[:, 2], joints))
+    return found
+
+
 def is_coco(content) -> bool:
     """Whether a JSON value may be a list of COCO results or an annotation file."""
     if isinstance(content, list):
@@ -516,12 +543,27 @@ def _places(ids) -> dict[str, int | None]:
 
 
 def _pose(where, entry, joints):
+    flat = _triples(where, entry, joints)
     try:
-        flat = np.array(entry["keypoints"], np.float64).reshape(joints, 3)
         score = float(entry.get("score", 1.0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: its score is no number") from error
+    return flat[:, :2], score if np.isfinite(score) else 0.0
+
+
+def _triples(where, entry, joints):
+    """[J, 3]: x, y and score of an entry's joints, as they stand there."""
+    try:
+        return np.array(entry["keypoints"], np.float64).reshape(joints, 3)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{where}: expected keypoints of {joints} joints, x, y, score each, and a "
-            "score"
+            f"{where}: expected keypoints of {joints} joints, x, y, score each"
         ) from error
-    return flat[:, :2], score if np.isfinite(score) else 0.0
+
+
+def _category_joints(path, content):
+    """The joints that an annotation file's category names."""
+    for one in content.get("categories") or []:
+        if isinstance(one, dict) and one.get("keypoints"):
+            return tuple(map(str, one["keypoints"]))
+    raise ValueError(f"{path}: no category that names its keypoints")

@@ -88,15 +88,21 @@ def require_paths(*names: str) -> None:
 
 
 def require_run(name: str) -> None:
-    """Checks that what this flag names is a run directory, where it is set.
+    """Checks that what this flag names is a run directory or a preset, where it is set.
 
     Raises:
       ValueError: it is none; names the flag, and says what is there instead.
     """
-    require_paths(name)
-    if flags.FLAGS[name].value is not None:
+    value = flags.FLAGS[name].value
+    if value is not None:
+        if not os.path.exists(config.find_run(value)):
+            presets = ", ".join(config.list_presets())
+            raise ValueError(
+                f"--{name}={value}: no such file or folder"
+                + f", and none of the presets {presets}" * bool(presets)
+            )
         try:
-            config.check_run(flags.FLAGS[name].value)
+            config.check_run(value)
         except ValueError as error:
             raise ValueError(f"--{name}: {error}") from error
 

@@ -30,6 +30,10 @@ COMMANDS = {
         "pipelines.train.commands:run_choose",
         "choose sigma, how far a crop reaches, on held-out people",
     ),
+    "presets": (
+        "pipelines.train.commands:run_presets",
+        "train, score and pack the presets that ship",
+    ),
     "evaluate": (
         "pipelines.evaluation.commands:run_evaluate",
         "score a cascade, or predictions of any program",

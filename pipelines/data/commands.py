@@ -22,6 +22,7 @@ NAMES = (
     "source",
     "repeat",
     "boxes",
+    "teacher",
     "output",
     "validation",
     "test",
@@ -67,6 +68,15 @@ def define_prepare_flags() -> None:
         "How often each --dataset's training part is in the result, in the same order, "
         "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
         "a large noisy one. Default: once each.",
+    )
+    flags.DEFINE_list(
+        "teacher",
+        [],
+        "For each --dataset, joined by commas, a file with the answers of a model that "
+        "is good at these joints (COCO results, or a predictions.json), or nothing: "
+        "its confident answers complete missing labels to train on and replace those "
+        "that they contradict, as 'taught' in dataset.json counts. What is held out "
+        "keeps its labels.",
     )
     flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
     flags.DEFINE_integer(
@@ -195,6 +205,7 @@ def _require_there(values: dict) -> None:
     pairs = list(zip(values["dataset"], values["source"], strict=False))
     needed = [("source", path, name) for name, path in pairs if name != "generated"]
     needed += [(flag, values[flag], "") for flag in ("flic_plus", "boxes_from")]
+    needed += [("teacher", path, "") for path in values["teacher"]]
     for flag, path, name in needed:
         if path and not os.path.exists(os.path.expanduser(path)):
             several = flag == "source" and len(pairs) == 1 and "," in path

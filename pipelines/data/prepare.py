@@ -30,6 +30,7 @@ from deeppose_tf.datasets import (
 )
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import checks, first_boxes, records
+from deeppose_tf.pipelines.data import teacher as taught
 
 # Sec. 4.1 holds out fifty.
 VALIDATION = 50
@@ -56,6 +57,7 @@ def prepare(
     skip_bad: bool = False,
     convert: bool = False,
     max_pixels: int = images.MAX_PIXELS,
+    teacher: Sequence[str] = (),
 ) -> records.Index:
     """Reads, checks, holds out and writes a data set, or confirms a finished one.
 
@@ -71,6 +73,11 @@ def prepare(
         boxes_from and _full(boxes_from),
     )
     given = first_boxes.require_known(boxes, boxes_from, coverage)
+    if teacher and len(teacher) != len(dataset):
+        raise ValueError(
+            f"--teacher={','.join(teacher)}: give one for each --dataset, joined by "
+            "commas, and nothing for one without"
+        )
     arguments = {
         "dataset": list(dataset),
         "source": list(source),
@@ -92,6 +99,7 @@ def prepare(
         "boxes_from": boxes_from,
         "coverage": coverage,
         "enlargements": given,
+        "teacher": [path and records.sha256(path) for path in teacher],
     }
     arguments |= {name: value for name, value in later.items() if value}
 
@@ -116,6 +124,10 @@ def prepare(
         if len(people)
     }
     provenance = {}
+    if teacher:
+        splits["train"], provenance["taught"] = taught.teach(
+            splits["train"], source, teacher
+        )
     if boxes:
         kept = records.partial_directory(output)
         total = sum(map(len, splits.values())) if "face" in boxes else 0
@@ -123,7 +135,7 @@ def prepare(
         splits, how = first_boxes.choose(
             splits, boxes, coverage or 1.0, given, kept, bar
         )
-        provenance = {"first_boxes": how}
+        provenance["first_boxes"] = how
     _require_space(splits, output)
     harmless = [
         s for _, one in parts for people in one.values() for s in people.skipped

@@ -23,7 +23,7 @@ FORMAT = "deeppose-tf metrics 2"
 # The baseline was called floor in it.
 OLD_FORMAT = "deeppose-tf metrics 1"
 BASELINE = "mean-pose baseline"
-THRESHOLDS = (0.1, 0.2, 0.5)
+THRESHOLDS = (0.05, 0.1, 0.2, 0.5)
 MEANINGS = {
     "pcp_strict": "both ends of a limb within 0.5 of its true length of their places",
     "pcp_loose": "the mean distance of a limb's two ends within 0.5 of its true length",

@@ -304,7 +304,7 @@ def _build(index, recipe, begins_as, options, target, precision):
     *_, last = (layer for layer in model.layers if layer.weights)
     most = len(model.weights) - len(last.weights)
     common = [min(count_common(model, stage.model), most) for stage in begins_as]
-    if options.start_from and not common[0]:
+    if options.start_from and not common[0] and not options.weights:
         raise ValueError(
             f"--start_from: {options.start_from} has no layer of this network"
         )

@@ -12,6 +12,7 @@ import pathlib
 
 from absl import flags
 
+from deeppose_tf import config
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.data.config import require_extent
 from deeppose_tf.pipelines.train import recipes
@@ -34,6 +35,12 @@ Trains a cascade for every sigma, each in a folder of its own below --run, and c
 them by PDJ@0.2 of the held-out people, mean over joints. The first stage, which has no
 use for a sigma, is trained once. A run that was stopped goes on with the same command.
 """
+PRESETS = """`deeppose-presets`: trains, scores and packs the presets that ship.
+
+Prepares the data, trains every stage, evaluates and writes the weights in float16 into
+the package, one preset after the other. Goes on with the same command.
+"""
+DATASETS = ("lsp", "lspet", "flic")
 # Flags that are short names for what --set sets in all stages.
 SHORT = {
     "steps": ("train.steps", "Gradient steps a stage"),
@@ -198,6 +205,66 @@ def run_choose() -> None:
     command.run(define_choose_flags, choose_main, CHOOSE, folder="run")
 
 
+def define_presets_flags() -> None:
+    """Flags of `deeppose-presets`."""
+    flags.DEFINE_list("only", [], "Which presets, joined by commas. Default: all.")
+    flags.DEFINE_string("work", None, "Folder for data and runs.", required=True)
+    for name in DATASETS:
+        flags.DEFINE_string(
+            name, None, f"The folder of {name}, as in deeppose-prepare."
+        )
+        flags.DEFINE_string(
+            f"{name}_teacher",
+            None,
+            f"A teacher's answers on {name}, see deeppose-prepare.",
+        )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "The folder of movenet-lightning.json and movenet-thunder.json.",
+        required=True,
+    )
+    flags.DEFINE_integer(
+        "steps", None, "Of every stage, to try it all. Default: the recipes'."
+    )
+    flags.DEFINE_string(
+        "output", str(config.PRESETS), "Where presets go: that of this package."
+    )
+
+
+def presets_main(argv: list[str]) -> None:
+    """Makes the presets that the flags name."""
+    del argv
+    values = flags.FLAGS
+    command.require_paths(
+        "weights", *(f"{one}{end}" for one in DATASETS for end in ("", "_teacher"))
+    )
+    from deeppose_tf.pipelines.evaluation import scores
+    from deeppose_tf.pipelines.train import presets
+
+    for name in presets.order(values.only or list(presets.PRESETS)):
+        print(f"{name}: {presets.PRESETS[name].recipe}", flush=True)
+        report = presets.make(
+            name,
+            values.work,
+            {one: values[one].value for one in DATASETS if values[one].value},
+            {
+                one: values[f"{one}_teacher"].value
+                for one in DATASETS
+                if values[f"{one}_teacher"].value
+            },
+            values.weights,
+            values.steps,
+            values.output,
+        )
+        print(scores.table(report))
+
+
+def run_presets() -> None:
+    """Console entry point."""
+    command.run(define_presets_flags, presets_main, PRESETS, folder="work")
+
+
 def _define_flags():
     """Flags of all commands that train."""
     flags.DEFINE_string("data", None, "Directory that deeppose-prepare wrote.")
@@ -241,14 +308,17 @@ def _define_flags():
     flags.DEFINE_string(
         "weights",
         None,
-        "What a keras.applications network starts from in every stage: a local file "
-        "of weights, or imagenet, which Keras then downloads. Default: at random.",
+        "What networks start from. A keras.applications network: a local file of "
+        "weights, or imagenet, which Keras then downloads. MoveNet's: the JSON file of "
+        "its TensorFlow.js graph, or the folder with movenet-lightning.json and "
+        "movenet-thunder.json. Default: at random.",
     )
     flags.DEFINE_string(
         "start_from",
         None,
-        "A trained run, of any joints: each stage begins as its stage of the same "
-        "number, layer by layer as far as they have the same shapes, which saves most "
+        "A trained run or a preset, of any joints: each stage begins as its stage of "
+        "the same number, layer by layer as far as they have the same shapes, or by "
+        "the names of MoveNet's layers, which saves most "
         "of the steps where people are few; or as the stage before, if that has more "
         "of its layers before the last and the recipe allows. Default: at random.",
     )
@@ -334,11 +404,14 @@ def _recipes(numbers, sigma=None):
 
 def _check_places():
     """What has to be there, before TensorFlow is."""
-    command.require_paths("data", "start_from")
+    command.require_paths("data")
     values = flags.FLAGS
+    start = values.start_from
+    if start and not pathlib.Path(config.find_run(start)).exists():
+        raise ValueError(f"--start_from={start}: no such folder, and no preset")
     weights = values.weights
-    if weights and weights != "imagenet" and not pathlib.Path(weights).is_file():
-        raise ValueError(f"--weights={weights}: no such file")
+    if weights and weights != "imagenet" and not pathlib.Path(weights).exists():
+        raise ValueError(f"--weights={weights}: no such file or folder")
     try:
         content = json.loads((pathlib.Path(values.data) / "dataset.json").read_bytes())
         measured = content["skeleton"]["joints"], content["provenance"]
@@ -361,7 +434,7 @@ def _options():
         seed=values.seed,
         overfit=values.overfit,
         weights=values.weights,
-        start_from=values.start_from,
+        start_from=values.start_from and config.find_run(values.start_from),
         fit_batch=values.batch is None and not given,
         strategy=values.strategy,
         guard=values.collapse_guard,

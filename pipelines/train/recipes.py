@@ -38,6 +38,9 @@ class TrainConfig:
       initial_accumulator: of Adagrad, see `optimizers.build`.
       loss: see `losses.pose_loss`.
       map_weight: weight of `losses.map_loss`, for integral heads.
+      map_blob: standard deviation of its blob in places of the map.
+      freeze: name of a layer: it and those before it stay as they begin, which saves
+        their backward pass; none where it is empty.
       ema: decay of the moving average (EMA) of the weights, which is what is evaluated
         and saved; 0 for none.
       precision: see `resolve_precision`. Weights are float32 in any case.
@@ -52,6 +55,8 @@ class TrainConfig:
     initial_accumulator: float = 0.1
     loss: str = "l2"
     map_weight: float = 0.0
+    map_blob: float = 0.5
+    freeze: str = ""
     ema: float = 0.0
     precision: str = "float32"
 
@@ -222,7 +227,74 @@ _DEMO = (
     _shortened(_COMPACT[2], 100, 128, views=8),
 )
 
-RECIPES = {"paper": _PAPER, "compact": _COMPACT, "deep": _DEEP, "demo": _DEMO}
+# Begun as MoveNet (--weights), whose maps have a place for every four pixels. What its
+# layers know is kept by a low learning rate and hardly any decay; the first ones, whose
+# backward pass is most of the time, stay as they are.
+_MOVENET_FIRST = StageConfig(
+    "movenet_lightning",
+    192,
+    "integral",
+    window=4,
+    margin=0.1,
+    square=True,
+    outlier_threshold=0.5,
+)
+_MOVENET_AUGMENT = dataclasses.replace(_COMPACT_AUGMENT, rotation=40.0)
+_MOVENET_TRAIN = dataclasses.replace(
+    _COMPACT_TRAIN,
+    steps=1_500,
+    learning_rate=3e-4,
+    weight_decay=0.01,
+    map_blob=1.0,
+    freeze="block_5_project",
+    ema=0.995,
+)
+_MOVENET_LATER = StageConfig(
+    "movenet_lightning_16",
+    96,
+    "integral",
+    window=4,
+    sigma=1.2,
+    # All of it gains less at small distances and costs PCP.
+    step_size=0.5,
+    outlier_threshold=0.35,
+)
+_MOVENET_LATER_TRAIN = dataclasses.replace(
+    _MOVENET_TRAIN, steps=900, learning_rate=6e-4, freeze="block_2_project"
+)
+_LIGHTNING = (
+    Recipe(
+        _MOVENET_FIRST,
+        InputConfig(canvas=320, context=0.25, batch=16),
+        _MOVENET_AUGMENT,
+        _MOVENET_TRAIN,
+    ),
+    Recipe(
+        _MOVENET_LATER,
+        InputConfig(canvas=448, context=0.25, batch=64, views=8),
+        dataclasses.replace(_MOVENET_AUGMENT, scale=0.2, displacement=1.0),
+        _MOVENET_LATER_TRAIN,
+        warm_start=True,
+    ),
+)
+_THUNDER = (
+    Recipe(
+        dataclasses.replace(_MOVENET_FIRST, network="movenet_thunder", size=256),
+        InputConfig(canvas=384, context=0.25, batch=16),
+        _MOVENET_AUGMENT,
+        dataclasses.replace(_MOVENET_TRAIN, steps=1_000, freeze="block_9_project"),
+    ),
+    _LIGHTNING[1],
+)
+
+RECIPES = {
+    "paper": _PAPER,
+    "compact": _COMPACT,
+    "deep": _DEEP,
+    "demo": _DEMO,
+    "lightning": _LIGHTNING,
+    "thunder": _THUNDER,
+}
 
 
 # Values that one kind of stage has no use for: setting them for all stages leaves it as

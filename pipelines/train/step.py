@@ -45,6 +45,8 @@ def make_state(
     with strategy.scope():
         model = build(resolve_precision(config.precision))
         averaged = build("float32")
+        for network in (model, averaged):
+            freeze(network, config.freeze)
         for copy, weight in zip(averaged.weights, model.weights, strict=True):
             copy.assign(weight)
         optimizer = optimizers.build(
@@ -56,6 +58,22 @@ def make_state(
         optimizers.create_state(optimizer, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     return State(model, averaged, optimizer, step)
+
+
+def freeze(model: keras.Model, last: str) -> None:
+    """Makes the layers up to the one of this name untrainable; none without a name.
+
+    Raises:
+      ValueError: there is no layer of this name.
+    """
+    names = [layer.name for layer in model.layers]
+    if last and last not in names:
+        raise ValueError(
+            f"train.freeze={last}: no layer of network {model.name}, whose layers are "
+            + ", ".join(layer.name for layer in model.layers if layer.weights)
+        )
+    for layer in model.layers[: names.index(last) + 1 if last else 0]:
+        layer.trainable = False
 
 
 def learning_rate(config: TrainConfig):
@@ -136,7 +154,7 @@ def make_update(
             loss = losses.pose_loss(predicted, target, weight, config.loss)
             if config.map_weight:
                 places = networks.map_places(state.model)
-                maps = losses.map_loss(logits, places, target, weight)
+                maps = losses.map_loss(logits, places, target, weight, config.map_blob)
                 loss += config.map_weight * maps
             loss = tf.reduce_sum(loss) * share
         gradients = tape.gradient(loss, variables)
