@@ -1,7 +1,6 @@
 """Labels that contradict themselves, their images or how they are usually written: told
 for each image, or understood and said so; never believed, never quietly left out."""
 
-import io
 import json
 import os
 import unicodedata
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import coco, mpii
+from deeppose_tf.datasets import coco, images, mpii
 from deeppose_tf.pipelines.data import commands, sheet
 from deeppose_tf.pipelines.data.prepare import prepare
 from deeppose_tf.pipelines.data.records import read_people
@@ -598,14 +597,58 @@ def test_the_sheet_shows_sixteen_people(tmp_path):
     assert path.read_bytes() == b"kept"
 
 
-def test_a_large_gray_image_is_converted_within_max_pixels(tmp_path):
-    """The limit that was asked for held for reading the header alone."""
+def test_a_large_gray_image_is_converted_within_max_pixels(tmp_path, monkeypatch):
+    """The limit that was asked for held for the header alone, and the usual one after
+    it. What is wrong while an image is converted is one of the problems."""
     write(tmp_path, people(2))
-    gray = io.BytesIO()
-    Image.new("L", (8000, 6400)).save(gray, "PNG")
+    Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "images" / "1.png")
+    read, limits = images.read_image, []
+
+    def spy(path, max_pixels=images.MAX_PIXELS):
+        limits.append(max_pixels)
+        return read(path, max_pixels)
+
+    monkeypatch.setattr(images, "read_image", spy)
+    assert make(tmp_path, convert=True, max_pixels=60 * 80).counts["train"] == 2
+    assert limits == [60 * 80]
+    (tmp_path / "images" / "2.png").write_bytes(b"")
+    (tmp_path / "more").mkdir()
+    with pytest.raises(ValueError, match=r"1 problem.*\n.*2.png: empty"):
+        prepare(["coco"], [str(tmp_path)], str(tmp_path / "more" / "out"), convert=True)
+
+
+WRONG = (None, True, "x", "", -1, 0, 2.5, 1e308, float("nan"), 10**400, [], {}, [[1]])
+
+
+def places(value, place=()):
+    """Where a JSON value has values."""
+    parts = value if isinstance(value, dict) else range(len(value))
+    for key in parts:
+        yield *place, key
+        if isinstance(value[key], dict | list):
+            yield from places(value[key], (*place, key))
+
+
+def test_no_value_anywhere_breaks_the_reader(tmp_path):
+    """Each place of a file takes each wrong value: it is read, or it is told which
+    file; people are read or left out with a reason, and nobody is lost."""
     content = people(2)
-    content["images"][0] |= {"width": 8000, "height": 6400}
-    write(tmp_path, content, images=False)
-    (tmp_path / "images" / "1.png").write_bytes(gray.getvalue())
-    index = make(tmp_path, convert=True, max_pixels=60_000_000)
-    assert index.counts["train"] == 2
+    content["categories"][0]["skeleton"] = [[1, 2]]
+    write(tmp_path, content)
+    text, path = json.dumps(content), tmp_path / "train.json"
+    for place in places(content):
+        for value in WRONG:
+            spoilt = json.loads(text)
+            part = spoilt
+            for key in place[:-1]:
+                part = part[key]
+            part[place[-1]] = value
+            path.write_text(json.dumps(spoilt))
+            try:
+                found = coco.read(str(path))
+            except ValueError as error:
+                assert "train.json" in str(error), (place, value)
+                continue
+            left_out = [why for _, why in (*found.skipped, *found.damaged)]
+            named = sum(why.count("annotation ") or 1 for why in left_out)
+            assert len(found) + named == len(spoilt["annotations"]), (place, value)

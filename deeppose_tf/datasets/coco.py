@@ -74,6 +74,10 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
         chosen, orders, notes = _skeleton(content["categories"], skeleton)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: 'categories' are of another form ({error})"
+        ) from error
     found = people.People(chosen)
     found.understood += notes
     images = _Images(path, content["images"])
@@ -296,7 +300,8 @@ def _size(entry) -> tuple[int, int]:
         height, width = (int(float(entry[name])) for name in ("height", "width"))
     except (KeyError, TypeError, ValueError, OverflowError):
         return 0, 0
-    return (height, width) if 0 < min(height, width) < 1 << 31 else (0, 0)
+    known = min(height, width) > 0 and max(height, width) < 1 << 31
+    return (height, width) if known else (0, 0)
 
 
 def _skeleton(categories, override) -> tuple[Skeleton, dict, list[str]]:
