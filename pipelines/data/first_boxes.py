@@ -215,7 +215,7 @@ def mismatch(cascade, how: str) -> str | None:
     if kind == "full":
         return (
             f"the model was trained on whole images, and --boxes={how} gives it boxes "
-            "around people: --boxes=full is what it knows"
+            "around people: where one fills the photo, --boxes=full is what it knows"
         )
     better = "face" if kind == "face" else "people"
     return (
