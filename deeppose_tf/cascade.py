@@ -174,7 +174,7 @@ class Cascade:
         """
         from deeppose_tf.export.saved_model import export
 
-        return str(export.export(self, folder, run=self.run)[0])
+        return str(export.export(self, folder)[0])
 
     def export_tflite(self, path: str, kind: str = "float16") -> None:
         """Writes a TFLite file and its description, `pose.json` beside `pose.tflite`.
@@ -192,7 +192,7 @@ class Cascade:
         if pathlib.Path(path).suffix != ".tflite":
             raise ValueError(f"{path}: the name has to end in .tflite")
         content = convert.convert(self, kind)
-        description = export.describe(self, self.run, content, kind, None)
+        description = export.describe(self, content, kind, None)
         files.write_bytes(path, content)
         files.write_json(lite.description_path(path), description)
 

@@ -7,7 +7,7 @@ the middle grey that pre-processing maps to zero.
 
 `crop` (boxes, one gather and two matrix products) and `warp` (affine maps, with
 rotation, four gathers, for XLA) are one function evaluated in two ways. Exports have
-two more, each behind `crop`: `native` for servers, `dense` for the delegates of phones.
+two more, each behind `crop`, in `export.saved_model.cropping`.
 `tf.image.crop_and_resize` is corner-aligned, is no TFLite builtin and has no XLA
 kernel.
 """

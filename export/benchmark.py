@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import export, graph, native
+from deeppose_tf.export.saved_model import cropping, export, graph
 from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.profiling import timer
@@ -117,7 +117,7 @@ def _graphs(cascade, image):
 
     def way(loop):
         function = tf.function(
-            functools.partial(graph.person, cascade, loop=loop, view=native.framed),
+            functools.partial(graph.person, cascade, loop=loop, view=cropping.framed),
             input_signature=[
                 tf.TensorSpec([None, None, 3], tf.uint8),
                 tf.TensorSpec([4]),

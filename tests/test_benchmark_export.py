@@ -9,7 +9,7 @@ import toy_export
 import toy_run
 
 from deeppose_tf.export import benchmark, commands
-from deeppose_tf.export.saved_model import checks, native
+from deeppose_tf.export.saved_model import checks, cropping
 from deeppose_tf.pipelines.train import recipes
 
 WAYS = [
@@ -26,7 +26,7 @@ script = toy_run.script(commands, "benchmark_export")
 @pytest.fixture
 def halved_once(monkeypatch):
     """An image of 40 x 60 is halved no more often for crops of 32 pixels."""
-    monkeypatch.setattr(native.framed, "__defaults__", (2,))
+    monkeypatch.setattr(cropping.framed, "__defaults__", (2,))
 
 
 def test_the_whole_report(tmp_path, capsys, halved_once):

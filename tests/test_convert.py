@@ -10,9 +10,14 @@ from toy_cascade import CONFIGS, make
 
 from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
+from deeppose_tf.config import StageConfig
 from deeppose_tf.export.saved_model import checks, signatures
+from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.tflite import convert, export, lite
 from deeppose_tf.skeleton import LSP
+from deeppose_tf.stage import Stage
+
+keras = tf.keras
 
 SIZE = (60, 91)
 BOXES = np.float32([[20, 10, 70, 50], [0, 0, 0, 0], [-300, -200, 500, 400]])
@@ -84,6 +89,78 @@ def test_every_kind_answers_as_the_cascade(cascade, content, kind, size):
     assert (apart.max() > 0.02) == (kind in ("dynamic_range", "int8"))
 
 
+LINEAR = (
+    StageConfig("compact", 48, "linear", (8, 16), (0, 1), margin=0.1),
+    StageConfig("compact", 32, "linear", (8, 16), (1, 0), sigma=1.5),
+)
+
+
+@pytest.mark.parametrize("configs", [CONFIGS[:2], LINEAR], ids=["integral", "linear"])
+def test_keypoints_and_scores_are_the_same_by_every_way(configs, tmp_path):
+    """To a hundredth of a pixel and a thousandth of each score."""
+    cascade, image = make(LSP, configs), checks.picture(*SIZE)
+    folder, _ = saved_model.export(cascade, str(tmp_path))
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    images = tf.constant(np.stack([image] * len(BOXES)))
+    expected = cascade.predict(image, BOXES)
+    assert expected["scores"].max() > 2 * expected["scores"].min() > 0
+    for found in (
+        served(images=images, boxes=tf.constant(BOXES)),
+        lite.Lite(convert.convert(cascade), LSP).predict(image, BOXES),
+    ):
+        for name, near in (("keypoints", {"atol": 0.01}), ("scores", {"rtol": 1e-3})):
+            np.testing.assert_allclose(found[name], expected[name], **near)
+
+
+def test_int8_of_a_linear_head_whose_first_stage_looks_twice():
+    """The two calls of one network have no name in common but that of the stage, in
+    which the geometry is: where that was taken for the network, int8 failed."""
+    cascade, image = make(LSP, LINEAR), checks.picture(*SIZE)
+    seen = [(image, box) for box in BOXES]
+    content = convert.convert(cascade, "int8", None, seen)
+    kinds = [one[:2] for one in convolutions(content)]
+    # Four convolutions a network, of which the first stays float32; three networks.
+    assert kinds.count(("float32", "float32")) == 3
+    assert kinds.count(("int8", "int8")) == 9
+    # Of boxes 50, 91 and 800 pixels wide; an untrained linear head magnifies rounding.
+    apart = distances(cascade, lite.Lite(content, LSP), image)[:, 0] / [
+        [50],
+        [91],
+        [800],
+    ]
+    assert apart.max() <= 0.25
+
+
+def doubling():
+    """A stage of the layers of phones: depthwise convolutions, bilinear doublings."""
+    crops = keras.Input([32, 32, 3])
+    x = keras.layers.Conv2D(8, 3, 2, padding="same", activation="relu")(crops)
+    y = keras.layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False)(x)
+    y = keras.layers.BatchNormalization()(y)
+    y = keras.layers.Conv2D(8, 1, activation="relu")(keras.layers.ReLU(6.0)(y))
+    y = keras.layers.UpSampling2D(2, interpolation="bilinear")(y)
+    x = keras.layers.Conv2D(8, 1, activation="relu")(keras.layers.Add()([x, y]))
+    x = keras.layers.Dense(28)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(crops, keras.layers.Reshape([14, 2])(x))
+    config = StageConfig("compact", 32, "linear", (8,), (0,), margin=0.1)
+    return Stage(config, LSP, model, np.zeros([14, 2]), np.zeros([14, 2, 2]), {})
+
+
+def test_depthwise_convolutions_and_bilinear_doublings_are_rounded():
+    cascade, image = Cascade([doubling()]), checks.picture(*SIZE)
+    served = signatures.functions(cascade, signatures.Limits())["serving_default"]
+    assert checks.operations(served.get_concrete_function()) <= checks.OPERATIONS
+    content = convert.convert(cascade, "int8", SIZE, [(image, box) for box in BOXES])
+    operations, tensors = details(content)
+    for name in ("DEPTHWISE_CONV_2D", "RESIZE_BILINEAR"):
+        found = [one for one in operations if one["op_name"] == name]
+        assert len(found) == 2  # a linear head looks twice
+        for one in found:
+            for i in (one["inputs"][0], one["outputs"][0]):
+                assert np.dtype(tensors[i]["dtype"]) == np.int8
+    assert distances(cascade, lite.Lite(content, LSP), image).max() <= NEAR["int8"]
+
+
 def test_images_of_any_size(cascade, content):
     model = lite.Lite(content("float32"), LSP)
     for size in ((200, 130), (1, 1), (7, 300), (31, 2)):
@@ -142,10 +219,11 @@ def convolutions(content):
 
 @pytest.mark.parametrize("size", [None, SIZE])
 def test_networks_alone_are_int8(content, size):
-    """Two convolutions that halve, two of one block and the head: five a stage."""
+    """Two convolutions that halve, two of one block and the head: five a stage. The
+    first of them and the head stay float32."""
     found = [one[:2] for one in convolutions(content("int8", size))]
-    assert found.count(("float32", "float32")) == 3  # the heads
-    assert found.count(("int8", "int8")) == 12
+    assert found.count(("float32", "float32")) == 6
+    assert found.count(("int8", "int8")) == 9
     # Nothing of the geometry is rounded, nor what makes places of maps.
     operations, tensors = details(content("int8", size))
     kinds = {
@@ -159,21 +237,21 @@ def test_networks_alone_are_int8(content, size):
     assert "int8" not in kinds
 
 
-def test_dynamic_range_stores_weights_alone_as_int8(content):
-    found = [one[:2] for one in convolutions(content("dynamic_range", SIZE))]
-    assert found == [("float32", "int8")] * 15
+def test_dynamic_range_stores_large_weights_alone_as_int8(content):
+    """Of 3 x 3 places, 3, 8 or 16 channels and 8 or 16 filters, and the heads: 216,
+    1152, 2304, 2304 and 896 numbers in two stages, 216, 576, 576, 1152, 224 in one."""
+    found = convolutions(content("dynamic_range", SIZE))
+    assert {one[0] for one in found} == {"float32"}
+    rounded = [kind == "int8" for _, kind, _ in found]
+    assert rounded == 2 * [False, True, True, True, False] + [False] * 3 + [True, False]
 
 
-@pytest.mark.skipif(
-    tf.__version__.startswith("2.15."),
-    reason="TensorFlow 2.15: the first stage's smaller weights are halved too",
-)
 @pytest.mark.parametrize("size", [None, SIZE])
 def test_float16_halves_large_weights_of_networks_and_nothing_else(
     cascade, content, size, monkeypatch
 ):
     # Of convolutions of 8 and more channels: 9 x 8 x 8 = 576.
-    monkeypatch.setattr(convert, "SMALLEST", 600)
+    monkeypatch.setitem(convert.SMALLEST, "float16", (10**6, 600))
     whole, halves = content("float32", size), convert.convert(cascade, "float16", size)
     found = convolutions(halves)
     assert {kind for _, kind, stage in found if stage == 1} == {"float32"}
@@ -192,14 +270,14 @@ def test_float16_halves_large_weights_of_networks_and_nothing_else(
 
 def test_only_large_weights_of_a_first_stage_are_halved(cascade, monkeypatch):
     """The largest of the toy's: 9 places of 16 by 16 channels."""
-    monkeypatch.setattr(convert, "SMALLEST_OF_FIRST", 9 * 16 * 16)
+    monkeypatch.setitem(convert.SMALLEST, "float16", (9 * 16 * 16, 10**6))
     kinds = convolutions(convert.convert(cascade, "float16"))
     first = [kind for _, kind, stage in kinds if stage == 1]
     assert first.count("float16") == 2  # of one block
 
 
 def test_a_single_stage_is_halved(cascade, monkeypatch):
-    monkeypatch.setattr(convert, "SMALLEST", 200)
+    monkeypatch.setitem(convert.SMALLEST, "float16", (10**6, 200))
     one = Cascade(cascade.stages[:1])
     assert "float16" in {
         kind for _, kind, _ in convolutions(convert.convert(one, "float16"))
@@ -250,13 +328,6 @@ def test_what_was_said_before_a_failure_is_shown(capfd):
         os.write(1, b"why")
         raise RuntimeError
     assert capfd.readouterr() == ("", "why")
-
-
-def test_networks_have_a_largest_size(cascade, monkeypatch):
-    weights = 4 * sum(stage.model.count_params() for stage in cascade.stages)
-    monkeypatch.setattr(convert, "LARGEST", weights - 1)
-    with pytest.raises(ValueError, match="all weights are .* GB, and a TFLite file"):
-        convert.convert(cascade)
 
 
 def test_without_the_quantizer(cascade, monkeypatch):

@@ -9,7 +9,7 @@ import tensorflow as tf
 import toy_cascade
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf.export.saved_model import checks, graph, native
+from deeppose_tf.export.saved_model import checks, cropping, graph
 from deeppose_tf.skeleton import LSP
 
 keras = tf.keras
@@ -48,7 +48,7 @@ def nodes(concrete):
         (3, {}),
         (3, {"loop": False}),
         # Crops of 32 pixels from an image of 120 need no more than two halvings.
-        (3, {"view": functools.partial(native.framed, count=3)}),
+        (3, {"view": functools.partial(cropping.framed, count=3)}),
     ],
 )
 def test_as_keras(cascade, stages, settings):

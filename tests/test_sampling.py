@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import geometry, sampling
-from deeppose_tf.export.tflite import dense
+from deeppose_tf.export.saved_model import cropping
 
 SIDE = 24
 HEIGHT, WIDTH = 61, 90  # Odd and even, so that levels round up on one axis.
@@ -136,7 +136,7 @@ def test_matrix_products_alone_cut_the_same_crops(height, width):
         [500, 500, 600, 600],
         [-2, -1, 3, 3],
     ]
-    source = dense.levels(tf.constant(image))
+    source = cropping.levels(tf.constant(image))
     found = sampling.crop(source, tf.constant(boxes), None, SIDE)
     np.testing.assert_allclose(found, crop(image[None], boxes), rtol=0, atol=5e-7)
     assert np.abs(found[-1]).max() > 0.1

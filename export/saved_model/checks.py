@@ -26,8 +26,8 @@ OPERATIONS = frozenset(
     LogicalAnd LogicalNot LogicalOr MapDataset MatMul MatrixDiagPartV3 MatrixDiagV3
     Max MaxPool Maximum Mean Min Minimum Mul Neg NoOp NotEqual Pack Pad PadV2
     PartitionedCall Placeholder Pow Prod Range ReadVariableOp RealDiv Relu Relu6
-    Reshape Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size Slice Softmax
-    Softplus Split SplitV Sqrt Square SquaredDifference Squeeze
+    Reshape ResizeBilinear Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size Slice
+    Softmax Softplus Split SplitV Sqrt Square SquaredDifference Squeeze
     StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StopGradient
     StridedSlice StringSplitV2 Sub Substr Sum TakeDataset Tanh TensorDataset
     TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem

@@ -55,9 +55,7 @@ def export_main(argv: list[str]) -> None:
 
     limits = Limits(values.tolerance, values.max_pixels)
     cascade = Cascade.load(values.model)
-    folder, apart = export.export(
-        cascade, values.output, values.version, limits, values.model
-    )
+    folder, apart = export.export(cascade, values.output, values.version, limits)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB, {apart:.2g} pixels from the cascade at most")
 

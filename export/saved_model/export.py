@@ -41,7 +41,6 @@ def export(
     output: str,
     version: int | None = None,
     limits: Limits | None = None,
-    run: str | None = None,
 ) -> tuple[pathlib.Path, float]:
     """Exports a cascade.
 
@@ -50,7 +49,6 @@ def export(
       output: folder of all versions of the model; made where it is missing.
       version: a positive number; the next free one if None.
       limits: see `Limits`.
-      run: the folder that the cascade was loaded from, whose digests are described.
 
     Returns:
       The version's folder, and how far its keypoints are from the cascade's at most,
@@ -69,7 +67,7 @@ def export(
     with files.alone(folder.parent, "export"):
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            _write_or_say_why(cascade, limits, describe(cascade, run, limits), partial)
+            _write_or_say_why(cascade, limits, describe(cascade, limits), partial)
             apart = checks.check(str(partial), cascade, limits)
             files.sync_all(partial)
             partial.rename(folder)
@@ -99,8 +97,9 @@ def write(
     warm_up.write(str(folder), warm_up_requests())
 
 
-def describe(cascade: Cascade, run: str | None, limits: Limits) -> dict:
+def describe(cascade: Cascade, limits: Limits) -> dict:
     """What a client has to know, and where the model comes from; a JSON value."""
+    run = cascade.run and pathlib.Path(cascade.run)
     return {
         "format": FORMATS[-1],
         "joints": list(cascade.skeleton.joints),
@@ -114,7 +113,7 @@ def describe(cascade: Cascade, run: str | None, limits: Limits) -> dict:
         "tolerance": limits.tolerance,
         "max_pixels": limits.max_pixels,
         "stages": [
-            _stage(stage, pathlib.Path(run) / f"stage_{i + 1}" if run else None)
+            _stage(stage, run and run / f"stage_{i + 1}")
             for i, stage in enumerate(cascade.stages)
         ],
         "versions": {

@@ -14,8 +14,7 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model.native import Framed
-from deeppose_tf.export.tflite import dense
+from deeppose_tf.export.saved_model import cropping
 
 # What is looked at in place of a box that cannot be answered.
 NOWHERE = (0.0, 0.0, 1.0, 1.0)
@@ -29,7 +28,7 @@ def person(
     box: tf.Tensor,
     loop: bool = True,
     tolerance: float | None = None,
-    view: Callable[[tf.Tensor], sampling.Pyramid | Framed] = sampling.pyramid,
+    view: Callable[[tf.Tensor], sampling.Pyramid | cropping.Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
     """Eqs. (5) to (7) for one person; S stages, K joints.
 
@@ -42,7 +41,7 @@ def person(
       tolerance: the loop ends once a stage moved every joint by less than this share
         of the pose's diameter. None runs every stage.
       view: makes of images [1, H, W, 3] what crops are read from: `sampling.pyramid`,
-        or `native.framed`, which is faster and for TensorFlow alone.
+        or `cropping.framed`, which is faster and for TensorFlow alone.
 
     Returns:
       keypoints: [K, 2] pixels; zeros where not valid, as all that follows.
@@ -87,7 +86,7 @@ def person_of_known_size(
       box: as of `person`.
     """
     box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
-    source = dense.levels(image)
+    source = cropping.levels(image)
     pose, spread = _first(cascade, source, box)
     poses = [pose]
     for number in range(1, cascade.count):

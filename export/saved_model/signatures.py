@@ -14,7 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import graph, native
+from deeppose_tf.export.saved_model import cropping, graph
 from deeppose_tf.export.saved_model import image_decoding as pictures
 
 
@@ -50,7 +50,7 @@ def functions(cascade: Cascade, limits: Limits) -> dict[str, Callable]:
     """
     person = tf.function(
         functools.partial(
-            graph.person, cascade, tolerance=limits.tolerance, view=native.framed
+            graph.person, cascade, tolerance=limits.tolerance, view=cropping.framed
         ),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8, "image"),

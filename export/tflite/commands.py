@@ -90,9 +90,6 @@ def define_tflite_flags() -> None:
         "seen on.",
         lower_bound=1,
     )
-    flags.DEFINE_integer(
-        "threads", 2, "Threads of the interpreter that is compared.", lower_bound=1
-    )
     flags.DEFINE_bool("overwrite", False, "Replace --output if it is there already.")
 
 
@@ -118,9 +115,7 @@ def tflite_main(argv: list[str]) -> None:
         values.limit,
         values.max_drop,
         values.seen,
-        values.threads,
         values.overwrite,
-        values.model,
     )
     print(export.table(found))
 

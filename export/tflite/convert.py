@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,19 +25,18 @@ from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import graph
 from deeppose_tf.export.tflite import lite
 
-# Bytes that a file can have: offsets in it are signed numbers of 32 bits.
-LARGEST = 2**31 - 1
 SIGNATURE = "serving_default"
-# float16: weights of fewer numbers stay float32. Of a first stage only the largest are
-# halved: where it is wrong, later ones look elsewhere, and a tenth of a pixel may
-# become two.
-SMALLEST = 20_000
-SMALLEST_OF_FIRST = 500_000
+HALVED = "float_casting"  # as the quantizer calls it
+# Weights of fewer numbers stay float32: in a first stage that others follow, and
+# elsewhere. Where a first stage is wrong, later ones look elsewhere, and a tenth of a
+# pixel may become two. What 1,024 numbers say, of which a network's first layer may
+# have fewer, is worth more than the thousandth of a file that rounding them saves.
+SMALLEST = {"float16": (500_000, 20_000), "dynamic_range": (1024, 1024)}
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# int8: what stands between the weighted operations of networks.
+# int8: what may stand between the layers with weights of a network.
 BETWEEN = """
     ADD AVERAGE_POOL_2D CONCATENATION HARD_SWISH MAX_POOL_2D MEAN MUL PAD PADV2 RELU
-    RESHAPE
+    RESHAPE RESIZE_BILINEAR
 """.split()
 
 
@@ -63,12 +63,11 @@ def convert(
         of activations are those seen when the cascade looks at them.
 
     Raises:
-      ValueError: the kind is unknown, there are no people for `int8`, the file would be
-        larger than such files can be, or ai-edge-quantizer is not there.
+      ValueError: the kind is unknown, there are no people for `int8`, or
+        ai-edge-quantizer is not there.
     """
     if kind not in lite.KINDS:
         raise ValueError(f"kind {kind!r} is none of {', '.join(lite.KINDS)}")
-    _require_small(cascade)
     function = _function(cascade, size)
     module = tf.Module()
     module.weights = list(function.variables)
@@ -78,17 +77,7 @@ def convert(
         content = converter.convert()
     if kind == "float32":
         return content
-    stages = [_layers(function.graph, i + 1) for i in range(cascade.count)]
-    return _quantized(content, kind, stages, people)
-
-
-def _require_small(cascade):
-    size = 4 * sum(stage.model.count_params() for stage in cascade.stages)
-    if size > LARGEST:
-        raise ValueError(
-            f"all weights are {size / 1e9:.1f} GB, and a TFLite file holds "
-            f"{LARGEST / 1e9:.1f}: such a network is not for phones"
-        )
+    return _quantized(content, kind, _layers(function.graph), people)
 
 
 def _function(cascade, size):
@@ -112,38 +101,21 @@ def _function(cascade, size):
         ).get_concrete_function()
 
 
-def _layers(traced, number):
-    """The layers of a stage's network that have weights.
-
-    Returns:
-      (scope, size) of each in order: its name in the graph, with which those of its
-      operations in the file begin, and how many numbers its weights are; and the
-      scopes of the last of them and of all that comes after it.
-    """
-    prefix = f"{graph.STAGE}{number}/"
-    inner = [one for one in traced.get_operations() if one.name.startswith(prefix)]
-    weighted = [
-        (place, one)
-        for place, one in enumerate(inner)
+def _layers(traced):
+    """The names that the graph has for its networks' layers with weights."""
+    scopes = {
+        one.name.rpartition("/")[0]
+        for one in traced.get_operations()
         if one.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul")
-        # Not what crops are made by, nor the places that maps are multiplied by.
-        and _scope(one.name) != prefix
+        # Not the places that maps are multiplied by.
         and one.inputs[1].op.type != "Const"
-    ]
-    last = weighted[-1][0]
-    sizes = {
-        _scope(one.name): one.inputs[1].shape.num_elements() for _, one in weighted
     }
-    outer = {_scope(one.name) for one in inner[last:]} - {prefix}
-    return list(sizes.items()), sorted(outer)
+    # Nor what crops are made by, which is right below its stage.
+    return [f"{scope}/" for scope in scopes if "/" in scope]
 
 
-def _scope(name):
-    return name.rpartition("/")[0] + "/"
-
-
-def _quantized(content, kind, stages, people):
-    """The file with the weighted layers of each stage, see `_layers`, rounded."""
+def _quantized(content, kind, layers, people):
+    """The file with its networks rounded, whose layers with weights are these."""
     try:
         from ai_edge_quantizer import quantizer
     except ImportError as error:
@@ -153,17 +125,17 @@ def _quantized(content, kind, stages, people):
         ) from error
     seen = _examples(content, people) if kind == "int8" else None
     with quietly():
-        rounding = quantizer.Quantizer(_with_unique_names(content))
-        for number, (layers, outer) in enumerate(stages):
-            if kind == "float16":
-                first = number == 0 and len(stages) > 1
-                _halve(rounding, layers, SMALLEST_OF_FIRST if first else SMALLEST)
+        content, operations = _operations(content, layers)
+        rounding = quantizer.Quantizer(content)
+        for one in _chosen(operations, kind):
+            # Exactly this one: names hold those of others, merged or shared with it.
+            place = f"^{re.escape(one.name)};$", one.kind
+            if kind == "float16":  # expanded once, when the file is loaded
+                rounding.add_weight_only_config(*place, 16, algorithm_key=HALVED)
             elif kind == "dynamic_range":
-                for scope, _ in layers:
-                    for name in WEIGHTED:
-                        rounding.add_dynamic_config(re.escape(scope), name, 8)
-            elif len(layers) > 1:
-                _round(rounding, [scope for scope, _ in layers], outer)
+                rounding.add_dynamic_config(*place, 8)
+            else:
+                rounding.add_static_config(*place, 8, 8)
         if not rounding.get_quantization_recipe():
             return content  # nothing is large enough
         if seen is not None:
@@ -171,9 +143,25 @@ def _quantized(content, kind, stages, people):
         return bytes(rounding.quantize(seen).quantized_model)
 
 
-def _with_unique_names(content):
-    """TensorFlow 2.15 names tensors of several branches alike, which the quantizer
-    refuses. Signatures find theirs by number."""
+class _Operation(NamedTuple):
+    """An operation of a file: its kind, the name that the quantizer calls it by, its
+    stage, how many numbers are in its weights (0: it is no layer with weights), and
+    the tensors that it reads and makes."""
+
+    kind: str
+    name: str
+    stage: int
+    size: int
+    reads: frozenset[int]
+    makes: frozenset[int]
+
+
+def _operations(content, layers):
+    """The file with names of its own for each tensor, and its main operations.
+
+    TensorFlow 2.15 names tensors of several branches alike, which the quantizer
+    refuses. Signatures find theirs by number.
+    """
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
@@ -183,34 +171,54 @@ def _with_unique_names(content):
             if tensor.name in names:
                 tensor.name = b"%s_%d_%d" % (tensor.name, i, k)
             names.add(tensor.name)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    tensors, found = model.subgraphs[0].tensors, []
+    for one in model.subgraphs[0].operators:
+        kind = flatbuffer_utils.opcode_to_name(model, one.opcodeIndex)
+        name = ";".join(tensors[i].name.decode() for i in one.outputs)
+        stage = re.match(rf"{graph.STAGE}(\d+)/", name)
+        size = 0
+        if kind in WEIGHTED and any(layer in name for layer in layers):
+            size = int(np.prod(tensors[one.inputs[1]].shape))
+        reads, makes = frozenset(one.inputs), frozenset(one.outputs)
+        found.append(
+            _Operation(kind, name, int(stage[1]) if stage else 0, size, reads, makes)
+        )
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), found
 
 
-def _halve(rounding, layers, smallest):
-    """Weights of so many numbers as float16, expanded once, when the file is loaded."""
-    from ai_edge_quantizer import qtyping
+def _chosen(operations, kind):
+    """What is rounded."""
+    layers = [one for one in operations if one.size]
+    if kind != "int8":
+        several = any(one.stage > 1 for one in layers)
+        first, other = SMALLEST[kind]
+        return [
+            one
+            for one in layers
+            if one.size >= (first if several and one.stage == 1 else other)
+        ]
+    found = set()
+    for stage in {one.stage for one in layers}:
+        # Between the first layer, where rounding costs most, and the last, which
+        # answers places.
+        own = {one for one in layers if one.stage == stage}
+        inner = _reached(operations, own) & _reached(operations, own, backwards=True)
+        found |= {one for one in inner if one in own or one.kind in BETWEEN}
+    return [one for one in operations if one in found]
 
-    halved = qtyping.OpQuantizationConfig(
-        weight_tensor_config=qtyping.TensorQuantizationConfig(
-            num_bits=16, dtype=qtyping.TensorDataType.FLOAT
-        ),
-        compute_precision=qtyping.ComputePrecision.FLOAT,
-        explicit_dequantize=True,
-    )
-    for scope, size in layers:
-        if size >= smallest:
-            for name in WEIGHTED:
-                rounding.update_quantization_recipe(
-                    re.escape(scope), name, halved, "float_casting"
-                )
 
-
-def _round(rounding, scopes, outer):
-    """Weights and activations of a network before its last weighted layer."""
-    network = re.escape(os.path.commonpath(scopes) + "/")
-    after = "|".join(map(re.escape, outer))
-    for name in (*WEIGHTED, *BETWEEN):
-        rounding.add_static_config(f"^(?!.*({after})).*{network}", name, 8, 8)
+def _reached(operations, starts, backwards=False):
+    """Those that read what some of these made, by way of others too; or the reverse."""
+    live, found = set(), set()
+    for one in reversed(operations) if backwards else operations:
+        reads, makes = one.reads, one.makes
+        if backwards:
+            reads, makes = makes, reads
+        if live & reads:
+            found.add(one)
+        if one in found or one in starts:
+            live |= makes
+    return found
 
 
 def _examples(content, people):

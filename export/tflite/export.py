@@ -12,7 +12,6 @@ import hashlib
 import io
 import pathlib
 import re
-import time
 
 import numpy as np
 import tensorflow as tf
@@ -26,8 +25,6 @@ from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.evaluation import scores
 
-# People whose activations int8 is fitted to.
-SEEN = 60
 # Names of scores in the report, and where `scores.scores` has them.
 SCORES = {
     "PDJ@0.2": ("pdj", "0.2"),
@@ -45,10 +42,8 @@ def export(
     split: str = "test",
     limit: int | None = 200,
     max_drop: float = 1.5,
-    seen: int = SEEN,
-    threads: int = 2,
+    seen: int = 60,
     overwrite: bool = False,
-    run: str | None = None,
     verbose: int = 1,
 ) -> dict:
     """Converts a cascade, compares, and writes `output` and its description.
@@ -61,9 +56,7 @@ def export(
       split: of the data, whose first `limit` people are compared on.
       max_drop: of PDJ@0.2, in points: a file that loses more is not written.
       seen: for `int8`, how many people of the training split activations are seen on.
-      threads: of the interpreter.
       overwrite: replace files that are there.
-      run: the folder that the cascade was loaded from, whose digests are described.
       verbose: 0 hides progress bars.
 
     Returns:
@@ -80,16 +73,11 @@ def export(
         source = "train" if index.counts.get("train") else split
         people = read_images(index, source, seen)
     content = convert.convert(cascade, kind, size, people)
-    model = lite.Lite(content, cascade.skeleton, threads)
+    model = lite.Lite(content, cascade.skeleton)
     found = compare(cascade, model, index, split, limit, verbose)
-    found |= {
-        "kind": kind,
-        "bytes": len(content),
-        "threads": threads,
-        "operations": operations(content),
-    }
-    require(found, max_drop)
-    description = describe(cascade, run, content, kind, size) | {"report": found}
+    found |= {"kind": kind, "bytes": len(content), "operations": operations(content)}
+    _require(found, max_drop)
+    description = describe(cascade, content, kind, size) | {"report": found}
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, content)
     files.write_json(lite.description_path(path), description)
@@ -107,14 +95,10 @@ def operations(content: bytes) -> list[dict]:
 
 
 def describe(
-    cascade: Cascade,
-    run: str | None,
-    content: bytes,
-    kind: str,
-    size: tuple[int, int] | None,
+    cascade: Cascade, content: bytes, kind: str, size: tuple[int, int] | None
 ) -> dict:
     """What an app has to know, and where the model comes from; a JSON value."""
-    description = saved_model.describe(cascade, run, Limits())
+    description = saved_model.describe(cascade, Limits())
     for name in ("tolerance", "max_pixels"):
         del description[name]
     return description | {
@@ -158,7 +142,7 @@ def compare(
     limit: int | None = None,
     verbose: int = 1,
 ) -> dict:
-    """Runs both on the same pixels, in turn, so that both find the machine as busy.
+    """Runs both on the same pixels.
 
     Args:
       cascade: what the file was made of.
@@ -170,7 +154,7 @@ def compare(
 
     Returns:
       A JSON value: `people`; `pixels`, how far joints are apart, in those of the image
-      that both saw; `scores` of both, in per cent; `milliseconds` of both.
+      that both saw; `scores` of both, in per cent.
 
     Raises:
       ValueError: nobody is in the split, or it has other joints.
@@ -181,21 +165,18 @@ def compare(
             f"{index.directory} has {', '.join(index.skeleton.joints)}"
         )
     people = records.read_people(index, split, limit)
-    both, milliseconds, scales = ([], []), ([], []), []
-    shown = bool(verbose)
-    bar = progress.bar(len(people.ids), "Comparing", "person", shown=shown)
+    before, after, scales = [], [], []
+    bar = progress.bar(len(people.ids), "Comparing", "person", shown=bool(verbose))
     for image, box in read_images(index, split, len(people.ids)):
         scale = np.ones(2, np.float32)
         if model.size is not None:
             image, box, scale = lite.fit(image, box, model.size)
-        for one, poses, times in zip((cascade, model), both, milliseconds, strict=True):
-            start = time.perf_counter()
-            poses.append(_pose(one, image, box))
-            times.append(1e3 * (time.perf_counter() - start))
+        before.append(_pose(cascade, image, box))
+        after.append(_pose(model, image, box))
         scales.append(scale)
         bar.update(1)
     bar.close()
-    before, after = map(np.stack, both)  # [N, K, 2]
+    before, after = np.stack(before), np.stack(after)  # [N, K, 2]
     scales = np.stack(scales)[:, None]
     return {
         "people": len(people.ids),
@@ -204,11 +185,6 @@ def compare(
         "scores": {
             name: _scores(poses / scales, people, index.skeleton)
             for name, poses in (("keras", before), ("tflite", after))
-        },
-        "milliseconds": {
-            # The first call makes the graph.
-            name: {"least": min(times[1:] or times), "median": float(np.median(times))}
-            for name, times in zip(("keras", "tflite"), milliseconds, strict=True)
         },
     }
 
@@ -221,13 +197,8 @@ def read_images(index: records.Index, split: str, count: int):
         yield inputs.decode(record["image"]).numpy(), record["box"].numpy()
 
 
-def require(report: dict, max_drop: float) -> None:
-    """Refuses a file that finds fewer joints than it may.
-
-    Raises:
-      ValueError: PDJ@0.2 is lower by more than `max_drop` points, or nobody could be
-        scored.
-    """
+def _require(report, max_drop):
+    """Refuses a file that finds fewer joints than it may."""
     before, after = (report["scores"][name]["PDJ@0.2"] for name in ("keras", "tflite"))
     if before is None:
         raise ValueError(f"nobody in {report['split']} can be scored by PDJ")
@@ -240,9 +211,7 @@ def require(report: dict, max_drop: float) -> None:
 
 def table(report: dict) -> str:
     """The report as Markdown."""
-    pixels, scored, times = (
-        report[name] for name in ("pixels", "scores", "milliseconds")
-    )
+    pixels, scored = report["pixels"], report["scores"]
     lines = [
         f"{report['kind']}, {report['bytes'] / 1e6:.2f} MB, {report['people']} people "
         f"of {report['split']}: joints are {pixels['mean']:.4f} pixels from Keras in "
@@ -251,14 +220,10 @@ def table(report: dict) -> str:
         "| | Keras | TFLite |",
         "| --- | ---: | ---: |",
         *(
-            f"| {name}, per cent | {_number(scored['keras'][name])} | "
-            f"{_number(scored['tflite'][name])} |"
+            f"| {name}, per cent | {scored['keras'][name]:.2f} | "
+            f"{scored['tflite'][name]:.2f} |"
             for name in SCORES
-        ),
-        *(
-            f"| milliseconds, {name} | {times['keras'][name]:.1f} | "
-            f"{times['tflite'][name]:.1f} |"
-            for name in ("least", "median")
+            if None not in (scored["keras"][name], scored["tflite"][name])
         ),
         "",
         "| operation | count |",
@@ -291,7 +256,3 @@ def _scores(poses, people, skeleton):
         name: None if one["fraction"] is None else 100 * one["fraction"]
         for name, one in fractions.items()
     }
-
-
-def _number(value):
-    return "-" if value is None else f"{value:.2f}"

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from deeppose_tf import sampling
-from deeppose_tf.export.saved_model import native
+from deeppose_tf.export.saved_model import cropping
 
 SIDE = 32
 
@@ -16,7 +16,7 @@ def both():
 
     def crops(images, boxes):
         indices = tf.zeros([tf.shape(boxes)[0]], tf.int32)
-        found = sampling.crop(native.framed(images), boxes, indices, SIDE)
+        found = sampling.crop(cropping.framed(images), boxes, indices, SIDE)
         expected = sampling.crop(sampling.pyramid(images), boxes, indices, SIDE)
         return found, expected
 
