@@ -268,7 +268,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     files.write_bytes(path, b"before")
 
     def fail(*_):
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):

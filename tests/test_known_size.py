@@ -51,7 +51,7 @@ def test_as_the_cascade(cascade, person, image, box):
     box = np.asarray(box, np.float32)
     expected = cascade.predict(image, box[None])
     found = person(image, box)
-    assert found["valid"]
+    assert found["valid"] == expected["valid"][0]
     for name in ("keypoints", "keypoints_by_stage", "scores"):
         np.testing.assert_allclose(found[name], expected[name][0], rtol=0, atol=0.01)
 
