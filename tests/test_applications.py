@@ -28,7 +28,7 @@ def test_every_network_has_a_preprocessing():
 @pytest.mark.parametrize("name", ["preprocess_input", "mobilenet", "Foo", "keras", ""])
 def test_only_networks_are_networks(name):
     """Functions beside the networks of `keras.applications` were called as one."""
-    with pytest.raises(ValueError, match="neither paper nor compact"):
+    with pytest.raises(ValueError, match="neither paper, compact"):
         networks.build(StageConfig(name, 32), 4, np.zeros([4, 2]), None)
 
 

@@ -558,7 +558,13 @@ def test_commas_in_paths():
     assert commands._sources('"Meier, Ana",b', 2) == ["Meier, Ana", "b"]
     with pytest.raises(ValueError, match="a,b: no such .*; several need a --dataset"):
         commands._require_there(
-            {"dataset": ["coco"], "source": ["a,b"], "flic_plus": "", "boxes_from": ""}
+            {
+                "dataset": ["coco"],
+                "source": ["a,b"],
+                "flic_plus": "",
+                "boxes_from": "",
+                "teacher": [],
+            }
         )
 
 
