@@ -15,16 +15,14 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import networks
-from deeppose_tf.skeleton import Skeleton
+from deeppose_tf.skeleton import COCO, Skeleton
 
 # SHA-256 of the files of numbers known to be MoveNet's.
 PUBLISHED = {
     "bf97bc10d9c8a11200b0190ed64ce039b6252f1aff7cb552aca99b3d191c2f34": "Lightning",
     "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c": "Thunder",
 }
-# The joints of MoveNet's maps, COCO's.
-_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-JOINTS = ("nose", *(f"{s}_{part}" for part in _PARTS for s in ("left", "right")))
+JOINTS = COCO.joints  # of MoveNet's maps
 # What a joint that MoveNet has no map of begins as: the mean of the maps of others.
 SHOULDERS, HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 NEIGHBOURS = {
@@ -74,8 +72,7 @@ def start(model: tf.keras.Model, skeleton: Skeleton, path: str) -> None:
 def columns(skeleton: Skeleton) -> np.ndarray:
     """[17, K]: of which of MoveNet's maps each joint's begins as the mean."""
     shares = np.zeros([len(JOINTS), len(skeleton.joints)], np.float32)
-    for i, joint in enumerate(skeleton.joints):
-        name = joint.lower().replace(" ", "_")
+    for i, name in enumerate(skeleton.canonical):
         known = (
             (name,) if name in JOINTS else NEIGHBOURS.get(name) or _joined(i, skeleton)
         )
@@ -155,7 +152,7 @@ def _by_layer(tensors):
 def _joined(joint, skeleton):
     """MoveNet's joints that limbs join a joint to, or all of them."""
     others = {
-        skeleton.joints[other]
+        skeleton.canonical[other]
         for limb in skeleton.limbs
         if joint in limb.start + limb.end
         for other in limb.start + limb.end
