@@ -12,32 +12,25 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
+
+BENCHMARK_EXPORT_FLAGS = {
+    "model": Flag(
+        str, "The run directory to time. Default: three stages of the paper, untrained."
+    ),
+    "tflite": Flag(
+        [], "TFLite files of the --model, separated by commas, timed as well."
+    ),
+    "height": Flag(480, "Of the image, in pixels.", low=1),
+    "width": Flag(640, "Of the image, in pixels.", low=1),
+    "rounds": Flag(30, "How often each way has its turn.", low=1),
+    "output": Flag(str, "File to write the result to, as JSON. Default: none."),
+}
 
 
-def define_benchmark_export_flags() -> None:
-    """Flags of `deeppose-benchmark-export`."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "The run directory to time. Default: three stages of the paper, untrained.",
-    )
-    flags.DEFINE_list(
-        "tflite", [], "TFLite files of the --model, separated by commas, timed as well."
-    )
-    flags.DEFINE_integer("height", 480, "Of the image, in pixels.", lower_bound=1)
-    flags.DEFINE_integer("width", 640, "Of the image, in pixels.", lower_bound=1)
-    flags.DEFINE_integer(
-        "rounds", 30, "How often each way has its turn.", lower_bound=1
-    )
-    flags.DEFINE_string(
-        "output", None, "File to write the result to, as JSON. Default: none."
-    )
-
-
-def benchmark_export_main(argv: list[str]) -> None:
+@command.command(__doc__, BENCHMARK_EXPORT_FLAGS, file="output", goes_on=False)
+def run_benchmark_export(values: flags.FlagValues) -> None:
     """Times what the flags name."""
-    del argv
-    values = flags.FLAGS
     if values.tflite and not values.model:
         raise ValueError("--tflite needs --model: whose networks are they?")
     command.require_paths("tflite")
@@ -62,11 +55,3 @@ def benchmark_export_main(argv: list[str]) -> None:
         path = pathlib.Path(values.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, found)
-
-
-def run_benchmark_export() -> None:
-    """Console entry point."""
-    main = benchmark_export_main
-    command.run(
-        define_benchmark_export_flags, main, __doc__, file="output", goes_on=False
-    )

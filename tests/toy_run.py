@@ -33,26 +33,9 @@ def save_run(folder, skeleton, stages=2):
     cascade.Cascade(trained).save_index(str(folder))
 
 
-class Script:
-    """One command of a `commands.py`; `main` is the module's, also when it is set."""
-
-    def __init__(self, commands, name):
-        self.commands, self.__name__ = commands, name
-        self.define_flags = getattr(commands, f"define_{name}_flags")
-        self.run = getattr(commands, f"run_{name}")
-
-    @property
-    def main(self):
-        return getattr(self.commands, f"{self.__name__}_main")
-
-    @main.setter
-    def main(self, function):
-        setattr(self.commands, f"{self.__name__}_main", function)
-
-
 def script(commands, name):
     """One command of a `commands.py`, to be given to `call` and `command`."""
-    return Script(commands, name)
+    return getattr(commands, f"run_{name}")
 
 
 def call(script, *arguments):
@@ -60,7 +43,7 @@ def call(script, *arguments):
     with _own_flags():
         script.define_flags()
         flags.FLAGS(["script", *arguments])
-        script.main(["script"])
+        script.main(flags.FLAGS)
 
 
 def command(script, *arguments):
@@ -72,7 +55,7 @@ def command(script, *arguments):
             commands.app, "run", lambda begin, flags_parser: begin(flags.FLAGS(words))
         )
         patch.setattr(sys.modules["__main__"], "__doc__", None)
-        script.run()
+        script()
 
 
 @contextlib.contextmanager

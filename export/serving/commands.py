@@ -20,6 +20,7 @@ from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import images
 from deeppose_tf.export.serving.client import FORMATS, Client
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.predict import commands as predict_commands
 from deeppose_tf.pipelines.predict import media
 
@@ -95,46 +96,39 @@ def read_headers(path: str) -> dict[str, str]:
     return headers
 
 
-def define_client_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_string(
-        "server",
+CLIENT_FLAGS = {
+    "server": Flag(
         "http://localhost:8501",
         "Where TensorFlow Serving is: http:// or https:// with its REST port, usually "
         "8501, or grpc:// or grpcs:// with its gRPC port, usually 8500. gRPC needs "
         "pip install 'deeppose-tf[serving]'.",
-    )
-    flags.DEFINE_string("model_name", "deeppose", "The server's name for the model.")
-    predict_commands.define_file_flags()
-    flags.DEFINE_string(
-        "skeleton",
-        None,
+    ),
+    "model_name": Flag("deeppose", "The server's name for the model."),
+    **predict_commands.FILE_FLAGS,
+    "skeleton": Flag(
+        str,
         "The names and limbs of the model's joints, which the server cannot tell: "
         f"{', '.join(skeletons.SKELETONS)}, or the JSON file in the assets of the "
         "exported model. By default joints have numbers, and no limbs are drawn.",
-    )
-    flags.DEFINE_float(
-        "timeout", 60.0, "Seconds to wait for one answer.", lower_bound=0.001
-    )
-    flags.DEFINE_integer(
-        "retries",
+    ),
+    "timeout": Flag(60.0, "Seconds to wait for one answer.", low=0.001),
+    "retries": Flag(
         4,
         "How often to send a request again, after half a second, one, two and so on, "
         "to a server that is not there or too busy.",
-        lower_bound=0,
-    )
-    flags.DEFINE_string(
-        "header_file",
-        None,
+        low=0,
+    ),
+    "header_file": Flag(
+        str,
         "A file of lines such as 'Authorization: Bearer abc' to send along with every "
         "request, for a proxy before the server.",
-    )
+    ),
+}
 
 
-def client_main(argv: list[str]) -> None:
+@command.command(__doc__, CLIENT_FLAGS, required=("input", "output"), folder="output")
+def run_client(values: flags.FlagValues) -> None:
     """Predicts what the flags describe; leaves with 1 if a file was passed over."""
-    del argv
-    values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_paths("header_file")
     detect.require_finder(values.boxes, values.detector)
@@ -152,11 +146,6 @@ def client_main(argv: list[str]) -> None:
     predict_commands.write_results(
         cascade, found, finder, names, [], cascade.predict_file
     )
-
-
-def run_client() -> None:
-    """Console entry point."""
-    command.run(define_client_flags, client_main, __doc__, folder="output")
 
 
 if __name__ == "__main__":

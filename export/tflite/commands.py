@@ -14,6 +14,7 @@ from absl import flags
 
 from deeppose_tf.export.tflite import lite
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -32,71 +33,63 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def define_tflite_flags() -> None:
-    """Defines the flags of `deeppose-tflite`."""
-    flags.DEFINE_string(
-        "model", None, "The run directory that deeppose-train wrote.", required=True
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
+TFLITE_FLAGS = {
+    "model": Flag(str, "The run directory that deeppose-train wrote."),
+    "output": Flag(
+        str,
         "The file to write, such as pose.tflite. Its description, pose.json, and the "
         "report are written beside it.",
-        required=True,
-    )
-    flags.DEFINE_string(
-        "data",
-        None,
+    ),
+    "data": Flag(
+        str,
         "Prepared data to compare with Keras on: a folder that deeppose-prepare wrote.",
-        required=True,
-    )
-    flags.DEFINE_enum(
-        "kind",
+    ),
+    "kind": Flag(
         "float16",
-        lite.KINDS,
         "How numbers are stored. float32: as trained. float16: large weights of later "
         "stages in half the space, hundredths of a pixel away. dynamic_range: weights "
         "as int8, a quarter of the size, tenths of a pixel away. int8: activations of "
         "the networks too; images, boxes and keypoints stay what they are.",
-    )
-    flags.DEFINE_string(
-        "image_size",
-        None,
+        choices=lite.KINDS,
+    ),
+    "image_size": Flag(
+        str,
         "Height x width of all images, such as 256x192, in pixels: one graph without "
         "branches and gathers, which GPU and other delegates take whole. Costs grow "
         "with the size; on a processor that is much beyond 320x320 slower than the "
         "default, any size.",
-    )
-    flags.DEFINE_enum(
-        "split",
+    ),
+    "split": Flag(
         "test",
-        ("train", "validation", "test"),
         "Which part of the data to compare on.",
-    )
-    flags.DEFINE_integer(
-        "limit", 200, "Compare on the first people of the split.", lower_bound=1
-    )
-    flags.DEFINE_float(
-        "max_drop",
+        choices=("train", "validation", "test"),
+    ),
+    "limit": Flag(200, "Compare on the first people of the split.", low=1),
+    "max_drop": Flag(
         1.5,
         "Write nothing and fail if PDJ@0.2 is lower than that of Keras by more points "
         "(hundredths of all joints).",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_integer(
-        "seen",
+        low=0.0,
+    ),
+    "seen": Flag(
         60,
         "int8: how many people of the training split the ranges of activations are "
         "seen on.",
-        lower_bound=1,
-    )
-    flags.DEFINE_bool("overwrite", False, "Replace --output if it is there already.")
+        low=1,
+    ),
+    "overwrite": Flag(False, "Replace --output if it is there already."),
+}
 
 
-def tflite_main(argv: list[str]) -> None:
+@command.command(
+    __doc__,
+    TFLITE_FLAGS,
+    required=("model", "output", "data"),
+    file="output",
+    goes_on=False,
+)
+def run_tflite(values: flags.FlagValues) -> None:
     """Converts what the flags describe and prints the report."""
-    del argv
-    values = flags.FLAGS
     size = parse_size(values.image_size)
     command.require_run("model")
     command.require_paths("data")
@@ -118,8 +111,3 @@ def tflite_main(argv: list[str]) -> None:
         values.overwrite,
     )
     print(export.table(found))
-
-
-def run_tflite() -> None:
-    """Entry point of the console script."""
-    command.run(define_tflite_flags, tflite_main, __doc__, file="output", goes_on=False)

@@ -14,7 +14,8 @@ import pathlib
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from absl import app, flags, logging
 
@@ -32,46 +33,106 @@ GENERAL = ("help", "helpfull", "version", "verbosity", "flagfile")
 REQUIRED = "must have a value other than None"
 
 
-def run(
-    define_flags: Callable[[], None],
-    main: Callable[[list[str]], None],
-    documentation: str,
-    folder: str | None = None,
-    file: str | None = None,
-    makes_data: bool = False,
-    goes_on: bool = True,
-) -> None:
-    """Defines the flags, runs `main`, and leaves with status 1 on a user's error.
+# What defines a flag of a kind; the values of a set come from several flags of a name.
+KINDS = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_bool,
+    list: flags.DEFINE_list,
+    set: flags.DEFINE_multi_string,
+}
 
-    Args:
-      define_flags: defines them.
-      main: does the work, and is given what is left of the command line.
-      documentation: for `--help`.
-      folder: the flag that says which folder the script makes or fills.
-      file: the flag that says which file it writes.
-      makes_data: whether that folder becomes a prepared data set; otherwise it must
-        not be one.
-      goes_on: whether the same command goes on where it was stopped.
+
+class Flag(NamedTuple):
+    """A flag of a command.
+
+    Attributes:
+      value: where it is not given, which tells its kind too. A type of `KINDS` means
+        that there is none.
+      help: what it means.
+      low, high: bounds of a number.
+      choices: all that it may be.
+    """
+
+    value: object
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: Sequence[str] = ()
+
+
+class Command:
+    """A command: calling it reads the flags, runs `main`, and leaves with status 1 on a
+    user's error.
 
     ValueError and OSError are the user's errors: they are printed as they read, and
     with their stack trace only under --verbosity=1. So are records that rotted, and
     files that TensorFlow cannot read or write. A wrong flag leaves with status 2.
+
+    Args:
+      main: does the work, and is given the values of the flags as attributes.
+      documentation: for `--help`.
+      table: name of a flag -> `Flag`, or the flag of which it is another name.
+      required: flags that have to be given.
+      unless_shown: the same, where --show does not ask for a look alone.
+      folder: the flag that says which folder the command makes or fills.
+      file: the flag that says which file it writes.
+      makes_data: whether that folder becomes a prepared data set; otherwise it must
+        not be one.
+      goes_on: whether the same command goes on where it was stopped.
     """
-    before = set(flags.FLAGS)
-    define_flags()
-    own = [name for name in flags.FLAGS if name not in before]
-    for name in own:
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-    sys.modules["__main__"].__doc__ = documentation
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be text
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")
-    startup.on_import()
-    startup.keep_memory()
-    app.run(
-        lambda argv: _guarded(main, argv, folder, file, makes_data, goes_on),
-        flags_parser=lambda argv: _parse(argv, own, documentation),
-    )
+
+    def __init__(
+        self,
+        main: Callable[[flags.FlagValues], None],
+        documentation: str,
+        table: Mapping[str, Flag | str],
+        required: Sequence[str] = (),
+        unless_shown: Sequence[str] = (),
+        **around,
+    ):
+        self.__name__ = main.__name__.removeprefix("run_")
+        self.main, self.documentation = main, documentation
+        self.table, self.around = table, around
+        self.required, self.unless_shown = required, unless_shown
+
+    def define_flags(self) -> None:
+        """Makes the flags known to absl."""
+        for name, flag in self.table.items():
+            if isinstance(flag, str):
+                flags.DEFINE_alias(name, flag)
+            else:
+                _define(name, *flag)
+        flags.mark_flags_as_required(self.required)
+        for name in self.unless_shown:
+            flags.register_validator(
+                name,
+                lambda value: value is not None or flags.FLAGS["show"].value,
+                f"Flag --{name} {REQUIRED}.",
+            )
+
+    def __call__(self) -> None:
+        self.define_flags()
+        for name in self.table:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+        sys.modules["__main__"].__doc__ = self.documentation
+        for stream in (sys.stdout, sys.stderr):  # names of files need not be text
+            with contextlib.suppress(AttributeError):
+                stream.reconfigure(errors="backslashreplace")
+        startup.on_import()
+        startup.keep_memory()
+        app.run(
+            lambda argv: _guarded(self.main, argv, **self.around),
+            flags_parser=lambda argv: _parse(
+                argv, list(self.table), self.documentation
+            ),
+        )
+
+
+def command(documentation: str, table: Mapping[str, Flag | str], **how) -> Callable:
+    """Makes a `Command`, with these arguments, of the `main` below it."""
+    return lambda main: Command(main, documentation, table, **how)
 
 
 def require_paths(*names: str) -> None:
@@ -163,6 +224,18 @@ def _help(name: str, own: list[str], documentation: str) -> str:
     return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:])
 
 
+def _define(name, value, meaning, low, high, choices):
+    untold = isinstance(value, type)
+    kind, default = (value, None) if untold else (type(value), value)
+    if choices:
+        flags.DEFINE_enum(name, default, choices, meaning)
+    elif kind in (int, float):
+        KINDS[kind](name, default, meaning, lower_bound=low, upper_bound=high)
+    else:
+        KINDS[kind](name, default, meaning)
+    flags.FLAGS[name].help = meaning  # to that of some kinds absl adds words
+
+
 def _is_optional(flag) -> bool:
     return not any(REQUIRED in one.message for one in flag.validators)
 
@@ -179,8 +252,7 @@ def _value(flag) -> str:
 def _describe(flag) -> str:
     """Lines of --help about one flag."""
     name = f"[no]{flag.name}" if flag.boolean else f"{flag.name}={_value(flag)}"
-    # absl puts the choices of an enum before its help.
-    text = re.sub(r"^<[^>]*>: ", "", " ".join(flag.help.split()))
+    text = " ".join(flag.help.split())
     notes = (
         [flag.parser.syntactic_help]
         if hasattr(flag.parser, "is_outside_bounds")
@@ -195,7 +267,7 @@ def _describe(flag) -> str:
 
 
 def _guarded(
-    main: Callable[[list[str]], None],
+    main: Callable[[flags.FlagValues], None],
     argv: list[str],
     folder: str | None = None,
     file: str | None = None,
@@ -215,7 +287,7 @@ def _guarded(
                 _check_place(place, is_file)
             if place and not makes_data:
                 outputs.require_no_data(place, flags.FLAGS[place].value or "")
-        main(argv)
+        main(flags.FLAGS)
     except (ValueError, OSError) as error:
         logging.debug("where it was raised", exc_info=True)
         print(f"{name}: {error}", file=sys.stderr)

@@ -16,41 +16,19 @@ from absl import flags
 from deeppose_tf import datasets
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 
-NAMES = (
-    "dataset",
-    "source",
-    "repeat",
-    "boxes",
-    "teacher",
-    "output",
-    "validation",
-    "test",
-    "seed",
-    "convention",
-    "skeleton",
-    "flic_plus",
-    "boxes_from",
-    "coverage",
-    "skip_bad",
-    "convert",
-    "max_pixels",
-)
-
-
-def define_prepare_flags() -> None:
-    flags.DEFINE_list(
-        "dataset",
-        None,
+PREPARE_FLAGS = {
+    "dataset": Flag(
+        list,
         "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), flic (Frames "
         "Labeled In Cinema), parse (Image Parse), buffy (Buffy Stickmen), mpii (MPII "
         "Human Pose), coco (any COCO keypoint JSON, one's own joints too), generated "
         "(drawn figures). Several, joined by commas, become one data set if they have "
         "the same joints.",
-    )
-    flags.DEFINE_string(
-        "source",
-        None,
+    ),
+    "source": Flag(
+        str,
         "Where each --dataset is, in the same order, joined by commas; of several, one "
         "with a comma of its own in quotes: --source='\"a,b\",c'. The official "
         "folders: lsp and lspet with joints.mat and images, flic with examples.mat and "
@@ -61,129 +39,120 @@ def define_prepare_flags() -> None:
         "the official layout (annotations/person_keypoints_train2017.json, train2017), "
         "or what CVAT and Roboflow export; or one JSON file. generated: a folder to "
         "draw the pictures into.",
-    )
-    flags.DEFINE_list(
-        "repeat",
+    ),
+    "repeat": Flag(
         [],
         "How often each --dataset's training part is in the result, in the same order, "
         "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
         "a large noisy one. Default: once each.",
-    )
-    flags.DEFINE_list(
-        "teacher",
+    ),
+    "teacher": Flag(
         [],
         "For each --dataset, joined by commas, a file with the answers of a model that "
         "is good at these joints (COCO results, or a predictions.json), or nothing: "
         "its confident answers complete missing labels to train on and replace those "
         "that they contradict, as 'taught' in dataset.json counts. What is held out "
         "keeps its labels.",
-    )
-    flags.DEFINE_string("output", None, "The folder to make. It must not exist yet.")
-    flags.DEFINE_integer(
-        "validation",
-        None,
+    ),
+    "output": Flag(str, "The folder to make. It must not exist yet."),
+    "validation": Flag(
+        int,
         "How many images to hold out of the first data set's training part for "
         "validation (Sec. 4.1), where it has no validation part. By "
         "default 50, or a fifth of few.",
-        lower_bound=0,
-    )
-    flags.DEFINE_integer(
-        "test",
-        None,
+        low=0,
+    ),
+    "test": Flag(
+        int,
         "The same for testing, where no data set has a test part. By default a tenth.",
-        lower_bound=0,
-    )
-    flags.DEFINE_integer(
-        "seed", 0, "Chooses the held-out images and the order of the training records."
-    )
-    flags.DEFINE_enum(
-        "convention",
+        low=0,
+    ),
+    "seed": Flag(
+        0, "Chooses the held-out images and the order of the training records."
+    ),
+    "convention": Flag(
         "person",
-        ["person", "observer"],
         "Whose left is left: person: the person's own; observer: as of someone who "
         "faces the camera, whose left is at the image's right. lsp has the latter in a "
         "file joints-OC.mat, which is not in its download; flic is converted, as for "
         "published scores; parse and buffy have no other; lspet, mpii, coco and "
         "generated have person only.",
-    )
-    flags.DEFINE_string(
-        "flic_plus",
+        choices=["person", "observer"],
+    ),
+    "flic_plus": Flag(
         "",
         "Of flic: the file tr_plus_indices.mat of FLIC-plus, which says what of "
         "FLIC-full is for training; --source is then the folder of FLIC-full.",
-    )
-    flags.DEFINE_list(
-        "boxes",
+    ),
+    "boxes": Flag(
         [],
         "The first box of everyone, or several in order of preference, joined by "
         "commas: own: what the data set gives (coco and mpii do); full: the whole "
         "image; face: made of a detected face (Sec. 4.1); torso: made of the torso box "
         "that comes with flic; truth: around the labels, which no one has beforehand. "
         "Where none is found, the whole image, which is counted. Default: own.",
-    )
-    flags.DEFINE_string(
-        "boxes_from",
+    ),
+    "boxes_from": Flag(
         "",
         "Of --boxes=face and torso: prepared data or a run of deeppose-train, whose "
         "enlargement of faces and torsos is taken. By default it is fitted on the "
         "people to train on.",
-    )
-    flags.DEFINE_float(
-        "coverage",
-        None,
+    ),
+    "coverage": Flag(
+        float,
         "Of --boxes=face and torso: the share of people whose labeled joints the "
         "enlargement contains, in each direction. The paper's, and the default, is 1, "
         "everyone; 0.99 makes boxes a good third smaller.",
-        lower_bound=0.01,
-        upper_bound=1.0,
-    )
-    flags.DEFINE_string(
-        "skeleton",
+        low=0.01,
+        high=1.0,
+    ),
+    "skeleton": Flag(
         "",
         "Of coco: a skeleton JSON file, or coco, lsp, mpii, flic. By default joints, "
         "pairs and limbs come from the annotation file's category; pairs are joints "
         "whose names differ in left and right alone.",
-    )
-    flags.DEFINE_bool(
-        "skip_bad",
+    ),
+    "skip_bad": Flag(
         False,
         "Leaves out what is wrong and lists it in dataset.json, instead of stopping.",
-    )
-    flags.DEFINE_bool(
-        "convert",
+    ),
+    "convert": Flag(
         False,
         "Stores images that are sound but grayscale, CMYK, palette, 16-bit, turned by "
         "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG, instead of calling "
         "them wrong. Labels must belong to the upright image.",
-    )
-    flags.DEFINE_bool(
-        "sheet",
-        True,
-        "Draws 16 people with their joints and names as people.png in the folder.",
-    )
-    flags.DEFINE_integer(
-        "max_pixels",
+    ),
+    "sheet": Flag(
+        True, "Draws 16 people with their joints and names as people.png in the folder."
+    ),
+    "max_pixels": Flag(
         images.MAX_PIXELS,
         "Images of more pixels are wrong; looked up before anything is decoded.",
-        lower_bound=1,
-        upper_bound=images.MAX_DECODED,
-    )
-    flags.mark_flags_as_required(["dataset", "source", "output"])
+        low=1,
+        high=images.MAX_DECODED,
+    ),
+}
 
 
-def prepare_main(argv: list[str]) -> None:
-    del argv
-    values = {name: flags.FLAGS[name].value for name in NAMES}
-    values["source"] = _sources(values["source"], len(values["dataset"]))
+@command.command(
+    __doc__,
+    PREPARE_FLAGS,
+    required=("dataset", "source", "output"),
+    folder="output",
+    makes_data=True,
+)
+def run_prepare(values: flags.FlagValues) -> None:
+    given = {name: values[name].value for name in PREPARE_FLAGS if name != "sheet"}
+    given["source"] = _sources(values.source, len(values.dataset))
     try:
-        values["repeat"] = [int(times) for times in values["repeat"]]
+        given["repeat"] = [int(times) for times in values.repeat]
     except ValueError as error:
-        raise ValueError(f"--repeat={','.join(values['repeat'])}: {error}") from error
-    _require_there(values)
+        raise ValueError(f"--repeat={','.join(values.repeat)}: {error}") from error
+    _require_there(given)
     from deeppose_tf.pipelines.data.prepare import prepare
 
-    index = prepare(**values)
-    if flags.FLAGS.sheet:
+    index = prepare(**given)
+    if values.sheet:
         from deeppose_tf.pipelines.data import sheet
 
         sheet.write(index)
@@ -260,12 +229,6 @@ def describe(index) -> str:
     if os.path.exists(os.path.join(index.directory, sheet.NAME)):
         lines.append(f"look at them: {os.path.join(index.directory, sheet.NAME)}")
     return "\n".join(lines)
-
-
-def run_prepare() -> None:
-    command.run(
-        define_prepare_flags, prepare_main, __doc__, folder="output", makes_data=True
-    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command, outputs
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import compare, scores
 
 EVALUATE = """`deeppose-evaluate`: scores a cascade, or anyone's predictions.
@@ -22,70 +23,65 @@ COCO is scored by OKS average precision too, that of MPII by PCKh."""
 COMPARE = """`deeppose-compare`: several evaluations of the same people in one table.
 
 Each has its mean-pose baseline and its last stage."""
-SPLITS = ("train", "validation", "test")
 
 
-def define_evaluate_flags() -> None:
-    """Flags of `deeppose-evaluate`."""
-    define_data_flags("The prepared data: a folder that deeppose-prepare wrote.")
-    flags.DEFINE_string(
-        "model",
-        None,
+SPLIT = Flag(
+    "test",
+    "Which part of the data to score on.",
+    choices=("train", "validation", "test"),
+)
+OVERWRITE = Flag(
+    False,
+    "Replace files in --output that are there already. The same command may always "
+    "replace what it wrote itself.",
+)
+EVALUATE_FLAGS = {
+    "data": Flag(str, "The prepared data: a folder that deeppose-prepare wrote."),
+    "split": SPLIT,
+    "model": Flag(
+        str,
         "The run directory of a cascade that deeppose-train wrote. Either this or "
         "--predictions.",
-    )
-    flags.DEFINE_string(
-        "predictions",
-        None,
+    ),
+    "predictions": Flag(
+        str,
         "Anyone's predictions instead of a model: a predictions.json of "
         "deeppose-predict, or a COCO results file, a JSON list of "
         '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
         "image_id is the id of a record or its last part, or the number of an image of "
         "COCO, see --annotations; as in COCO, (0, 0) is the centre of the first pixel. "
         "Whom it leaves out counts as wrong.",
-    )
-    flags.DEFINE_string(
-        "annotations",
-        None,
+    ),
+    "annotations": Flag(
+        str,
         "The COCO annotation file that this split was made of: OKS then takes people's "
         "areas and the others on their images from there, as COCO's own evaluation "
         "does. By default a share of the person box stands for the area.",
-    )
-    define_output_flags(
+    ),
+    "output": Flag(
+        str,
         "The folder for metrics.json, table.md, coco_results.json (predictions of a "
         "model, to be given to --predictions), curves and sheets of poses. It is made "
-        "where it is missing."
-    )
-    flags.DEFINE_integer(
-        "limit",
-        None,
+        "where it is missing.",
+    ),
+    "overwrite": OVERWRITE,
+    "limit": Flag(
+        int,
         "Score the first people of the split only, for a quick look. By default all.",
-        lower_bound=1,
-    )
-    flags.mark_flags_as_required(["data", "output"])
+        low=1,
+    ),
+}
 
 
-def define_data_flags(meaning: str) -> None:
-    """--data, which means this, and --split."""
-    flags.DEFINE_string("data", None, meaning)
-    flags.DEFINE_enum("split", "test", SPLITS, "Which part of the data to score on.")
-
-
-def define_output_flags(meaning: str) -> None:
-    """--output, which means this, and --overwrite."""
-    flags.DEFINE_string("output", None, meaning)
-    flags.DEFINE_bool(
-        "overwrite",
-        False,
-        "Replace files in --output that are there already. The same command may "
-        "always replace what it wrote itself.",
-    )
-
-
-def evaluate_main(argv: list[str]) -> None:
+@command.command(
+    EVALUATE,
+    EVALUATE_FLAGS,
+    required=("data", "output"),
+    folder="output",
+    goes_on=False,
+)
+def run_evaluate(values: flags.FlagValues) -> None:
     """Scores what the flags describe and prints the table."""
-    del argv
-    values = flags.FLAGS
     if (values.model is None) == (values.predictions is None):
         raise ValueError("give either --model or --predictions")
     names = ("data", "split", "model", "predictions", "annotations", "limit")
@@ -110,24 +106,29 @@ def evaluate_main(argv: list[str]) -> None:
     print(scores.table(content))
 
 
-def define_compare_flags() -> None:
-    """Flags of `deeppose-compare`."""
-    flags.DEFINE_list(
-        "evaluations",
-        None,
+COMPARE_FLAGS = {
+    "evaluations": Flag(
+        list,
         "Folders that deeppose-evaluate wrote (its --output), joined by commas, all of "
         "the same people: the same data set, part and labels.",
-    )
-    define_output_flags(
-        f"The folder for {compare.TABLE} and {compare.CONTENT}. It is made if missing."
-    )
-    flags.mark_flags_as_required(["evaluations", "output"])
+    ),
+    "output": Flag(
+        str,
+        f"The folder for {compare.TABLE} and {compare.CONTENT}. It is made if missing.",
+    ),
+    "overwrite": OVERWRITE,
+}
 
 
-def compare_main(argv: list[str]) -> None:
+@command.command(
+    COMPARE,
+    COMPARE_FLAGS,
+    required=("evaluations", "output"),
+    folder="output",
+    goes_on=False,
+)
+def run_compare(values: flags.FlagValues) -> None:
     """Compares what the flags name and prints the table."""
-    del argv
-    values = flags.FLAGS
     settings = {"evaluations": values.evaluations}
     if not values.overwrite:
         names = (compare.CONTENT, compare.TABLE)
@@ -143,17 +144,3 @@ def compare_main(argv: list[str]) -> None:
     files.write_json(folder / compare.CONTENT, record)
     files.write_bytes(folder / compare.TABLE, text.encode() + b"\n")
     print(text)
-
-
-def run_evaluate() -> None:
-    """Console entry point."""
-    command.run(
-        define_evaluate_flags, evaluate_main, EVALUATE, folder="output", goes_on=False
-    )
-
-
-def run_compare() -> None:
-    """Console entry point."""
-    command.run(
-        define_compare_flags, compare_main, COMPARE, folder="output", goes_on=False
-    )

@@ -13,6 +13,7 @@ from absl import flags
 
 from deeppose_tf import config
 from deeppose_tf.pipelines.cli import command, outputs
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import commands as evaluation
 from deeppose_tf.pipelines.paper import published
 
@@ -20,43 +21,46 @@ from deeppose_tf.pipelines.paper import published
 ANY = "lsp"
 
 
-def define_reproduce_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_list(
-        "experiment",
-        None,
+REPRODUCE_FLAGS = {
+    "experiment": Flag(
+        list,
         f"What to make: one or more of {', '.join(published.EXPERIMENTS)}, joined by "
         "commas. table1, fig4 and fig8 are the paper's of LSP, table2 of a model "
         "of LSP on Image Parse, fig3, fig5 and fig9 of FLIC, fig7 of a model of FLIC "
         "on Buffy; whose fig6 and runtime are it does not say. Other data with the "
         "same kinds of joints will do; the output says what was taken.",
-    )
-    flags.DEFINE_string(
-        "model", None, "The run directory of a cascade that deeppose-train wrote."
-    )
-    evaluation.define_data_flags(
+    ),
+    "model": Flag(str, "The run directory of a cascade that deeppose-train wrote."),
+    "data": Flag(
+        str,
         "The prepared data to score on: a folder that deeppose-prepare wrote. Joints "
-        "of model and data are matched by name."
-    )
-    evaluation.define_output_flags(
+        "of model and data are matched by name.",
+    ),
+    "split": evaluation.SPLIT,
+    "output": Flag(
+        str,
         "The folder for EXPERIMENT.md, EXPERIMENT.json and EXPERIMENT.png, and for "
         "predictions, which all experiments in the same folder share. It is made where "
-        "it is missing."
-    )
-    flags.DEFINE_integer(
-        "limit",
-        None,
+        "it is missing.",
+    ),
+    "overwrite": evaluation.OVERWRITE,
+    "limit": Flag(
+        int,
         "The first people of the split only, for a quick look. By default all, and for "
         f"runtime {published.TIMED_IMAGES}.",
-        lower_bound=1,
-    )
-    flags.mark_flags_as_required(["experiment", "model", "data", "output"])
+        low=1,
+    ),
+}
 
 
-def reproduce_main(argv: list[str]) -> None:
+@command.command(
+    __doc__,
+    REPRODUCE_FLAGS,
+    required=("experiment", "model", "data", "output"),
+    folder="output",
+)
+def run_reproduce(values: flags.FlagValues) -> None:
     """Makes the experiments that the flags name and prints their tables."""
-    del argv
-    values = flags.FLAGS
     asked = {name: _settings(name, values) for name in _known(values.experiment)}
     for name, settings in asked.items():
         if not values.overwrite:
@@ -132,8 +136,3 @@ def _advised(read: Callable, flag: str, paper: published.Experiment):
             )
         order = "; then ".join(steps)
         raise ValueError(f"--{flag}: {error}\nFor {paper.title}: {order}") from error
-
-
-def run_reproduce() -> None:
-    """Console entry point."""
-    command.run(define_reproduce_flags, reproduce_main, __doc__, folder="output")

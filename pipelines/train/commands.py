@@ -14,6 +14,7 @@ from absl import flags
 
 from deeppose_tf import config
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.data.config import require_extent
 from deeppose_tf.pipelines.train import recipes
 
@@ -89,16 +90,96 @@ SHORT = {
 }
 
 
-def define_train_flags() -> None:
-    """Flags of `deeppose-train`."""
-    _define_flags()
-    _define_stages("3")
+def _defaults(field):
+    """What the recipes have: one value, or those of all stages."""
+    found = []
+    for name in ("compact", "paper"):
+        stages = [recipes.named_values(one)[field] for one in recipes.RECIPES[name]]
+        if field in recipes.LATER_ONLY:
+            stages = stages[1:]
+        same = stages[:1] if len(set(stages)) == 1 else stages
+        found.append(f"{name}: {', '.join(map(str, same))}")
+    return "Defaults, " + "; ".join(found)
 
 
-def train_main(argv: list[str]) -> None:
+def _set_flag(field, meaning):
+    """The flag that sets this value of the recipe in all stages."""
+    kind = type(recipes.named_values(recipes.RECIPES["compact"][0])[field])
+    return Flag(kind, f"{meaning}. {_defaults(field)}.")
+
+
+# Of all commands that train.
+COMMON = {
+    "data": Flag(str, "Directory that deeppose-prepare wrote."),
+    "run": Flag(
+        str,
+        "Directory of the cascade: stages, checkpoints and logs. Give the same one "
+        "again to resume a run that was stopped, or to train it further.",
+    ),
+    "recipe": Flag(
+        "compact",
+        "Preset: compact is small and made for few data and phones; deep is compact "
+        "with later stages as deep as the first, better and slower; paper follows "
+        "the paper to the letter (58 million parameters a stage).",
+        choices=list(recipes.RECIPES),
+    ),
+    "set": Flag(
+        set,
+        "Other values than the recipe's, by the names that --show prints: "
+        "--set=train.weight_decay=0.05,inputs.canvas=320 for all stages, "
+        "--set=2.train.steps=100 for stage 2. May be given several times.",
+    ),
+    "show": Flag(False, "Print every value of the recipe and leave."),
+    **{name: _set_flag(*what) for name, what in SHORT.items()},
+    "correction": "step_size",
+    "weights": Flag(
+        str,
+        "What networks start from. A keras.applications network: a local file of "
+        "weights, or imagenet, which Keras then downloads. MoveNet's: the JSON file of "
+        "its TensorFlow.js graph, or the folder with movenet-lightning.json and "
+        "movenet-thunder.json. Default: at random.",
+    ),
+    "start_from": Flag(
+        str,
+        "A trained run or a preset, of any joints: each stage begins as its stage of "
+        "the same number, layer by layer as far as they have the same shapes, or by "
+        "the names of MoveNet's layers, which saves most "
+        "of the steps where people are few; or as the stage before, if that has more "
+        "of its layers before the last and the recipe allows. Default: at random.",
+    ),
+    "strategy": Flag(
+        "auto",
+        "Devices: one, all GPUs of this machine (mirrored), or several machines "
+        "(multiworker, from TF_CONFIG). auto mirrors where there are several GPUs.",
+        choices=("auto", "one", "mirrored", "multiworker"),
+    ),
+    "seed": Flag(0, "Of weights, order and augmentation."),
+    "deterministic": Flag(
+        False,
+        "The same run twice gives the same weights to the bit, at some cost in speed.",
+    ),
+    "overfit": Flag(
+        0,
+        "Train on this many people alone, without augmentation: the first thing to try "
+        "on new data. PDJ on them must come near 1. 0 trains on all.",
+        low=0,
+    ),
+    "collapse_guard": Flag(
+        True, "Stop with advice when every image gets the same pose."
+    ),
+}
+NEEDED = ("data", "run")
+STAGES = (
+    "How many stages, or auto: add stages while PDJ@0.2 of the held-out people grows. "
+    "The paper arrived at 3."
+)
+
+
+@command.command(
+    TRAIN, COMMON | {"stages": Flag("3", STAGES)}, unless_shown=NEEDED, folder="run"
+)
+def run_train(values: flags.FlagValues) -> None:
     """Trains the cascade that the flags describe."""
-    del argv
-    values = flags.FLAGS
     stages = _parse_stages(values.stages)
     numbers = range(1, (stages or recipes.MOST_STAGES) + 1)
     recipe_for = _recipes(numbers)
@@ -118,23 +199,15 @@ def train_main(argv: list[str]) -> None:
     )
 
 
-def run_train() -> None:
-    """Console entry point."""
-    command.run(define_train_flags, train_main, TRAIN, folder="run")
-
-
-def define_train_stage_flags() -> None:
-    """Flags of `deeppose-train-stage`."""
-    _define_flags()
-    flags.DEFINE_integer(
-        "stage", None, "Number of the stage, from 1.", lower_bound=1, required=True
-    )
-
-
-def train_stage_main(argv: list[str]) -> None:
+@command.command(
+    TRAIN_STAGE,
+    COMMON | {"stage": Flag(int, "Number of the stage, from 1.", low=1)},
+    required=("stage",),
+    unless_shown=NEEDED,
+    folder="run",
+)
+def run_train_stage(values: flags.FlagValues) -> None:
     """Trains the stage that the flags name."""
-    del argv
-    values = flags.FLAGS
     recipe = _recipes([values.stage])(values.stage)
     if values.show:
         print(recipes.show([recipe], first=values.stage))
@@ -147,29 +220,26 @@ def train_stage_main(argv: list[str]) -> None:
     cascade.train_stage(values.run, values.stage, index, recipe, _options())
 
 
-def run_train_stage() -> None:
-    """Console entry point."""
-    command.run(define_train_stage_flags, train_stage_main, TRAIN_STAGE, folder="run")
-
-
-def define_choose_flags() -> None:
-    """Flags of `deeppose-choose`."""
-    _define_flags()
-    flags.DEFINE_list(
-        "sigmas",
-        None,
+CHOOSE_FLAGS = COMMON | {
+    "sigmas": Flag(
+        list,
         "The sides of a joint's box to try, in pose diameters, joined by commas. The "
         "paper tried 1.5,1.7,2.0,2.3 for LSP and 0.8,1.0,1.2 for FLIC. Each is trained "
         "in a folder of its own below --run, such as RUN/sigma_1.5.",
-        required=True,
-    )
-    _define_stages("auto")
+    ),
+    "stages": Flag("auto", STAGES),
+}
 
 
-def choose_main(argv: list[str]) -> None:
+@command.command(
+    CHOOSE,
+    CHOOSE_FLAGS,
+    required=("sigmas",),
+    unless_shown=NEEDED,
+    folder="run",
+)
+def run_choose(values: flags.FlagValues) -> None:
     """Makes the choice that the flags describe and prints it."""
-    del argv
-    values = flags.FLAGS
     if values.sigma is not None:
         raise ValueError("--sigma is what is chosen here: give --sigmas=1.5,1.7,2.0")
     if values.strategy == "multiworker":
@@ -200,42 +270,30 @@ def choose_main(argv: list[str]) -> None:
     print(choose_sigma.table(content))
 
 
-def run_choose() -> None:
-    """Console entry point."""
-    command.run(define_choose_flags, choose_main, CHOOSE, folder="run")
-
-
-def define_presets_flags() -> None:
-    """Flags of `deeppose-presets`."""
-    flags.DEFINE_list("only", [], "Which presets, joined by commas. Default: all.")
-    flags.DEFINE_string("work", None, "Folder for data and runs.", required=True)
-    for name in DATASETS:
-        flags.DEFINE_string(
-            name, None, f"The folder of {name}, as in deeppose-prepare."
+PRESETS_FLAGS = {
+    "only": Flag([], "Which presets, joined by commas. Default: all."),
+    "work": Flag(str, "Folder for data and runs."),
+    **{
+        name: Flag(str, f"The folder of {name}, as in deeppose-prepare.")
+        for name in DATASETS
+    },
+    **{
+        f"{name}_teacher": Flag(
+            str, f"A teacher's answers on {name}, see deeppose-prepare."
         )
-        flags.DEFINE_string(
-            f"{name}_teacher",
-            None,
-            f"A teacher's answers on {name}, see deeppose-prepare.",
-        )
-    flags.DEFINE_string(
-        "weights",
-        None,
-        "The folder of movenet-lightning.json and movenet-thunder.json.",
-        required=True,
-    )
-    flags.DEFINE_integer(
-        "steps", None, "Of every stage, to try it all. Default: the recipes'."
-    )
-    flags.DEFINE_string(
-        "output", str(config.PRESETS), "Where presets go: that of this package."
-    )
+        for name in DATASETS
+    },
+    "weights": Flag(
+        str, "The folder of movenet-lightning.json and movenet-thunder.json."
+    ),
+    "steps": Flag(int, "Of every stage, to try it all. Default: the recipes'."),
+    "output": Flag(str(config.PRESETS), "Where presets go: that of this package."),
+}
 
 
-def presets_main(argv: list[str]) -> None:
+@command.command(PRESETS, PRESETS_FLAGS, required=("work", "weights"), folder="work")
+def run_presets(values: flags.FlagValues) -> None:
     """Makes the presets that the flags name."""
-    del argv
-    values = flags.FLAGS
     command.require_paths(
         "weights", *(f"{one}{end}" for one in DATASETS for end in ("", "_teacher"))
     )
@@ -258,114 +316,6 @@ def presets_main(argv: list[str]) -> None:
             values.output,
         )
         print(scores.table(report))
-
-
-def run_presets() -> None:
-    """Console entry point."""
-    command.run(define_presets_flags, presets_main, PRESETS, folder="work")
-
-
-def _define_flags():
-    """Flags of all commands that train."""
-    flags.DEFINE_string("data", None, "Directory that deeppose-prepare wrote.")
-    flags.DEFINE_string(
-        "run",
-        None,
-        "Directory of the cascade: stages, checkpoints and logs. Give the same one "
-        "again to resume a run that was stopped, or to train it further.",
-    )
-    flags.DEFINE_enum(
-        "recipe",
-        "compact",
-        list(recipes.RECIPES),
-        "Preset: compact is small and made for few data and phones; deep is compact "
-        "with later stages as deep as the first, better and slower; paper follows "
-        "the paper to the letter (58 million parameters a stage).",
-    )
-    flags.DEFINE_multi_string("set", None, "")
-    # Set here, because absl would add a half sentence.
-    flags.FLAGS["set"].help = (
-        "Other values than the recipe's, by the names that --show prints: "
-        "--set=train.weight_decay=0.05,inputs.canvas=320 for all stages, "
-        "--set=2.train.steps=100 for stage 2. May be given several times."
-    )
-    flags.DEFINE_bool("show", False, "Print every value of the recipe and leave.")
-    for name in ("data", "run"):
-        flags.register_validator(
-            name,
-            lambda value: value is not None or flags.FLAGS["show"].value,
-            f"Flag --{name} {command.REQUIRED}.",
-        )
-    defaults = recipes.named_values(recipes.RECIPES["compact"][0])
-    for name, (field, meaning) in SHORT.items():
-        define = {
-            int: flags.DEFINE_integer,
-            float: flags.DEFINE_float,
-            str: flags.DEFINE_string,
-        }[type(defaults[field])]
-        define(name, None, f"{meaning}. {_defaults(field)}.")
-    flags.DEFINE_alias("correction", "step_size")
-    flags.DEFINE_string(
-        "weights",
-        None,
-        "What networks start from. A keras.applications network: a local file of "
-        "weights, or imagenet, which Keras then downloads. MoveNet's: the JSON file of "
-        "its TensorFlow.js graph, or the folder with movenet-lightning.json and "
-        "movenet-thunder.json. Default: at random.",
-    )
-    flags.DEFINE_string(
-        "start_from",
-        None,
-        "A trained run or a preset, of any joints: each stage begins as its stage of "
-        "the same number, layer by layer as far as they have the same shapes, or by "
-        "the names of MoveNet's layers, which saves most "
-        "of the steps where people are few; or as the stage before, if that has more "
-        "of its layers before the last and the recipe allows. Default: at random.",
-    )
-    flags.DEFINE_enum(
-        "strategy",
-        "auto",
-        ["auto", "one", "mirrored", "multiworker"],
-        "Devices: one, all GPUs of this machine (mirrored), or several machines "
-        "(multiworker, from TF_CONFIG). auto mirrors where there are several GPUs.",
-    )
-    flags.DEFINE_integer("seed", 0, "Of weights, order and augmentation.")
-    flags.DEFINE_bool(
-        "deterministic",
-        False,
-        "The same run twice gives the same weights to the bit, at some cost in speed.",
-    )
-    flags.DEFINE_integer(
-        "overfit",
-        0,
-        "Train on this many people alone, without augmentation: the first thing to try "
-        "on new data. PDJ on them must come near 1. 0 trains on all.",
-        lower_bound=0,
-    )
-    flags.DEFINE_bool(
-        "collapse_guard", True, "Stop with advice when every image gets the same pose."
-    )
-
-
-def _define_stages(default):
-    flags.DEFINE_string(
-        "stages",
-        default,
-        "How many stages, or auto: add stages while PDJ@0.2 of the held-out people "
-        "grows. The paper arrived at 3.",
-    )
-
-
-def _defaults(field):
-    """What the recipes have: one value, or those of all stages."""
-    found = []
-    for name in ("compact", "paper"):
-        stages = [recipes.named_values(one)[field] for one in recipes.RECIPES[name]]
-        if field in recipes.LATER_ONLY:
-            stages = stages[1:]
-        same = stages[:1] if len(set(stages)) == 1 else stages
-        found.append(f"{name}: {', '.join(map(str, same))}")
-    return "Defaults, " + "; ".join(found)
 
 
 def _recipes(numbers, sigma=None):
