@@ -310,7 +310,7 @@ def yardstick(skeleton: Skeleton) -> str:
     return f"from {first}, or {', or '.join(others)} where one of them has no label"
 
 
-def mean_pose(normalized: Array, labeled: Array) -> Array:
+def mean_pose(normalized: Array, labeled: Array, weights: Array | int = 1) -> Array:
     """[K, 2] the mean of each joint over the people that have it labeled.
 
     Placed into every first box it is the mean-pose baseline: what a network that has
@@ -319,13 +319,15 @@ def mean_pose(normalized: Array, labeled: Array) -> Array:
     Args:
       normalized: [N, K, 2] poses N(y; b) relative to each person's first box.
       labeled: [N, K] bool.
+      weights: [N] how often each person counts.
 
     Returns:
       Normalized; zero, the middle of the box, for a joint that nobody has labeled.
     """
     labeled = np.asarray(labeled, bool)[..., np.newaxis]
-    sums = np.where(labeled, normalized, 0.0).sum(axis=0)
-    return sums / np.maximum(labeled.sum(axis=0), 1)
+    counts = labeled * np.reshape(weights, (-1, 1, 1))
+    sums = (np.where(labeled, normalized, 0.0) * counts).sum(axis=0)
+    return sums / np.maximum(counts.sum(axis=0), 1)
 
 
 def _checked(predicted, keypoints, labeled, skeleton):

@@ -9,7 +9,7 @@ import toy_training
 
 from deeppose_tf import cascade, skeleton
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines.data import prepare, records
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.train import validation as held_out
 
@@ -76,37 +76,31 @@ class Guesser:
         return {"keypoints_by_stage": (colours * (1 + joints / 20)).astype(np.float32)}
 
 
-@pytest.mark.parametrize(("limit", "distinct"), [(None, 7), (8, None)])
-def test_copies_are_predicted_once_and_count_each_time(
-    tmp_path, capsys, limit, distinct
-):
-    """Three people four times over and four once: 16 records of 7 people. The shuffle
-    puts some of them among the first eight."""
+@pytest.mark.parametrize("limit", [None, 5])
+def test_people_are_predicted_once_and_count_by_their_weights(tmp_path, capsys, limit):
+    """As if everyone were there as often as an epoch shows them; a limit is one of
+    people, whatever their weights."""
     counts = {"train": 7, "validation": 0, "test": 0}
-    found = generated.read(str(tmp_path / "figures"), "train", counts)
-    often, once = found.take(range(3)), found.take(range(3, 7))
-    everyone = prepare.merge([prepare.repeated(often, 4), once])
-    index = records.write({"train": everyone}, str(tmp_path / "data"))
-    names = records.read_people(index, "train", limit).ids
-    persons = [name.partition("#")[0] for name in names]
-    first, copies = records.copies(index, "train", limit)
-    unique = list(dict.fromkeys(persons))
-    assert [person for person, one in zip(persons, first, strict=True) if one] == unique
-    assert list(copies) == [persons.count(person) for person in unique]
-    assert len(unique) == distinct or limit
+    people = generated.read(str(tmp_path / "figures"), "train", counts)
+    weights = np.array([4, 4, 4, 1, 1, 1, 1])
+    index = records.write({"train": people}, str(tmp_path / "data"), weights=weights)
     config, guesser = InputConfig(canvas=48), Guesser()
     statistics = held_out.observed_displacements(guesser, index, config, limit, 1)
-    assert guesser.asked == len(unique)
-    assert f"{len(unique)}/{len(unique)}" in capsys.readouterr().out
-    # As if every record had been predicted.
+    count = limit or 7
+    assert guesser.asked == count
+    assert f"{count}/{count}" in capsys.readouterr().out
     poses, truth, labeled, _ = held_out.predict_split(
         guesser, index, "train", config, limit
     )
-    assert len(poses) == len(names)
     displaced, known = cascade.displacements(
         poses[:, -1], truth, labeled, index.skeleton
     )
-    expected = cascade.displacement_statistics(displaced.numpy(), known.numpy())
+    own = dict(zip(people.ids, weights, strict=True))
+    names = records.read_people(index, "train", limit).ids
+    often = [i for i, person in enumerate(names) for _ in range(own[person])]
+    expected = cascade.displacement_statistics(
+        displaced.numpy()[often], known.numpy()[often]
+    )
     for one, other in zip(statistics, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 

@@ -123,6 +123,7 @@ def test_sheets_show_the_first_box_and_all_that_is_drawn():
         np.ones((1, 14), bool),
         np.array([[200, 40, 240, 60]], np.float32),
         np.array([[100, 400]], np.int32),
+        np.ones(1, int),
     )
     # The margin is 2 pixels, a twentieth of 40: 44 x 24 pixels, 5.9 times as large.
     cell, move = figures._cut(image, people, 0, [keypoints[0]])

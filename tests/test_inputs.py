@@ -1,5 +1,6 @@
 """Canvases are whole pixels of the image; an epoch is everyone once, the same again."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -163,7 +164,9 @@ def index(tmp_path_factory):
                 writer.write(records.serialize(people, i, image, (HEIGHT, WIDTH)))
     counts = {"train": PEOPLE, "validation": 0, "test": 0}
     shards = {"train": shards, "validation": (), "test": ()}
-    return records.Index(str(folder), LSP, counts, shards, {"people": people}, (), {})
+    weights = {"train": np.ones(PEOPLE, int)}
+    provenance = {"people": people}
+    return records.Index(str(folder), LSP, counts, shards, provenance, (), {}, weights)
 
 
 def epoch(index, config=CONFIG, seed=1, number=0, **options):
@@ -293,6 +296,6 @@ def test_shapes_are_known_to_the_compiler(index):
 
 def test_a_missing_shard_is_an_error_not_a_shorter_epoch(index, tmp_path):
     gone = {**index.shards, "train": (str(tmp_path / "gone"),)}
-    broken = records.Index(index.directory, LSP, index.counts, gone, {}, (), {})
+    broken = dataclasses.replace(index, shards=gone)
     with pytest.raises(tf.errors.NotFoundError):
         epoch(broken)

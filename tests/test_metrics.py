@@ -317,6 +317,10 @@ def test_the_mean_pose_skips_what_is_not_labeled():
     np.testing.assert_allclose(
         metrics.mean_pose(normalized, labeled), [[0.2, -0.1], [0, 0]]
     )
+    # (3 * 0.1 + 0.3) / 4 and (3 * 0.2 - 0.4) / 4
+    np.testing.assert_allclose(
+        metrics.mean_pose(normalized, labeled, [3, 1]), [[0.15, 0.05], [0, 0]]
+    )
     labeled[1, 0] = False
     np.testing.assert_allclose(
         metrics.mean_pose(normalized, labeled), [[0.1, 0.2], [0, 0]]

@@ -28,6 +28,7 @@ def people(count=6, seed=0):
         labeled=labeled,
         boxes=np.tile(np.float32([10, 10, 130, 210]), (count, 1)),
         sizes=np.tile(np.int32([240, 160]), (count, 1)),
+        weights=np.ones(count, int),
     )
 
 

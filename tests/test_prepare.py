@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,13 +426,32 @@ def test_generated_pictures_have_their_own_splits(tmp_path, monkeypatch):
     assert prepare(**drawn) == index
 
 
+def test_a_person_who_is_shown_often_is_stored_once(tmp_path, monkeypatch):
+    for split, count in (("train", 6), ("validation", 0), ("test", 0)):
+        monkeypatch.setitem(generated.COUNTS, split, count)
+    folders = tuple(str(tmp_path / name) for name in "ab")
+    both = options(tmp_path, dataset=("generated", "generated"), source=folders)
+    index = prepare(**both, repeat=(3, 1))
+    people = read_people(index, "train")
+    assert index.counts["train"] == len(people.ids) == 12
+    for person, weight in zip(people.ids, people.weights, strict=True):
+        assert weight == (3 if person.startswith("1/") else 1)
+    assert "an epoch shows 24 people: some of train" in commands.describe(index)
+    pictures = sum(p.stat().st_size for f in folders for p in Path(f).rglob("*.jpg"))
+    written = sum(p.stat().st_size for p in Path(index.directory).iterdir())
+    assert pictures < written < 1.1 * pictures
+    assert prepare(**both, repeat=(3, 1)) == index
+    with pytest.raises(ValueError, match="--repeat=3,0: give a positive number for"):
+        prepare(**both | {"output": str(tmp_path / "other")}, repeat=(3, 0))
+
+
 def test_few_images_hold_out_a_fifth(tmp_path):
     """Thirty images were refused: fifty of them could not be held out."""
     counts = {"train": 30, "validation": 0, "test": 0}
     people = generated.read(str(tmp_path), "train", counts)
     nobody = people.take([])
     parts = [{"train": people, "validation": nobody, "test": nobody}]
-    found = arrange(parts, None, 3, 0)
+    found, _ = arrange(parts, None, 3, 0)
     assert {split: len(some) for split, some in found.items()} == {
         "train": 21,
         "validation": 6,

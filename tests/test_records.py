@@ -83,6 +83,45 @@ def test_checksums_tell_a_changed_label(people, splits, tmp_path):
     assert changed.checksums["test"] == first["test"]
 
 
+def test_weights_stay_with_their_people(people, tmp_path, monkeypatch):
+    """Over three shards, of which one, of weights of 1, stores none."""
+    monkeypatch.setattr(records, "MIN_SHARD_RECORDS", 2)
+    order = np.random.default_rng(0).permutation(6)
+    weights = np.empty(6, int)
+    weights[order] = [1, 1, 12, 1, 3, 1]
+    splits = {"train": people, "test": people}
+    index = records.write(splits, str(tmp_path / "out"), weights=weights)
+    found = records.read_people(index, "train", limit=5)
+    assert list(found.weights) == [1, 1, 12, 1, 3]
+    own = dict(zip(people.ids, weights, strict=True))
+    assert list(found.weights) == [own[person] for person in found.ids]
+    assert index.weights["train"].sum() == 19 and index.counts["train"] == 6
+    np.testing.assert_array_equal(index.weights["test"], np.ones(6))
+    path = tmp_path / "out" / "dataset.json"
+    content = json.loads(path.read_text())
+    stored = [shard.get("weights") for shard in content["shards"]["train"]]
+    assert stored == [None, "12 1", "3 1"]
+    # Other weights are another data set, for a run that goes on too.
+    others = records.write(splits, str(tmp_path / "others"), weights=2 * weights)
+    assert others.checksums["train"] != index.checksums["train"]
+    assert others.checksums["test"] == index.checksums["test"]
+    with pytest.raises(ValueError, match="another data set"):
+        records.write(splits, str(tmp_path / "out"), weights=2 * weights)
+    for wrong in ("12", "12 0", "12 -1", "12 x", "12 1 1"):
+        content["shards"]["train"][1]["weights"] = wrong
+        path.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="json: 'weights' of train-00001.* its 2 "):
+            records.read_index(str(tmp_path / "out"))
+
+
+def test_weights_of_a_hundred_thousand_people_are_small(people, tmp_path):
+    """Two bytes a person, where a list of JSON took eleven."""
+    weights = np.full(6, 6)
+    index = records.write({"train": people}, str(tmp_path / "out"), weights=weights)
+    text = pathlib.Path(index.directory, records.INDEX).read_text()
+    assert '"weights": "6 6 6 6 6 6"' in text
+
+
 def test_parse_has_static_shapes(splits, tmp_path):
     index = records.write(splits, str(tmp_path / "out"))
     spec = (
@@ -273,6 +312,18 @@ def test_a_killed_run_goes_on(killed, tmp_path, monkeypatch):
     assert len(parsed(records.verify(str(tmp_path / "out")), "train")) == 8
 
 
+def test_copies_that_an_earlier_version_began_are_not_mixed(splits, tmp_path):
+    """It had counted each copy of a person, in a data set of the same fingerprint."""
+    records.write(splits, str(tmp_path / "out"))
+    partial = tmp_path / ".out.partial"
+    (tmp_path / "out").rename(partial)
+    content = json.loads((partial / "dataset.json").read_text())
+    content["counts"]["train"] = 24
+    (partial / "dataset.json").write_text(json.dumps(content | {"finished": False}))
+    with pytest.raises(ValueError, match="delete that folder"):
+        records.write(splits, str(tmp_path / "out"))
+
+
 def test_a_run_killed_before_its_first_index_goes_on(splits, tmp_path):
     """It leaves an empty folder, or one with half an index under another name."""
     (tmp_path / ".out.partial").mkdir()
@@ -316,3 +367,4 @@ def test_an_index_of_the_last_version_is_read(splits, tmp_path):
     found = records.verify(str(tmp_path / "out"))
     assert found.counts == index.counts and found.skeleton == LSP
     assert found.checksums == index.checksums
+    np.testing.assert_array_equal(found.weights["train"], np.ones(4))

@@ -445,7 +445,7 @@ def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path)
     [
         (dict(options=dataclasses.replace(toy.QUIET, seed=1)), "seed was 0, is 1"),
         (dict(recipe=toy.REFINER), r"recipe\.\w+\.\w+ was"),
-        (dict(checksums={"train": "another"}), "other training images or labels"),
+        (dict(checksums={"train": "another"}), "other training images, labels or"),
         (dict(counts={"train": 12, "validation": 4}), r"counts\.train was .*, is 12"),
     ],
 )
@@ -683,6 +683,18 @@ def test_a_batch_is_fitted_to_few_people(index, tmp_path, capsys, unjudged):
     # The same command finds it finished.
     again = train_cascade.train_stage(*arguments, options)
     assert again.training == stage.training
+
+
+def test_an_epoch_is_as_long_as_the_weights_say(index):
+    """16 people, the first three of whom are shown 1 + 5 + 5 times: 24 in all."""
+    weights = np.ones(16, int)
+    weights[1:3] = 5
+    index = dataclasses.replace(index, weights={"train": weights})
+    config = toy.InputConfig(canvas=48, batch=6)
+    assert train_cascade.count_steps(index, config) == 24 // 6
+    assert train_cascade.count_steps(index, config, limit=3) == 11 // 6
+    with pytest.raises(ValueError, match="has 1 people to train on, a step takes 6"):
+        train_cascade.count_steps(index, config, limit=1)
 
 
 def test_the_largest_batch_that_people_fill():

@@ -42,7 +42,7 @@ PREPARE_FLAGS = {
     ),
     "repeat": Flag(
         [],
-        "How often each --dataset's training part is in the result, in the same order, "
+        "How often an epoch shows each --dataset's training part, in the same order, "
         "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
         "a large noisy one. Default: once each.",
     ),
@@ -214,6 +214,9 @@ def describe(index) -> str:
             f"outside of the image, {found['first pixel']:.1%} in its first pixel"
             + (f"; {unmeasured} people cannot be measured" if unmeasured else "")
         )
+    shown = sum(index.weights.get("train", ()))
+    if shown > index.counts.get("train", 0):
+        lines.append(f"an epoch shows {shown} people: some of train several times")
     held_out = index.provenance.get("held_out")
     if held_out:
         unofficial = "; no official test part is there" if "test" in held_out else ""

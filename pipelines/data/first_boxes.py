@@ -233,7 +233,7 @@ def find_faces(
     """Everyone's face [N, 4], pixels, zeros for none, and how many there were to choose
     from, [N], by split. How the face is chosen: `detect.likeliest_face`.
 
-    Copies of a person, as `--repeat` makes them, are looked at once.
+    People who share image and torso are looked at once.
 
     Args:
       kept: a folder for the file; made where it is missing. None for no file.

@@ -116,7 +116,7 @@ def prepare(
         raise ValueError(
             checks.report(fatal, checked.problems, len(checked.images.unusual))
         )
-    splits = arrange(checked.parts, validation, test, seed, repeat)
+    splits, weights = arrange(checked.parts, validation, test, seed, repeat)
     held = held_out(checked.parts, splits)
     summary = {
         split: checks.summary(people, checked.images.sizes)
@@ -156,6 +156,7 @@ def prepare(
         seed=seed,
         convert=convert,
         progress=progress.reporter(sum(map(len, splits.values())), "Writing", "person"),
+        weights=weights,
     )
 
 
@@ -302,7 +303,7 @@ def arrange(
     test: int | None = None,
     seed: int = 0,
     repeat: Sequence[int] = (),
-) -> Splits:
+) -> tuple[Splits, np.ndarray | None]:
     """One data set of several: the parts of each joined, and what lacks held out.
 
     Validation images come out of the training part of the first data set (Sec. 4.1)
@@ -314,7 +315,11 @@ def arrange(
         or a fifth where that is fewer.
       test: number of images to hold out for testing; None for a tenth.
       seed: chooses them.
-      repeat: by data set, how often its training part is in the result.
+      repeat: by data set, how often an epoch shows its training part; once by default.
+
+    Returns:
+      The splits; and how often an epoch shows each person of `train`, [N], None for
+      everyone once.
 
     Raises:
       ValueError: nobody to train on nor to test on, too few images to hold that many
@@ -347,8 +352,9 @@ def arrange(
             found, first = hold_out(first, number, seed)
         out[split] = found
     train = [first] + [part["train"] for part in parts[1:]]
-    train = merge(list(map(repeated, train, repeat)))
-    return {"train": train, "validation": out["validation"], "test": out["test"]}
+    weights = np.repeat(repeat, list(map(len, train))) if max(repeat) > 1 else None
+    out = {"train": merge(train), "validation": out["validation"], "test": out["test"]}
+    return out, weights
 
 
 def held_out(parts: Sequence[Splits], result: Splits) -> list[str]:
@@ -368,15 +374,6 @@ def hold_out(
     chosen = np.random.default_rng(seed).permutation(names)[:images]
     out = np.isin(people.images, chosen)
     return people.take(np.flatnonzero(out)), people.take(np.flatnonzero(~out))
-
-
-def repeated(people: Annotations, times: int) -> Annotations:
-    """Everyone several times over; copies are told apart by `#2` and on in their id,
-    so that each is augmented in its own way."""
-    copies = [
-        _renamed(people.without_notes(), f"{{}}#{copy}") for copy in range(2, times + 1)
-    ]
-    return merge([people, *copies])
 
 
 def _renamed(people: Annotations, pattern: str) -> Annotations:

@@ -45,7 +45,10 @@ class Index:
       shards: absolute paths of the TFRecord files by split.
       provenance: how it was made.
       skipped: (what, reason) for everything that was left out.
-      checksums: by split, SHA-256 of those of its shards; hexadecimal.
+      checksums: by split, SHA-256 of those of its shards and of its weights;
+        hexadecimal.
+      weights: by split, [N] int64 in the order of its records: how often an epoch shows
+        each person.
     """
 
     directory: str
@@ -55,6 +58,7 @@ class Index:
     provenance: dict
     skipped: tuple[tuple[str, str], ...]
     checksums: dict[str, str]
+    weights: dict[str, np.ndarray] = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +71,7 @@ class People:
       labeled: [N, K] bool.
       boxes: [N, 4] float32 first boxes, pixels; zeros for the whole image.
       sizes: [N, 2] int32 height and width of the images.
+      weights: [N] int64, see `Index`.
     """
 
     ids: tuple[str, ...]
@@ -74,6 +79,7 @@ class People:
     labeled: np.ndarray
     boxes: np.ndarray
     sizes: np.ndarray
+    weights: np.ndarray
 
     @property
     def first_boxes(self) -> np.ndarray:
@@ -92,6 +98,7 @@ def write(
     seed: int = 0,
     convert: bool = False,
     progress: Callable[[int], None] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Index:
     """Writes a data set, or continues or confirms one written by the same call.
 
@@ -106,6 +113,8 @@ def write(
       fingerprint: identity of the data set; by default that of the other arguments.
       convert: stores odd images as upright 8-bit RGB PNG instead of refusing them.
       progress: called with the number of records done.
+      weights: [N] positive integers, how often an epoch shows each person of `train`;
+        by default once.
 
     Raises:
       ValueError: `output` (or what a killed run left of it) is something else; or an
@@ -115,14 +124,16 @@ def write(
         raise ValueError("there must be splits, all of one skeleton")
     provenance = provenance or {}
     if fingerprint is None:
-        fingerprint = identity(splits, [provenance, seed, convert])
+        fingerprint = identity(
+            splits, [provenance, seed, convert, np.array(weights).tolist()]
+        )
     if finished(output, fingerprint, provenance.get("arguments", {})):
         return verify(output)
     partial = partial_directory(output)
     partial.mkdir(parents=True, exist_ok=True)
     with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
-        _write_shards(partial, content, splits, seed, convert, progress)
+        _write_shards(partial, content, splits, weights, seed, convert, progress)
         content |= {
             "finished": True,
             "skipped": [{"what": what, "reason": why} for what, why in skipped],
@@ -215,6 +226,10 @@ def read_index(directory: str) -> Index:
         provenance=content["provenance"],
         skipped=tuple((s["what"], s["reason"]) for s in content["skipped"]),
         checksums={s: _checksum(shards) for s, shards in content["shards"].items()},
+        weights={
+            split: np.array([x for s in shards for x in _weights(folder, s)], np.int64)
+            for split, shards in content["shards"].items()
+        },
     )
 
 
@@ -254,7 +269,8 @@ def read_people(index: Index, split: str, limit: int | None = None) -> People:
     dataset = dataset.take(-1 if limit is None else limit).map(labels)
     batches = dataset.batch(_PARSED_AT_ONCE).as_numpy_iterator()
     ids, *arrays = map(np.concatenate, zip(*batches, strict=True))
-    return People(tuple(name.decode() for name in ids), *arrays)
+    names = tuple(name.decode() for name in ids)
+    return People(names, *arrays, index.weights[split][: len(names)])
 
 
 def fingerprint(people: People) -> str:
@@ -269,30 +285,6 @@ def fingerprint(people: People) -> str:
         content = person.encode() + b"\0" + labeled.astype("u1").tobytes() + labels
         parts.append(hashlib.sha256(content).digest())
     return hashlib.sha256(b"".join(sorted(parts))).hexdigest()[:16]
-
-
-def copies(
-    index: Index, split: str, limit: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Who is in a split more than once, as `--repeat` has it: image and labels tell.
-
-    Returns:
-      [N] bool, in the order of the records: the first of a person. And for each of
-      these, how many records are the same.
-    """
-    joints = len(index.skeleton.joints)
-
-    def key(serialized):
-        record = parse(serialized, joints)
-        labels = [tf.io.serialize_tensor(record[name]) for name in _LABELS]
-        content = tf.strings.join([record["image"], *labels])
-        return tf.strings.to_hash_bucket_fast(content, 2**63 - 1)
-
-    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
-    dataset = dataset.take(-1 if limit is None else limit).map(key, tf.data.AUTOTUNE)
-    keys = np.concatenate(list(dataset.batch(_PARSED_AT_ONCE).as_numpy_iterator()))
-    _, places, counts = np.unique(keys, return_index=True, return_counts=True)
-    return np.isin(np.arange(len(keys)), places), counts[np.argsort(places)]
 
 
 def serialize(
@@ -392,9 +384,11 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
     """The index of the partial directory: the one found there, or a new one."""
     for left in partial.glob(".*.partial"):  # an index, by a kill
         left.unlink()
+    counts = {split: len(annotations) for split, annotations in splits.items()}
     if (partial / INDEX).is_file():
         content = load(str(partial))
-        if content["fingerprint"] == fingerprint:
+        # Earlier versions wrote copies of people, and counted these.
+        if content["fingerprint"] == fingerprint and content["counts"] == counts:
             return content
         difference = _difference(content, provenance.get("arguments", {}))
         raise ValueError(
@@ -406,7 +400,7 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
         "finished": False,
         "fingerprint": fingerprint,
         "skeleton": skeletons.to_json(next(iter(splits.values())).skeleton),
-        "counts": {split: len(annotations) for split, annotations in splits.items()},
+        "counts": counts,
         "shards": {split: [] for split in splits},
         "provenance": provenance,
         "skipped": [],
@@ -429,7 +423,7 @@ def _difference(content: dict, arguments: dict) -> str:
     return "; ".join(changed) or "the same flags, but labels or images have changed"
 
 
-def _write_shards(partial, content, splits, seed, convert, progress) -> None:
+def _write_shards(partial, content, splits, weights, seed, convert, progress) -> None:
     """Writes the shards that `content` does not list yet, and adds them to it."""
     done = 0
     for split, people in splits.items():
@@ -450,6 +444,9 @@ def _write_shards(partial, content, splits, seed, convert, progress) -> None:
                     "bytes": (partial / name).stat().st_size,
                     "sha256": sha256(partial / name),
                 }
+                if split == "train" and weights is not None and max(weights[chunk]) > 1:
+                    # As text: a list of JSON takes a line for each number.
+                    shard["weights"] = " ".join(map(str, weights[chunk]))
                 listed[name] = shard
                 content["shards"][split] = [listed[key] for key in sorted(listed)]
                 files.write_json(partial / INDEX, content)
@@ -493,7 +490,19 @@ def _stat(path: str) -> tuple[int, int]:
 
 
 def _checksum(shards: list[dict]) -> str:
-    return hashlib.sha256("".join(s["sha256"] for s in shards).encode()).hexdigest()
+    content = "".join(s["sha256"] + s.get("weights", "") for s in shards)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _weights(folder: pathlib.Path, shard: dict) -> list[int]:
+    stored = shard.get("weights", "1 " * shard["records"]).split()
+    weights = [int(x) for x in stored if x.isdecimal()]
+    if len(weights) != shard["records"] or 0 in weights:
+        raise ValueError(
+            f"{folder / INDEX}: 'weights' of {shard['file']} must be its "
+            f"{shard['records']} positive whole numbers"
+        )
+    return weights
 
 
 def _shards(content: dict) -> list[dict]:

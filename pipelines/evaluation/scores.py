@@ -62,7 +62,8 @@ def mean_pose_baseline(people: People, train: People) -> np.ndarray:
     from deeppose_tf import geometry
 
     normalized = geometry.normalize(train.keypoints, train.first_boxes).numpy()
-    mean = metrics.mean_pose(normalized, train.labeled).astype(np.float32)
+    mean = metrics.mean_pose(normalized, train.labeled, train.weights)
+    mean = mean.astype(np.float32)
     return geometry.denormalize(mean[np.newaxis], people.first_boxes).numpy()
 
 

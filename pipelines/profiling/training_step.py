@@ -108,6 +108,7 @@ def repeated(index: records.Index, times: int) -> records.Index:
         index,
         counts={split: times * count for split, count in index.counts.items()},
         shards={split: times * shards for split, shards in index.shards.items()},
+        weights={split: np.tile(one, times) for split, one in index.weights.items()},
     )
 
 

@@ -229,7 +229,8 @@ def mean_target(
         people.first_boxes, recipe.stage.margin, recipe.stage.square
     )
     normalized = geometry.normalize(people.keypoints, boxes).numpy()
-    return metrics.mean_pose(normalized, people.labeled)
+    mean = metrics.mean_pose(normalized, people.labeled, people.weights)
+    return mean.astype(np.float32)
 
 
 def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
@@ -287,9 +288,8 @@ def _fitted(recipe, index, options, strategy):
 
 
 def _count(index, limit):
-    """How many people there are to train on."""
-    count = index.counts.get("train", 0)
-    return min(count, limit or count)
+    """How many people an epoch shows, each as often as the weights say."""
+    return int(index.weights.get("train", np.zeros(0))[: limit or None].sum())
 
 
 def _build(index, recipe, begins_as, options, target, precision):

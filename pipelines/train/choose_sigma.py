@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import draw, files, geometry, metrics
+from deeppose_tf import draw, files
 from deeppose_tf.pipelines.data import first_boxes, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.data.records import read_people
+from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.pipelines.train import cascade as training
 from deeppose_tf.pipelines.train import fingerprint, recipes, validation
 from deeppose_tf.pipelines.train.loop import Options
@@ -158,9 +159,7 @@ def _picture(content):
 
 def _baseline(people, train, skeleton):
     """PDJ@0.2 of the mean pose of the training people in everyone's first box."""
-    normalized = geometry.normalize(train.keypoints, train.first_boxes).numpy()
-    mean = metrics.mean_pose(normalized, train.labeled).astype(np.float32)
-    poses = geometry.denormalize(mean[None], people.first_boxes).numpy()
+    poses = scores.mean_pose_baseline(people, train)
     return validation.pdj(poses, people.keypoints, people.labeled, skeleton)
 
 

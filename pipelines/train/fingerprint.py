@@ -128,7 +128,7 @@ def _differences(kept, asked, name="") -> Iterator[str]:
                 kept.get(key), asked.get(key), f"{name}.{key}" if name else key
             )
     elif kept != asked and name == "data.checksum":
-        yield "the data set has other training images or labels"
+        yield "the data set has other training images, labels or weights"
     elif kept != asked and name == "displacements":
         yield (
             "the stage before it has been trained anew or on since, and leaves other "

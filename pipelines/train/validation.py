@@ -116,13 +116,13 @@ def observed_displacements(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean [K, 2] and covariance [K, 2, 2] of y^s - y over the training data.
 
-    A person who is in the data several times is predicted once, and counts as often as
-    the next stage will see them: it draws from these statistics. Of many people the
-    first `MEASURED` records say as much: they are in random order.
+    A person is predicted once, and counts as often as the next stage will see them: it
+    draws from these statistics. Of many people the first `MEASURED` records say as
+    much: they are in random order.
     """
     limit = min(limit or MEASURED, MEASURED)
-    first, counts = records.copies(index, "train", limit)
-    dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit, first)
+    counts = index.weights["train"][:limit]
+    dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit)
     title = f"Displacements that stage {cascade.count} leaves"
     with progress.bar(len(counts), title, "person", shown=bool(verbose)) as bar:
         predicted = _predict(cascade, dataset, bar)
