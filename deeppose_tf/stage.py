@@ -18,8 +18,9 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from deeppose_tf import files, movenet, networks
-from deeppose_tf.config import MOVENETS, StageConfig, config_from_json
+from deeppose_tf import files, networks
+from deeppose_tf import weights as foreign
+from deeppose_tf.config import LITES, MOVENETS, StageConfig, config_from_json
 from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
@@ -70,7 +71,7 @@ def build_stage(
         pose. Zeros if left out.
       precision: a Keras policy such as `mixed_bfloat16`. Weights are float32.
       weights: what the network starts from: None; of a `keras.applications` backbone
-        `imagenet` or a file; of MoveNet see `movenet.start`.
+        `imagenet` or a file; of MoveNet and Lite0 see `weights.start`.
 
     Returns:
       [M, S, S, 3] float32 in [-1, 1) -> [M, K, 2] float32, normalized.
@@ -84,11 +85,11 @@ def build_stage(
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
-        if config.network not in MOVENETS:
+        if config.network not in {*MOVENETS, *LITES}:
             return networks.build(config, joints, mean_target, weights)
         model = networks.build(config, joints, mean_target, None)
         if weights:
-            movenet.start(model, skeleton, weights)
+            foreign.start(model, skeleton, weights)
         return model
     finally:
         keras.mixed_precision.set_global_policy(before)
@@ -190,9 +191,9 @@ def count_common(model: keras.Model, earlier: keras.Model) -> int:
 
 def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
     """The weights of both networks, side by side, up to the first that differ; those
-    of MoveNet's by the names of their layers."""
+    of MoveNet's and Lite0's by the names of their layers."""
     pairs = []
-    if model.name in MOVENETS and earlier.name in MOVENETS:
+    if any({model.name, earlier.name} <= set(named) for named in (MOVENETS, LITES)):
         layers = {layer.name: layer for layer in earlier.layers}
         for layer in model.layers:
             before = layers[layer.name].weights if layer.name in layers else []

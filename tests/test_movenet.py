@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import movenet, networks, skeleton, stage
+from deeppose_tf import networks, skeleton, stage, weights
 from deeppose_tf.config import StageConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not MoveNet's published numbers")
@@ -99,7 +99,7 @@ def test_layers_begin_as_the_graph_and_columns_by_the_joints_names(graph):
     kernel, bias = model.get_layer(networks.MAPS).get_weights()
     theirs = tensors["kpt_heatmap_0/conv2d_5/Conv2D/ReadVariableOp"].astype(np.float32)
     joints = skeleton.LSP.joints
-    at = {name: theirs[..., movenet.JOINTS.index(name)] for name in movenet.JOINTS}
+    at = {name: theirs[..., weights.JOINTS.index(name)] for name in weights.JOINTS}
     for joint in ("left_wrist", "right_ankle"):
         np.testing.assert_array_equal(kernel[..., joints.index(joint)], at[joint])
     between = (at["left_shoulder"] + at["right_shoulder"]) / 2
@@ -123,8 +123,8 @@ def test_a_joint_of_ones_own_begins_as_those_that_limbs_join_it_to():
             "limbs": [{"name": "a", "start": ["left_knee"], "end": ["left_shin"]}],
         }
     )
-    shares = movenet.columns(own)
-    knee = movenet.JOINTS.index("left_knee")
+    shares = weights.columns(own)
+    knee = weights.JOINTS.index("left_knee")
     np.testing.assert_array_equal(shares[:, 0], np.eye(17)[knee])
     np.testing.assert_array_equal(shares[:, 1], np.eye(17)[knee])
     np.testing.assert_allclose(shares[:, 2], np.full(17, 1 / 17))
@@ -211,7 +211,7 @@ def test_maps_equal_those_of_the_published_graph(name, side):
 def graph_maps(path, image):
     """The published graph's maps, operation by operation as it lists them."""
     nodes = json.loads(path.read_text())["modelTopology"]["node"]
-    constants = movenet.read_tensorflowjs(path)
+    constants = weights.read_tensorflowjs(path)
     values = {}
 
     def attribute(node, name):

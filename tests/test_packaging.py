@@ -35,7 +35,7 @@ ORDER = [
     {"config", "geometry", "metrics", "person_detector", "plot", "datasets"},
     {"sampling", "losses", "draw", "detect", "tracking"},
     {"networks"},
-    {"movenet"},
+    {"weights"},
     {"stage"},
     {"cascade"},
     {"pipelines.cli", "pipelines", "export"},

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import geometry, metrics
+from deeppose_tf.config import find_stage
 from deeppose_tf.pipelines.data import augment, inputs, records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.data.records import read_people
@@ -141,6 +142,8 @@ def train_stage(
     begins_as = earlier[-1:] if recipe.warm_start else []
     if options.start_from:
         begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
+    if own := options.weights and find_stage(options.weights):
+        begins_as = [*begins_as, load_stage(own)]
     asked = fingerprint.of(recipe, options, index, earlier)
     directory = pathlib.Path(run) / f"stage_{number}"
     work = pathlib.Path(run) / f"training_{number}"
@@ -243,6 +246,9 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     target = mean_target(index, recipe, earlier)
     build = functools.partial(_build, index, recipe, begins_as, options, target)
     state = step.make_state(build, recipe.train, strategy, options.seed)
+    if begins_as and options.verbose and strategies.is_chief(strategy):
+        common = max(count_common(state.model, one.model) for one in begins_as)
+        print(f"begins with {common} of {len(state.model.weights)} weights as trained")
     joints = len(index.skeleton.joints)
     unmeasured = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
     stage = Stage(recipe.stage, index.skeleton, state.averaged, *unmeasured, asked)
@@ -296,17 +302,18 @@ def _build(index, recipe, begins_as, options, target, precision):
     """A fresh network that answers the mean target, or begins as another stage: the
     first of those with the most weights in common before the last layer, whose shape
     is that of the joints."""
-    model = build_stage(
-        recipe.stage, index.skeleton, target, precision, options.weights
-    )
+    own = options.weights and find_stage(options.weights)
+    foreign = None if own else options.weights
+    model = build_stage(recipe.stage, index.skeleton, target, precision, foreign)
     if not begins_as:
         return model
     *_, last = (layer for layer in model.layers if layer.weights)
     most = len(model.weights) - len(last.weights)
     common = [min(count_common(model, stage.model), most) for stage in begins_as]
-    if options.start_from and not common[0] and not options.weights:
+    lacking = not common[0] if options.start_from else own and not any(common)
+    if lacking and not foreign:
         raise ValueError(
-            f"--start_from: {options.start_from} has no layer of this network"
+            f"{options.start_from or own} has no layer of this network to begin with"
         )
     warm_start(model, begins_as[common.index(max(common))].model)
     return model

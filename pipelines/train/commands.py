@@ -62,8 +62,8 @@ SHORT = {
     ),
     "network": (
         "stage.network",
-        "paper, compact, or the name of any class of keras.applications, such as "
-        "MobileNetV2",
+        "paper, compact, efficientnet_lite0, or the name of any class of "
+        "keras.applications, such as MobileNetV2",
     ),
     "size": ("stage.size", "Side of a crop, pixels"),
     "sigma": (
@@ -119,8 +119,9 @@ COMMON = {
     "recipe": Flag(
         "compact",
         "Preset: compact is small and made for few data and phones; deep is compact "
-        "with later stages as deep as the first, better and slower; paper follows "
-        "the paper to the letter (58 million parameters a stage).",
+        "with later stages as deep as the first, better and slower; mobile, lightning "
+        "and thunder are larger and begin as published networks, see --weights; paper "
+        "follows the paper to the letter (58 million parameters a stage).",
         choices=list(recipes.RECIPES),
     ),
     "set": Flag(
@@ -137,7 +138,9 @@ COMMON = {
         "What networks start from. A keras.applications network: a local file of "
         "weights, or imagenet, which Keras then downloads. MoveNet's: the JSON file of "
         "its TensorFlow.js graph, or the folder with movenet-lightning.json and "
-        "movenet-thunder.json. Default: at random.",
+        "movenet-thunder.json. EfficientNet-Lite0: its PyTorch checkpoint. Any: a "
+        "stage of another run, or the first of a run or a preset, whose layers are "
+        "taken as by --start_from. Default: at random.",
     ),
     "start_from": Flag(
         str,
@@ -343,7 +346,9 @@ def _recipes(numbers, sigma=None):
     recipe_for = functools.partial(recipes.recipe_for, values.recipe, changes=changes)
     for number in numbers:
         network = recipe_for(number).stage.network
-        if values.weights and network in ("paper", "compact"):
+        if not values.weights or config.find_stage(values.weights):
+            continue
+        if network in ("paper", "compact"):
             raise ValueError(
                 f"--weights={values.weights}: network {network} starts from no foreign "
                 "weights. Name a network of keras.applications with --network, or give "
@@ -360,8 +365,9 @@ def _check_places():
     if start and not pathlib.Path(config.find_run(start)).exists():
         raise ValueError(f"--start_from={start}: no such folder, and no preset")
     weights = values.weights
-    if weights and weights != "imagenet" and not pathlib.Path(weights).exists():
-        raise ValueError(f"--weights={weights}: no such file or folder")
+    if weights and weights != "imagenet":
+        if not pathlib.Path(config.find_run(weights)).exists():
+            raise ValueError(f"--weights={weights}: no such file, folder or preset")
     try:
         content = json.loads((pathlib.Path(values.data) / "dataset.json").read_bytes())
         measured = content["skeleton"]["joints"], content["provenance"]

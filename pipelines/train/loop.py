@@ -57,7 +57,8 @@ class Options:
     Attributes:
       seed: of weights, order and augmentation.
       overfit: train on this many people alone, unvaried; 0 for all of them.
-      weights: of a `keras.applications` backbone: None, `imagenet` or a file.
+      weights: None, or what networks start from: see `build_stage`; or a run, a preset
+        or a stage, as `config.find_stage` takes them.
       start_from: a trained run whose stage of the same number a stage begins as.
       fit_batch: make the recipe's batch smaller where people are fewer.
       strategy: see `strategies.make_strategy`.

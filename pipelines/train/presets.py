@@ -76,7 +76,7 @@ def make(
       work: the folder for prepared data, runs and evaluations.
       sources: name of a data set -> its folder.
       teachers: name of a data set -> a teacher's answers, see `teacher.teach`.
-      weights: MoveNet's, see `movenet.start`.
+      weights: MoveNet's, see `weights.start`.
       steps: of every stage; None for the recipe's.
       output: the folder of presets.
 

@@ -2,8 +2,9 @@
 
 `paper` follows the paper to the letter. `compact` is ours: small, batch-normalised,
 for two cores and for phones. `deep` is `compact` whose later stages see as much at a
-time as its first. `demo` is `compact` for the minutes of `make demo`. Every value has a
-name, such as `train.weight_decay`, by which it is shown and set.
+time as its first. `lightning` and `thunder` begin as MoveNet, `mobile` as
+EfficientNet-Lite0. `demo` is `compact` for the minutes of `make demo`. Every value has
+a name, such as `train.weight_decay`, by which it is shown and set.
 """
 
 from __future__ import annotations
@@ -287,6 +288,27 @@ _THUNDER = (
     _LIGHTNING[1],
 )
 
+# Begun as EfficientNet-Lite0 (--weights), which knows pictures and no poses: all of it
+# learns, and faster than what knows poses already.
+_LITE_TRAIN = dataclasses.replace(
+    _MOVENET_TRAIN, learning_rate=5e-4, weight_decay=0.03, freeze=""
+)
+_MOBILE = (
+    Recipe(
+        dataclasses.replace(_MOVENET_FIRST, network="efficientnet_lite0", subcells=2),
+        InputConfig(canvas=320, context=0.25, batch=32),
+        _MOVENET_AUGMENT,
+        _LITE_TRAIN,
+    ),
+    dataclasses.replace(
+        _LIGHTNING[1],
+        stage=dataclasses.replace(
+            _MOVENET_LATER, network="efficientnet_lite0_16", subcells=2
+        ),
+        train=dataclasses.replace(_LITE_TRAIN, steps=900),
+    ),
+)
+
 RECIPES = {
     "paper": _PAPER,
     "compact": _COMPACT,
@@ -294,6 +316,7 @@ RECIPES = {
     "demo": _DEMO,
     "lightning": _LIGHTNING,
     "thunder": _THUNDER,
+    "mobile": _MOBILE,
 }
 
 
