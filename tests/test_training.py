@@ -18,8 +18,8 @@ import safetensors.numpy
 import tensorflow as tf
 import toy_training as toy
 
-from deeppose_tf import cascade
-from deeppose_tf.pipelines.data import inputs
+from deeppose_tf import cascade, geometry
+from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import fingerprint, recipes, strategies, validation
 from deeppose_tf.pipelines.train import loop as training
@@ -695,6 +695,20 @@ def test_an_epoch_is_as_long_as_the_weights_say(index):
     assert train_cascade.count_steps(index, config, limit=3) == 11 // 6
     with pytest.raises(ValueError, match="has 1 people to train on, a step takes 6"):
         train_cascade.count_steps(index, config, limit=1)
+
+
+def test_a_network_begins_at_the_mean_of_the_first_records(index, monkeypatch):
+    """All labels of a large data set were read before the first step."""
+    monkeypatch.setattr(validation, "MEASURED", 3)
+    weights = np.array([4] + [1] * 15)
+    index = dataclasses.replace(index, weights={"train": weights})
+    first = records.read_people(index, "train", 3)
+    stage = toy.RECIPE.stage
+    boxes = geometry.first_boxes(first.first_boxes, stage.margin, stage.square)
+    poses = geometry.normalize(first.keypoints, boxes).numpy()
+    expected = (4 * poses[0] + poses[1] + poses[2]) / 6
+    found = train_cascade.mean_target(index, toy.RECIPE, [])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_largest_batch_that_people_fill():

@@ -224,10 +224,11 @@ def count_steps(
 def mean_target(
     index: records.Index, recipe: recipes.Recipe, earlier: list[Stage]
 ) -> np.ndarray:
-    """[K, 2] normalized: the mean of a stage's targets, which it answers untrained."""
+    """[K, 2] normalized: the mean of a stage's targets, which it answers untrained; of
+    many people, that of the first `validation.MEASURED` records."""
     if earlier:
         return -earlier[-1].mean / recipe.stage.sigma
-    people = read_people(index, "train")
+    people = read_people(index, "train", validation.MEASURED)
     boxes = geometry.first_boxes(
         people.first_boxes, recipe.stage.margin, recipe.stage.square
     )

@@ -27,7 +27,7 @@ JUDGED = 10
 # Nor where labels vary less, as a share of people's boxes.
 LEAST_VARIED = 0.002
 BATCH = 32
-# So many give standard deviations to within two per cent.
+# So many, of records in random order, give standard deviations to within two per cent.
 MEASURED = 2000
 
 
@@ -118,7 +118,7 @@ def observed_displacements(
 
     A person is predicted once, and counts as often as the next stage will see them: it
     draws from these statistics. Of many people the first `MEASURED` records say as
-    much: they are in random order.
+    much.
     """
     limit = min(limit or MEASURED, MEASURED)
     counts = index.weights["train"][:limit]
