@@ -93,7 +93,7 @@ class Cascade:
         """Writes `cascade.json`, which names the stage directories of a run."""
         stages = [f"stage_{i + 1}" for i in range(self.count)]
         content = {"format": INDEX_FORMATS[-1], "stages": stages}
-        files.write_json(pathlib.Path(run) / INDEX, content)
+        files.write_json(pathlib.Path(run) / INDEX, content, digest=True)
 
     def predict(self, image, boxes=None) -> dict | list[dict]:
         """The poses of the people in an image, or in each of several.
@@ -187,14 +187,13 @@ class Cascade:
         Raises:
           ValueError: the name or the kind is another.
         """
-        from deeppose_tf.export.tflite import convert, export, lite
+        from deeppose_tf.export.tflite import convert, export
 
         if pathlib.Path(path).suffix != ".tflite":
             raise ValueError(f"{path}: the name has to end in .tflite")
         content = convert.convert(self, kind)
         description = export.describe(self, content, kind, None)
-        files.write_bytes(path, content)
-        files.write_json(lite.description_path(path), description)
+        export.write(pathlib.Path(path), content, description)
 
     def predict_batch(self, images: np.ndarray, boxes: np.ndarray) -> dict:
         """As `predict` for images [B, H, W, 3] of one size with a box [B, 4] each."""

@@ -6,6 +6,7 @@ No TensorFlow: commands read it before they import anything that takes seconds.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import pathlib
 
 from deeppose_tf import files
@@ -25,6 +26,21 @@ MOVENETS = {
 LITES = {"efficientnet_lite0": 32, "efficientnet_lite0_16": 16}
 # Names the stages of a run.
 INDEX, INDEX_FORMATS = "cascade.json", (1,)
+# What numbers of a configuration may be, the ends included.
+LIMITS = {
+    "size": (32, 2048),
+    "widths": (1, 2**14),
+    "blocks": (0, 64),
+    "subcells": (1, 64),
+    "window": (0, 2**14),
+    "dropout": (0, 0.99),
+    "margin": (-0.49, 100),
+    "sigma": (1e-3, 1e3),
+    "step_size": (1e-3, 1),
+    "outlier_threshold": (1e-3, 1e12),
+}
+# Of a network: 2 GB in float32. The paper's has 58 million.
+MOST_WEIGHTS = 500_000_000
 # The trained cascades that ship inside the package.
 PRESETS = pathlib.Path(__file__).parent / "presets"
 
@@ -76,23 +92,36 @@ class StageConfig:
     outlier_threshold: float = 1e6
 
     def __post_init__(self):
-        if self.size < 32:
-            raise ValueError(f"size is {self.size}; networks need at least 32 pixels")
+        # JSON knows lists alone.
+        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
+            whole = name in ("size", "widths", "blocks", "subcells", "window")
+            kind = numbers.Integral if whole else numbers.Real
+            for one in value if isinstance(value, tuple) else [value]:
+                if not isinstance(one, kind) or not least <= one <= most:
+                    what = "a whole number" if whole else "a number"
+                    raise ValueError(
+                        f"{name} is {value}; expected {what} from {least} to {most}"
+                    )
         if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is none of {HEADS}")
         if self.stride not in STRIDES:
             raise ValueError(f"stride is {self.stride}, which is none of {STRIDES}")
-        if self.window < 0:
-            raise ValueError(f"window is {self.window}; it must not be negative")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma is {self.sigma}; it must be positive")
-        if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size is {self.step_size}; it is a share in 0..1")
-        # JSON knows lists alone.
-        object.__setattr__(self, "widths", tuple(self.widths))
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not isinstance(self.network, str) or not isinstance(self.square, bool):
+            raise ValueError(f"network {self.network!r} or square {self.square!r}")
         if len(self.widths) != len(self.blocks):
             raise ValueError(f"widths {self.widths} and blocks {self.blocks} differ")
+        if self._weights() > MOST_WEIGHTS:
+            raise ValueError(f"the network has more than {MOST_WEIGHTS:,} weights")
+
+    def _weights(self):
+        """About how many the networks of ours have, before they are built."""
+        if self.network == "paper":  # between the last map, a 37th of the crop, and fc6
+            return (self.size / 37) ** 2 * 256 * 4096
+        layers = zip(self.widths, self.blocks, strict=True)
+        return sum(9 * width**2 * (1 + 2 * blocks) for width, blocks in layers)
 
 
 def config_from_json(value: dict) -> StageConfig:
@@ -148,9 +177,12 @@ def check_run(run: str) -> list[str]:
     if not index.is_file():
         raise ValueError(f"{run} {_no_run(path)}")
     names = files.read_json(index, INDEX_FORMATS).get("stages")
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"{index} is damaged: it names no stages")
-    return [str(path / str(name)) for name in names]
+    there = names if isinstance(names, list) else []
+    if not there or there != [f"stage_{i + 1}" for i in range(len(there))]:
+        raise ValueError(
+            f"{index} is damaged: expected the stages stage_1, stage_2 and so on"
+        )
+    return [str(path / name) for name in there]
 
 
 def _no_run(path):

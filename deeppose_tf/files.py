@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
-import secrets
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,24 +15,30 @@ from collections.abc import Callable, Iterator
 SAVE_SECONDS, SAVE_SHARE = 20.0, 20.0
 # Bytes in a name of most file systems.
 LONGEST_NAME = 255
+# No JSON file that is read here has more bytes.
+MOST_JSON = 64 * 2**20
+# Under this key an object of JSON has the digest of all else in it.
+DIGEST = "digest"
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Writes to a temporary sibling, syncs it and renames it into place.
 
-    A process killed on the way leaves what was there before, and the sibling. Of
-    several that write the same file at once, the last one's content stays.
+    A process killed on the way leaves what was there before, and the sibling, which
+    the next call replaces. Who may not be the only one to write takes `alone`.
 
     Raises:
-      OSError: the file cannot be written.
+      OSError: the file cannot be written; names it.
     """
-    temporary = hidden(path, f"{secrets.token_hex(4)}.partial")
+    temporary = hidden(path, "partial")
     try:
+        temporary.unlink(missing_ok=True)
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync(temporary.parent)
     except OSError as error:
         if error.filename is None:  # as of a full disk
             error.filename = str(path)
@@ -41,30 +47,62 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike, value) -> None:
-    """Writes a JSON value, as `write_bytes` does."""
+def write_json(path: str | os.PathLike, value, digest: bool = False) -> None:
+    """Writes a JSON value, as `write_bytes` does; an object with its digest, for
+    `read_json`, where asked."""
+    if digest:
+        value = value | {DIGEST: _digest(value)}
     write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
-def read_json(path: str | os.PathLike, formats: tuple) -> dict:
-    """Reads a JSON object whose `format` is one of these.
+def read_json(path: str | os.PathLike, formats: tuple = ()) -> dict:
+    """Reads a JSON object whose `format` is one of these; without these, of any.
+
+    A digest has to be right, and is left out. Where there is none, as earlier versions
+    wrote it, or in a copy that was edited, nothing is compared.
 
     Raises:
       ValueError: it is none, or of another format; names the file.
       OSError: the file cannot be read.
     """
     try:
-        value = json.loads(pathlib.Path(path).read_bytes())
-        found = value["format"]
-    except (KeyError, TypeError, ValueError) as error:
+        value = json.loads(read_bytes(path, MOST_JSON))
+        digest = value.pop(DIGEST, None)
+        found = value["format"] if formats else None
+        if digest is not None and digest != _digest(value):
+            raise ValueError(f"its content is not that of its {DIGEST!r}")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if found not in formats:
+    if formats and found not in formats:
         known = " and ".join(map(str, formats))
         raise ValueError(
             f"{path} has format {found!r}, and this version of deeppose-tf reads "
             f"{known}: it was written by another version"
         )
     return value
+
+
+def read_bytes(path: str | os.PathLike, most: int) -> bytes:
+    """The content of a file, which is no device or pipe: those have no end.
+
+    Raises:
+      ValueError: it is one, or has more bytes than `most`; names it.
+      OSError: it cannot be read.
+    """
+    path = pathlib.Path(path)
+    size = path.stat().st_size
+    if not path.is_file() or size > most:
+        found = f"{size} bytes, more than {most}" if path.is_file() else "no file"
+        raise ValueError(f"{path} is {found}")
+    return path.read_bytes()
+
+
+def escaped(text: str) -> str:
+    """Words of others, such as the name of a file, with nothing in them that a terminal
+    would obey."""
+    return "".join(
+        one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text
+    )
 
 
 def hidden(path: str | os.PathLike, purpose: str) -> pathlib.Path:
@@ -111,6 +149,9 @@ def sync(path: str | os.PathLike) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError:
+        if not os.path.isdir(path):  # not all file systems can with folders
+            raise
     finally:
         os.close(descriptor)
 
@@ -123,7 +164,8 @@ def sync_all(folder: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
-    """Keeps others who ask so out of a folder that is there; a kill lets them in.
+    """Makes a folder where it is missing, and keeps others who ask so out of it; a kill
+    lets them in. A folder that it made and nothing was written into goes again.
 
     Where the file system has no locks, nobody is kept out.
 
@@ -132,8 +174,10 @@ def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
       writer: what may be there once only, such as `export`, for the error.
 
     Raises:
-      ValueError: another process is in it.
+      ValueError: another process is in it; says which, where the system tells.
     """
+    made = not os.path.exists(folder)
+    os.makedirs(folder, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -141,9 +185,36 @@ def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise ValueError(
                 f"{folder}: another {writer} is writing there right now"
+                + _holder(os.fstat(descriptor))
             ) from error
         except OSError:
             pass  # a file system without locks
         yield
     finally:
         os.close(descriptor)
+        if made:
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(folder)
+
+
+def _holder(status: os.stat_result) -> str:
+    """Who has locked what this is the status of, in words; Linux knows it, see
+    proc_locks(5) and proc_pid_stat(5)."""
+    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
+    place = f"{major:02x}:{minor:02x}:{status.st_ino}"
+    try:
+        locks = map(str.split, pathlib.Path("/proc/locks").read_text().splitlines())
+        process = next(lock[4] for lock in locks if place in lock and "FLOCK" in lock)
+        begun = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2]
+    except (OSError, StopIteration):
+        return ""
+    ticks = int(begun.split()[19]) / os.sysconf("SC_CLK_TCK")
+    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - ago))
+    return f": process {process}, since {since}"
+
+
+def _digest(value: dict) -> str:
+    """Of a JSON object, however it is spaced and its keys are ordered."""
+    value = json.loads(json.dumps(value))  # as it will be read
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

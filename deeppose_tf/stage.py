@@ -28,6 +28,10 @@ keras = tf.keras
 FORMATS = (1, 2)  # of stage.json; 1 has other names for fields of the configuration
 
 
+# A file of weights has no more bytes beside its numbers.
+NAMES_BYTES = 2**20
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A trained stage.
@@ -125,12 +129,13 @@ def save_stage(stage: Stage, directory: str, dtype: str = "float32") -> None:
     weights = safetensors.numpy.save(arrays)
     description["sha256"] = hashlib.sha256(weights).hexdigest()
     files.write_bytes(partial / "weights.safetensors", weights)
-    files.write_json(partial / "stage.json", description)
+    files.write_json(partial / "stage.json", description, digest=True)
     replaced = files.hidden(target, "replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         target.rename(replaced)
     partial.rename(target)
+    files.sync(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -154,12 +159,13 @@ def load_stage(directory: str) -> Stage:
         config = config_from_json(value["config"])
         skeleton = from_json(value["skeleton"])
         displacement = value["displacement"]
-        mean = np.asarray(displacement["mean"], np.float32)
-        covariance = np.asarray(displacement["covariance"], np.float32)
-        training = value["training"]
-    except (KeyError, TypeError, ValueError) as error:
+        joints = len(skeleton.joints)
+        mean = _array(displacement["mean"], (joints, 2))
+        covariance = _array(displacement["covariance"], (joints, 2, 2))
+        training = dict(value["training"])
+        model = build_stage(config, skeleton)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'stage.json'} is damaged: {error}") from error
-    model = build_stage(config, skeleton)
     _load_weights(model, path / "weights.safetensors", value.get("sha256"))
     return Stage(config, skeleton, model, mean, covariance, training)
 
@@ -210,10 +216,18 @@ def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
     return pairs
 
 
+def _array(value, shape):
+    array = np.asarray(value, np.float32)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"expected finite numbers {shape}, found {array.shape}")
+    return array
+
+
 def _load_weights(model, path, digest):
     """Weights of a file of this digest; None of earlier versions, which kept none."""
+    most = 8 * model.count_params() + NAMES_BYTES
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path, most)
         if digest not in (None, hashlib.sha256(content).hexdigest()):
             raise ValueError(
                 f"{path} is damaged: its digest is not that of stage.json beside it"

@@ -37,8 +37,8 @@ class Peer:
       rest, grpc: its addresses; grpc is None where it is not installed.
       faults: what to do to the requests to come: the name of a code in `CODES`, `hang`,
         or a function that spoils the answer {name: array}, or bytes that replace the
-        body of REST's 200, cut to the half with `truncated`; with `drip` it comes byte
-        by byte and never ends.
+        body of REST's 200, cut to the half with `truncated`; with `drip` it, or with
+        `drip headers` what is before it, comes byte by byte and never ends.
       seen: of each request for poses, the image bytes, boxes and headers.
       states: of each version; the model answers while one of them is AVAILABLE.
     """
@@ -152,8 +152,11 @@ class Rest(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):  # a client that has left
             if body == "truncated":
                 self._send(200, b'{"predictions": [{"keypoi', length=1000)
-            elif body == "drip":
-                self._send(200, b"", length=1000)
+            elif body in ("drip", "drip headers"):
+                if body == "drip":
+                    self._send(200, b"", length=1000)
+                else:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nServer: ")
                 while not self.server.peer.stopped.wait(0.02):
                     self.wfile.write(b" ")
             else:
@@ -189,7 +192,7 @@ class Rest(http.server.BaseHTTPRequestHandler):
         name = re.fullmatch("/v1/models/([^/:]+):predict", self.path).group(1)
         peer = self.server.peer
         fault = peer.fault()
-        if fault in ("truncated", "drip") or isinstance(fault, bytes):
+        if fault in ("truncated", "drip", "drip headers") or isinstance(fault, bytes):
             return fault
         peer.find(name)
         request = json.loads(body)

@@ -106,6 +106,54 @@ def test_a_rotten_record_is_a_line_that_says_what_to_do(tmp_path, capsys):
         records.verify(directory)
 
 
+def test_a_rotten_record_is_named(tmp_path, capsys):
+    """The bit is in the middle of the shard; how far records reach is read from it."""
+    directory = rotten(tmp_path)
+    shard = next((tmp_path / "data").glob("train-*"))
+    content, number, place = shard.read_bytes(), 0, 0
+    while place <= len(content) // 2:  # length, its checksum, content, its checksum
+        number += 1
+        place += 8 + 4 + int.from_bytes(content[place : place + 8], "little") + 4
+    with toy_run._own_flags():
+        flags.DEFINE_string("data", directory, "")
+        said = said_of_reading(records.read_index(directory), capsys)
+    assert said.startswith(f"deeppose-train: {shard}: record {number} is damaged. ")
+
+
+def test_names_of_files_are_no_commands_to_a_terminal(capsys):
+    def main(argv):
+        print("left out: a\x1b[2J\x9b\u202eb\r\udcff é\n", end="")
+        raise ValueError("\x1b]0;title\x07: no such file")
+
+    with pytest.raises(SystemExit):
+        command._guarded(main, ["deeppose-train"])
+    out, err = capsys.readouterr()
+    assert out == r"left out: a\x1b[2J\x9b\u202eb\r\udcff é" + "\n"
+    assert err == r"deeppose-train: \x1b]0;title\x07: no such file" + "\n"
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_sigterm_is_a_clean_stop(capsys, goes_on):
+    cleaned = []
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)  # until it comes
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-x"], goes_on=goes_on)
+    assert cleaned and left.value.code == 143
+    does = "goes on" if goes_on else "begins again"
+    assert (
+        capsys.readouterr().err == f"\ndeeppose-x: stopped; the same command {does}\n"
+    )
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_file_that_tensorflow_cannot_read_is_a_line(tmp_path, capsys):
     toy_training.make_index(tmp_path)
     index = records.read_index(str(tmp_path / "data"))

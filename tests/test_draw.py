@@ -277,21 +277,14 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
-    """Both had the same temporary file, which the first to end took away."""
-    path = tmp_path / "a.bin"
-    sync, others = files.os.fsync, [b"second"]
-
-    def meanwhile(descriptor):
-        if others:
-            files.write_bytes(path, others.pop())
-            assert path.read_bytes() == b"second"
-        sync(descriptor)
-
-    monkeypatch.setattr(files.os, "fsync", meanwhile)
-    files.write_bytes(path, b"first")
-    assert path.read_bytes() == b"first"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+def test_what_a_kill_left_is_replaced_and_not_followed(tmp_path):
+    """The temporary file has one name, at which a link of somebody else's may be."""
+    (tmp_path / "other").write_bytes(b"kept")
+    (tmp_path / ".a.bin.partial").symlink_to(tmp_path / "other")
+    files.write_bytes(tmp_path / "a.bin", b"new")
+    assert (tmp_path / "other").read_bytes() == b"kept"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "other"]
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
 def test_a_sheet_says_what_its_colours_mean():

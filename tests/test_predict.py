@@ -344,7 +344,7 @@ def test_kills_leave_nothing_behind(photos, tmp_path):
     output = tmp_path / "out"
     output.mkdir()
     for name in (
-        *(".predictions.json.0123abcd.partial", ".a.jpg.pose.png.0123abcd.partial"),
+        *(".predictions.json.partial", ".a.jpg.pose.png.partial"),
         *(".clip.mp4.pose.mp4.partial.mp4", ".mine.partial"),
     ):
         (output / name).write_text("half")

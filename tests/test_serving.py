@@ -178,11 +178,12 @@ def test_a_server_that_hangs_is_waited_for_so_long(address, peer, pauses):
     assert not pauses
 
 
-def test_an_answer_that_drips_is_waited_for_so_long(peer, pauses):
+@pytest.mark.parametrize("part", ["drip", "drip headers"])
+def test_an_answer_that_drips_is_waited_for_so_long(peer, pauses, part):
     """Each byte comes in time, and the last never."""
     one = serving.Client(peer.rest, timeout=0.3)
     _ = one.shapes
-    peer.faults.append("drip")
+    peer.faults.append(part)
     with pytest.raises(serving.ServerError, match="no answer in 0.3 s"):
         one.predict([png()[1]])
     assert not pauses
@@ -226,6 +227,8 @@ SPOILED = [
     (lambda a: a | {"keypoints": a["keypoints"][:, 1:]}, r"\(1, 13, 2\), expected"),
     (lambda a: a | {"keypoints": a["keypoints"] * np.nan}, "not finite"),
     (lambda a: a | {"scores": a["scores"] * np.inf}, "not finite"),
+    (lambda a: a | {"scores": a["scores"] + 1.5}, "scores has numbers beyond 0..1"),
+    (lambda a: a | {"keypoints": a["keypoints"] - 2e9}, "keypoints has numbers beyond"),
     (lambda a: a | {"valid": np.array([1])}, r"valid is int64 \(1,\)"),
     (without_scores, "scores is object"),
 ]
@@ -297,6 +300,19 @@ def test_an_answer_over_grpc_has_an_end_too(peer, pauses, monkeypatch):
     bomb.tensor_shape.CopyFrom(shape)
     with pytest.raises(ValueError, match="an output of over"):
         module._array(bomb)
+
+
+def test_what_a_server_says_is_no_command_to_a_terminal(address, peer):
+    """It could change the title, or what was printed before."""
+
+    def refuse(answer):
+        raise serving_peer.Error("INVALID_ARGUMENT", "a\x1b]0;b\x07\r\u202ec")
+
+    one = serving.Client(address)
+    _ = one.shapes
+    peer.faults.append(refuse)
+    with pytest.raises(serving.Refused, match=r"a\\x1b]0;b\\x07 \\u202ec"):
+        one.predict([png()[1]])
 
 
 def test_a_redirection_is_not_followed(peer):

@@ -138,12 +138,12 @@ def test_foreign_weights(saved, random, tmp_path):
         stage.load_stage(str(folder))
 
 
-def without_digest(folder):
-    """A stage as earlier versions wrote it."""
+def without_digest(folder, **changes):
+    """A stage as earlier versions wrote it, with other values."""
     path = folder / "stage.json"
     value = json.loads(path.read_text())
-    del value["sha256"]
-    path.write_text(json.dumps(value))
+    del value["digest"], value["sha256"]
+    path.write_text(json.dumps(value | changes))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"config": 3}'])
@@ -157,9 +157,21 @@ def test_a_damaged_description(saved, content):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"size": 8}, "size is 8"),
+        ({"size": 8}, "size is 8; expected a whole number from 32 to 2048"),
+        ({"size": "48"}, "size is 48"),
+        ({"size": 48.0}, "size is 48.0"),
         ({"head": "hydra"}, "hydra"),
         ({"sigma": 0}, "sigma is 0"),
+        ({"sigma": float("inf")}, "sigma is inf; expected a number from 0.001"),
+        ({"margin": float("nan")}, "margin is nan"),
+        ({"dropout": 1}, "dropout is 1"),
+        ({"blocks": [10000, 1]}, "blocks is .*; expected a whole number from 0 to 64"),
+        ({"widths": [2**14] * 2}, "more than 500,000,000 weights"),
+        ({"widths": 7}, "not iterable"),
+        ({"network": "paper", "size": 2048}, "more than 500,000,000 weights"),
+        ({"network": 7}, "network 7"),
+        ({"network": "_Paper"}, "neither paper, compact"),
+        ({"square": "no"}, "square 'no'"),
         ({"step_size": 1.5}, "step_size is 1.5"),
         ({"widths": [4]}, "differ"),
         ({"depth": 50}, "depth"),
@@ -168,11 +180,48 @@ def test_a_damaged_description(saved, content):
 )
 def test_a_description_of_what_does_not_exist(saved, changed, said):
     _, folder = saved
-    value = json.loads((folder / "stage.json").read_text())
-    value["config"] |= changed
-    (folder / "stage.json").write_text(json.dumps(value))
-    with pytest.raises(ValueError, match=said):
+    config = json.loads((folder / "stage.json").read_text())["config"]
+    without_digest(folder, config=config | changed)
+    with pytest.raises(ValueError, match=f"stage.json is damaged: .*{said}"):
         stage.load_stage(str(folder))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"displacement": {"mean": [[0, 0]], "covariance": []}},
+        {"displacement": {"mean": [[10**400, 0]], "covariance": []}},
+        {"training": 7},
+        {"skeleton": {"joints": ["a", "a"]}},
+        {"config": [[[]]]},
+    ],
+)
+def test_values_of_another_form(saved, changed):
+    without_digest(saved[1], **changed)
+    with pytest.raises(ValueError, match="stage.json is damaged: "):
+        stage.load_stage(str(saved[1]))
+
+
+def test_statistics_that_are_not_finite(saved):
+    one, folder = saved
+    mean = np.full(one.mean.shape, np.inf).tolist()
+    covariance = one.covariance.tolist()
+    without_digest(folder, displacement={"mean": mean, "covariance": covariance})
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        stage.load_stage(str(folder))
+
+
+def test_weights_that_are_a_device(saved):
+    path = saved[1] / "weights.safetensors"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="weights.safetensors is no file"):
+        stage.load_stage(str(saved[1]))
+    path.unlink()
+    with open(path, "wb") as file:
+        file.truncate(10**12)  # takes no place on the disk
+    with pytest.raises(ValueError, match="weights.safetensors is 10{12} bytes, more"):
+        stage.load_stage(str(saved[1]))
 
 
 def test_a_stage_of_format_1_is_loaded(saved):
@@ -183,15 +232,14 @@ def test_a_stage_of_format_1_is_loaded(saved):
     assert value["format"] == 2 and "correction" not in config
     config["correction"], config["farthest"] = 0.5, 0.75
     del config["step_size"], config["outlier_threshold"]
-    (folder / "stage.json").write_text(json.dumps(value | {"format": 1}))
+    without_digest(folder, format=1, config=config)
     expected = dataclasses.replace(one.config, step_size=0.5, outlier_threshold=0.75)
     assert stage.load_stage(str(folder)).config == expected
 
 
 def test_a_stage_of_another_format_is_refused(saved):
     _, folder = saved
-    value = json.loads((folder / "stage.json").read_text())
-    (folder / "stage.json").write_text(json.dumps(value | {"format": 3}))
+    without_digest(folder, format=3)
     with pytest.raises(ValueError, match="stage.json has format 3, .* reads 1 and 2:"):
         stage.load_stage(str(folder))
 

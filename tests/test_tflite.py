@@ -14,6 +14,7 @@ import toy_cascade
 import toy_people
 from toy_run import call, script
 
+from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import checks
 from deeppose_tf.export.tflite import commands, convert, export, lite
@@ -169,6 +170,29 @@ def test_names_that_are_taken_or_no_names(converted, cascade, index, tmp_path):
     assert lite.Lite.load(str(output)).skeleton == LSP
     with pytest.raises(ValueError, match="has to end in .tflite"):
         export.export(cascade, str(tmp_path / "pose.lite"), index, verbose=0)
+
+
+def test_a_kill_between_the_two_files(converted, cascade, index, tmp_path, monkeypatch):
+    """The file was there, alone, and the same command refused to replace it."""
+    output, write = tmp_path / "pose.tflite", files.write_bytes
+    arguments = cascade, str(output), index
+
+    class Killed(BaseException):
+        pass
+
+    def second(path, content):
+        if path == output:
+            raise Killed
+        write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(files, "write_bytes", second)
+        export.export(*arguments, limit=1, verbose=0)
+    assert (tmp_path / "pose.json").exists() and not output.exists()
+    export.export(*arguments, limit=1, verbose=0)
+    assert lite.Lite.load(str(output)).skeleton == LSP
+    with pytest.raises(ValueError, match="pose.tflite is there already: --overwrite"):
+        export.export(*arguments, verbose=0)
 
 
 @pytest.mark.parametrize("text", ["256", "0x10", "256x", "axb", "256x192x3", "99999x1"])

@@ -63,7 +63,6 @@ def export(
     limits = limits or Limits()
     folder = _version_folder(pathlib.Path(output), version)
     partial = files.hidden(folder, "partial")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with files.alone(folder.parent, "export"):
         shutil.rmtree(partial, ignore_errors=True)
         try:

@@ -10,16 +10,20 @@ needs what the extra `serving` installs.
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import functools
 import http.client
 import json
 import random
+import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+
+from deeppose_tf import files
 
 # Of `deeppose.json`, what an exported model says of itself.
 FORMATS = (1,)
@@ -31,6 +35,8 @@ ROWS_AT_ONCE = 8
 BYTES_AT_ONCE = 16 * 2**20
 # No honest answer is larger, nor has it more joints times stages.
 MOST_BYTES, MOST_POINTS = 64 * 2**20, 10_000
+# Nor coordinates beyond this: that is how a network that diverged answers.
+FARTHEST = 1e9
 # Seconds before the second attempt, doubled before every later one up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # A day: what is far more is no time that a system can wait for.
@@ -162,7 +168,7 @@ class Client:
             except _NONSENSE as error:
                 raise ServerError(
                     f"{self.server}: the answer is not TensorFlow Serving's, or "
-                    f"damaged ({error!r})"
+                    f"damaged ({words(repr(error))})"
                 ) from error
             pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
             time.sleep(pause * random.uniform(0.5, 1))  # not all clients at once
@@ -176,7 +182,7 @@ class Client:
             ]
         except (ServerError, *_NONSENSE):
             versions = []
-        found = ", ".join(versions) or "no version"
+        found = words(", ".join(versions)) or "no version"
         return f"Of the model {self._name!r} it has: {found}"
 
 
@@ -234,17 +240,15 @@ class Rest:
     def _call(self, ending, body=None):
         request = urllib.request.Request(self._model + ending, body, self._headers)
         size = f" (a request of {len(body) / 1e6:.1f} MB)" if body else ""
-        latest = time.monotonic() + self._timeout
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                answer = _body(response, latest)
+            response, answer = _within(self._timeout, self._exchange, request)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
                 late = f"{self._server}: no answer in {self._timeout:g} s"
                 raise ServerError(late) from error
             raise Busy(
-                f"{self._server}: {str(reason) or repr(reason)}{size}"
+                f"{self._server}: {words(str(reason) or repr(reason))}{size}"
             ) from error
         if response.status != 200:
             raise _refusal(self._server, response.status, answer, size)
@@ -254,28 +258,50 @@ class Rest:
             raise Busy(f"{self._server} broke off in the middle of its answer")
         return json.loads(answer)
 
+    def _exchange(self, request):
+        """The response and its body: of what is longer than `MOST_BYTES`, a little more
+        than that."""
+        latest = time.monotonic() + self._timeout
+        answer = bytearray()
+        with self._opener.open(request, timeout=self._timeout) as response:
+            while len(answer) <= MOST_BYTES and (piece := response.read1(2**20)):
+                answer += piece
+                if time.monotonic() > latest:
+                    break  # nobody waits for it any more
+        return response, bytes(answer)
 
-def _body(response, latest):
-    """What is answered until that moment: a socket's own timeout is for each piece.
 
-    Of what is longer than `MOST_BYTES`, a little more than that.
-    """
-    answer = bytearray()
-    while len(answer) <= MOST_BYTES and (piece := response.read1(2**20)):
-        answer += piece
-        if time.monotonic() > latest:
-            raise TimeoutError
-    return bytes(answer)
+def _within(seconds, work, *arguments):
+    """What `work` returns, or TimeoutError: the timeout of a socket is of each piece,
+    and looking up a name has none. What is late is left to end by itself."""
+    future = concurrent.futures.Future()
+
+    def run():
+        try:
+            future.set_result(work(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(seconds)
+    except concurrent.futures.TimeoutError as error:  # another class before 3.11
+        raise TimeoutError from error
+
+
+def words(text: str) -> str:
+    """The beginning of what a server says, for an error's line: it repeats what it was
+    asked, and may say whatever it likes."""
+    return files.escaped(" ".join(text.split())[:300])
 
 
 def _refusal(server, status, answer, size):
     """The error of a status other than 200."""
     try:
-        words = json.loads(answer)["error"]
+        reason = str(json.loads(answer)["error"])
     except (RecursionError, *_NONSENSE):
-        words = answer.decode("utf-8", "replace")
-    # The beginning: the server's error repeats what it was asked.
-    said = f"{server} answered {status}: {' '.join(str(words).split())[:300]}"
+        reason = answer.decode("utf-8", "replace")
+    said = f"{server} answered {status}: {words(reason)}"
     if status == 413:
         return Refused(f"{said}: too large for it, or a proxy{size}")
     kinds = {429: Busy, 503: Busy, 404: NotFound, 400: Refused, 422: Refused}
@@ -334,7 +360,7 @@ def _output_shapes(server, signatures) -> dict[str, tuple[int, ...]]:
     if SIGNATURE not in signatures:
         raise ServerError(
             f"{server}: the model has no signature {SIGNATURE!r} but "
-            f"{list(signatures)}. Serve one that deeppose-export wrote"
+            f"{words(str(list(signatures)))}. Serve one that deeppose-export wrote"
         )
     shapes = {
         name: tuple(int(one["size"]) for one in output["tensor_shape"].get("dim", []))
@@ -349,7 +375,9 @@ def _output_shapes(server, signatures) -> dict[str, tuple[int, ...]]:
     }
     sound = min(joints, stages) > 0 and joints * stages <= MOST_POINTS
     if not sound or any(shapes.get(name) != expected[name] for name in expected):
-        raise ServerError(f"{server}: {SIGNATURE!r} answers {shapes}, which is no pose")
+        raise ServerError(
+            f"{server}: {SIGNATURE!r} answers {words(str(shapes))}, which is no pose"
+        )
     return expected
 
 
@@ -358,7 +386,7 @@ def _kind(name):
 
 
 def _array(name, value, shape):
-    """One output as NumPy. ValueError if it has another shape or is not finite."""
+    """One output as NumPy. ValueError if it has another shape or no sound numbers."""
     with np.errstate(over="ignore"):
         array = np.asarray(value)  # ValueError where lists differ in length
         kinds = "b" if name == "valid" else "fiu"
@@ -367,4 +395,7 @@ def _array(name, value, shape):
         array = array.astype(_kind(name))
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has numbers that are not finite")
+    least, most = (0, 1) if name == "scores" else (-FARTHEST, FARTHEST)
+    if array.size and not least <= array.min() <= array.max() <= most:
+        raise ValueError(f"{name} has numbers beyond {least}..{most}")
     return array

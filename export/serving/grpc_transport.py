@@ -25,6 +25,7 @@ from deeppose_tf.export.serving.client import (
     NotFound,
     Refused,
     ServerError,
+    words,
 )
 
 OPTIONS = (
@@ -98,7 +99,7 @@ class Grpc:
             raise self._error(error.code(), error.details() or "", size) from error
 
     def _error(self, code, details, size):
-        said = f"{self._server}: {code.name}: {' '.join(details.split())[:300]}"
+        said = f"{self._server}: {code.name}: {words(details)}"
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return ServerError(f"{self._server}: no answer in {self._timeout:g} s")
         if "CLIENT: Received message larger than max" in details:

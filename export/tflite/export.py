@@ -78,10 +78,16 @@ def export(
     found |= {"kind": kind, "bytes": len(content), "operations": operations(content)}
     _require(found, max_drop)
     description = describe(cascade, content, kind, size) | {"report": found}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, content)
-    files.write_json(lite.description_path(path), description)
+    with files.alone(path.parent, "conversion"):
+        require_free(path, overwrite)
+        write(path, content, description)
     return found
+
+
+def write(path: pathlib.Path, content: bytes, description: dict) -> None:
+    """Writes a TFLite file, after its description: once it is there, both are."""
+    files.write_json(lite.description_path(path), description)
+    files.write_bytes(path, content)
 
 
 def operations(content: bytes) -> list[dict]:
@@ -122,15 +128,18 @@ def describe(
 
 
 def require_free(path: pathlib.Path, overwrite: bool) -> None:
-    """Checks the name of a file to write, and that it and its description are new.
+    """Checks the name of a file to write, and that it and its description are new, but
+    for a description whose file a kill kept from being written.
 
     Raises:
       ValueError: they are not.
     """
     if path.suffix != ".tflite":
         raise ValueError(f"--output is {path}; the name has to end in .tflite")
-    for one in (path, lite.description_path(path)):
-        if one.exists() and not overwrite:
+    beside = lite.description_path(path)
+    for one in (path, beside):
+        ours = one == beside and not path.exists() and lite.is_description(beside)
+        if one.exists() and not ours and not overwrite:
             raise ValueError(f"{one} is there already: --overwrite replaces it")
 
 

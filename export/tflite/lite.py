@@ -6,11 +6,11 @@ Without `ai-edge-litert` the interpreter of TensorFlow is used.
 from __future__ import annotations
 
 import hashlib
-import json
 import pathlib
 
 import numpy as np
 
+from deeppose_tf import files
 from deeppose_tf.skeleton import Skeleton, from_json
 
 KINDS = ("float32", "float16", "dynamic_range", "int8")
@@ -44,18 +44,12 @@ class Lite:
         file = pathlib.Path(path)
         beside = description_path(file)
         try:
-            content, description = file.read_bytes(), json.loads(beside.read_text())
+            content, description = file.read_bytes(), files.read_json(beside, FORMATS)
             digest, skeleton = description["sha256"], description["skeleton"]
-            found = description["format"]
         except OSError as error:
             raise ValueError(f"{error.filename} cannot be read: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
             raise ValueError(f"{beside} is damaged: {error}") from error
-        if found not in FORMATS:
-            raise ValueError(
-                f"{beside} has format {found!r}, and this version of deeppose-tf reads "
-                f"{FORMATS[-1]}: it was written by another version"
-            )
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(f"{file} is not the file that {beside} describes")
         return cls(content, from_json(skeleton), threads)
@@ -127,6 +121,14 @@ def fit(
 def description_path(path: str | pathlib.Path) -> pathlib.Path:
     """Where the description of a TFLite file is: `pose.json` beside `pose.tflite`."""
     return pathlib.Path(path).with_suffix(".json")
+
+
+def is_description(path: pathlib.Path) -> bool:
+    """Whether a file is the description of a TFLite file, there or not."""
+    try:
+        return {"sha256", "kind", "skeleton"} <= files.read_json(path, FORMATS).keys()
+    except (OSError, ValueError):
+        return False
 
 
 def _interpreter(content, threads):

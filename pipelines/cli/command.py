@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import functools
 import math
 import os
 import pathlib
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import NamedTuple
 from absl import app, flags, logging
 
 import deeppose_tf
-from deeppose_tf import config, startup
+from deeppose_tf import config, files, startup
 from deeppose_tf.pipelines.cli import outputs
 
 DAMAGE = (
@@ -275,6 +277,9 @@ def _guarded(
     goes_on: bool = True,
 ) -> None:
     name = program(argv)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    for stream in (streams := (sys.stdout, sys.stderr)):
+        stream.write = functools.partial(_write, stream.write)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow's chatter about every checkpoint would tear the progress bar.
         logging.set_verbosity(logging.WARNING)
@@ -295,7 +300,8 @@ def _guarded(
     except KeyboardInterrupt as error:
         how = "goes on" if goes_on else "begins again"
         print(f"\n{name}: stopped; the same command {how}", file=sys.stderr)
-        raise SystemExit(130) from error
+        number = error.args[0] if error.args else signal.SIGINT
+        raise SystemExit(128 + number) from error  # as a shell says it
     except Exception as error:
         message = _of_files(error)
         if message is None:
@@ -303,6 +309,23 @@ def _guarded(
         logging.debug("where it was raised", exc_info=True)
         print(f"{name}: {message}", file=sys.stderr)
         raise SystemExit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for stream in streams:
+            del stream.write
+
+
+def _terminate(number, frame):
+    """SIGTERM is a clean stop, as Ctrl-C; a second one is not waited with."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt(number)
+
+
+def _write(write, text):
+    """Prints nothing that a terminal obeys, but for the return of a progress bar: names
+    of files and words of servers are other people's."""
+    rest = text.removeprefix("\r")
+    return write(text[: len(text) - len(rest)] + files.escaped(rest))
 
 
 def _check_numbers():
@@ -331,6 +354,22 @@ def _check_place(name, is_file):
         )
 
 
+def _damaged_record(tensorflow) -> str | None:
+    """Which record of --data is the first whose checksum does not hold."""
+    folder = pathlib.Path("data" in flags.FLAGS and flags.FLAGS["data"].value or "-")
+    for shard in sorted(folder.glob("*.tfrecord")):
+        number = 0
+        try:
+            for _ in tensorflow.data.TFRecordDataset(str(shard)):
+                number += 1
+        except tensorflow.errors.DataLossError:
+            return (
+                f"{shard}: record {number + 1} is damaged. Delete {folder} and run "
+                "deeppose-prepare again"
+            )
+    return None
+
+
 def _of_files(error: Exception) -> str | None:
     """What a TensorFlow error says of a file: a record's checksum does not hold, or the
     system's own words, such as no permission. None for all other errors."""
@@ -338,7 +377,7 @@ def _of_files(error: Exception) -> str | None:
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
     if isinstance(error, tensorflow.errors.DataLossError):
-        return f"{DAMAGE} ({error})"
+        return _damaged_record(tensorflow) or f"{DAMAGE} ({error})"
     # TensorFlow's file systems say `PATH; REASON`, in a line with names of its nodes.
     for line in error.message.splitlines():
         line = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", line)

@@ -138,9 +138,9 @@ def run_compare(values: flags.FlagValues) -> None:
     content = compare.compare(values.evaluations)
     text = compare.table(content)
     folder = pathlib.Path(values.output)
-    folder.mkdir(parents=True, exist_ok=True)
     # The record of whose files these are comes first, for `outputs.require_free`.
     record = {"format": compare.FORMAT, "settings": settings} | content
-    files.write_json(folder / compare.CONTENT, record)
-    files.write_bytes(folder / compare.TABLE, text.encode() + b"\n")
+    with files.alone(folder, "comparison"):
+        files.write_json(folder / compare.CONTENT, record)
+        files.write_bytes(folder / compare.TABLE, text.encode() + b"\n")
     print(text)

@@ -208,14 +208,14 @@ def _report(named, weights, people, index, split, output, settings, truth) -> di
         content["reliability"] = metrics.reliability(weights, errors)
     if output is not None:
         folder = pathlib.Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        # The record of whose files these are comes first, for `outputs.require_free`.
-        files.write_json(folder / scores.METRICS, content)
-        if weights is not None:
-            coco_results.write(folder / RESULTS, people.ids, last, weights)
-        _write_pictures(folder, rows, people, index, content)
-        text = scores.table(content).encode() + b"\n"
-        files.write_bytes(folder / TABLE, text)
+        with files.alone(folder, "evaluation"):
+            # First the record of whose files these are, for `outputs.require_free`.
+            files.write_json(folder / scores.METRICS, content)
+            if weights is not None:
+                coco_results.write(folder / RESULTS, people.ids, last, weights)
+            _write_pictures(folder, rows, people, index, content)
+            text = scores.table(content).encode() + b"\n"
+            files.write_bytes(folder / TABLE, text)
     return content
 
 

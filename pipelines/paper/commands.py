@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from deeppose_tf import config
+from deeppose_tf import config, files
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import commands as evaluation
@@ -79,9 +79,10 @@ def run_reproduce(values: flags.FlagValues) -> None:
     index = _advised(records.read_index, "data", paper)
     cascade = _advised(Cascade.load, "model", paper)
     given = cascade, values.model, index, values.split, values.output, values.limit
-    for name, settings in asked.items():
-        content = reproduce.reproduce(name, *given, settings)
-        print(reproduce.markdown(content), end="\n\n")
+    with files.alone(values.output, "reproduction"):
+        for name, settings in asked.items():
+            content = reproduce.reproduce(name, *given, settings)
+            print(reproduce.markdown(content), end="\n\n")
 
 
 def _known(names: Sequence[str]) -> list[str]:

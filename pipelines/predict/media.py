@@ -213,6 +213,7 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
                     raise OSError(full)
             files.sync(temporary)
             os.replace(temporary, path)
+            files.sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -24,7 +24,7 @@ from deeppose_tf.pipelines.predict import media
 
 NAME = "predictions.json"
 # Files under way, see `files.write_bytes` and `media.film_writer`.
-SCRATCH = (f".{NAME}.*.partial", ".*.pose.png.*.partial", ".*.pose.mp4.partial.mp4")
+SCRATCH = (f".{NAME}.partial", ".*.pose.png.partial", ".*.pose.mp4.partial.mp4")
 BOX_COLOR = (255, 255, 0)
 # Errors of the system that are of one file and not of all.
 OF_ONE_FILE = (
@@ -80,7 +80,6 @@ def predict_files(
       OSError: nothing more can be written, as on a full disk.
     """
     place = pathlib.Path(output) / NAME
-    place.parent.mkdir(parents=True, exist_ok=True)
     with files.alone(place.parent, "deeppose-predict"):
         for pattern in SCRATCH:
             for left in place.parent.rglob(pattern):  # by a kill

@@ -7,6 +7,7 @@ run is a cascade that can be evaluated and predicted with.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import geometry, metrics
+from deeppose_tf import files, geometry, metrics
 from deeppose_tf.config import find_stage
 from deeppose_tf.pipelines.data import augment, inputs, records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
@@ -132,43 +133,47 @@ def train_stage(
 
     Raises:
       ValueError: an earlier stage is missing or has another skeleton; or the stage was
-        begun with other settings, or is to go on and cannot.
+        begun with other settings, or is to go on and cannot; or another process
+        trains there.
       loop.TrainingError: see there.
     """
     # Several workers have to meet before TensorFlow computes anything.
     strategy = strategies.make_strategy(options.strategy)
-    recipe = _fitted(recipe, index, options, strategy)
-    earlier = _load_earlier(run, number, index)
-    begins_as = earlier[-1:] if recipe.warm_start else []
-    if options.start_from:
-        begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
-    if own := options.weights and find_stage(options.weights):
-        begins_as = [*begins_as, load_stage(own)]
-    asked = fingerprint.of(recipe, options, index, earlier)
-    directory = pathlib.Path(run) / f"stage_{number}"
-    work = pathlib.Path(run) / f"training_{number}"
-    finished = load_stage(str(directory)) if directory.exists() else None
-    more = 0
-    if finished:
-        more = fingerprint.missing_steps(directory, finished.training, asked)
-        if more:
-            _check_can_go_on(run, number, more)
-    stage = finished
-    if more or not finished:
-        stage = _train(
-            work, index, recipe, options, earlier, begins_as, asked, strategy
-        )
-        if strategies.is_chief(strategy):
-            save_stage(stage, str(directory))
-        if strategies.worker(strategy):
-            strategies.wait_for_all(strategy)
-    if strategies.is_chief(strategy):
-        # Of a stage that was there already, later ones may be too, and named.
-        if stage is not finished or not _is_named(run, number):
-            cascades.Cascade([*earlier, stage]).save_index(run)
-        # Here, because a kill may have come after the stage was saved.
-        _keep_newest(work / "checkpoints")
-    return stage
+    chief = strategies.is_chief(strategy)
+    # Of several workers, which share the folder, one keeps others out.
+    with files.alone(run, "training") if chief else contextlib.nullcontext():
+        recipe = _fitted(recipe, index, options, strategy)
+        earlier = _load_earlier(run, number, index)
+        begins_as = earlier[-1:] if recipe.warm_start else []
+        if options.start_from:
+            begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
+        if own := options.weights and find_stage(options.weights):
+            begins_as = [*begins_as, load_stage(own)]
+        asked = fingerprint.of(recipe, options, index, earlier)
+        directory = pathlib.Path(run) / f"stage_{number}"
+        work = pathlib.Path(run) / f"training_{number}"
+        finished = load_stage(str(directory)) if directory.exists() else None
+        more = 0
+        if finished:
+            more = fingerprint.missing_steps(directory, finished.training, asked)
+            if more:
+                _check_can_go_on(run, number, more)
+        stage = finished
+        if more or not finished:
+            stage = _train(
+                work, index, recipe, options, earlier, begins_as, asked, strategy
+            )
+            if chief:
+                save_stage(stage, str(directory))
+            if strategies.worker(strategy):
+                strategies.wait_for_all(strategy)
+        if chief:
+            # Of a stage that was there already, later ones may be too, and named.
+            if stage is not finished or not _is_named(run, number):
+                cascades.Cascade([*earlier, stage]).save_index(run)
+            # Here, because a kill may have come after the stage was saved.
+            _keep_newest(work / "checkpoints")
+        return stage
 
 
 def make_examples(

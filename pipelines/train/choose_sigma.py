@@ -190,6 +190,7 @@ def _share_first_stage(root, run):
         shutil.copytree(there[0], partial)
         files.sync_all(partial)
         partial.rename(wanted)
+        files.sync(run)
 
 
 def _held_out(run, most, index, config: InputConfig):

@@ -80,7 +80,7 @@ def continued(workdir: pathlib.Path, asked: dict) -> dict:
     path = workdir / FILE
     if not path.exists() or not any(workdir.glob("checkpoints/*.index")):
         return asked
-    kept = json.loads(path.read_text())
+    kept = files.read_json(path)
     _check_same(workdir, kept, asked)
     before = kept.get(BEFORE, [])
     if _steps(kept) < _steps(asked):
@@ -91,7 +91,7 @@ def continued(workdir: pathlib.Path, asked: dict) -> dict:
 def keep(workdir: pathlib.Path, asked: dict) -> None:
     """Writes the settings into the folder of a training."""
     workdir.mkdir(parents=True, exist_ok=True)
-    files.write_json(workdir / FILE, asked)
+    files.write_json(workdir / FILE, asked, digest=True)
 
 
 def _steps(settings):
@@ -112,11 +112,13 @@ def _check_same(folder, kept, asked):
 def _comparable(folder, settings):
     """With the names and defaults of this version, and without what says where the data
     came from: it is the same if its checksum is."""
-    data = {name: x for name, x in settings["data"].items() if name != "provenance"}
     try:
+        data = {name: x for name, x in settings["data"].items() if name != "provenance"}
         recipe = recipes.from_json(settings["recipe"])
     except ValueError as error:
         raise ValueError(f"{folder} was made with {error}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}: what it was made with is damaged") from error
     known = json.loads(json.dumps(dataclasses.asdict(recipe)))
     return settings | {"data": data, "recipe": known, BEFORE: None}
 
