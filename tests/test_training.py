@@ -562,6 +562,29 @@ def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
         train_cascade.train_stage(str(tmp_path / "run"), 1, index, recipe, options)
 
 
+@pytest.mark.parametrize("given", [".", "stage_1", "stage_1/weights.safetensors"])
+def test_weights_of_a_trained_stage(index, trained, tmp_path, capsys, unjudged, given):
+    options = dataclasses.replace(
+        toy.QUIET, weights=str(pathlib.Path(trained[0]) / given), verbose=True
+    )
+    recipe = toy.recipe_for(1)
+    train = dataclasses.replace(recipe.train, steps=1, learning_rate=0.0)
+    recipe = dataclasses.replace(recipe, train=train)
+    run = str(tmp_path / "run")
+    stage = train_cascade.train_stage(run, 1, index, recipe, options)
+    wanted = load_stage(str(trained[0] / "stage_1")).model
+    count = len(wanted.weights)
+    assert f"begins with {count} of {count} weights" in capsys.readouterr().out
+    for one, weight in zip(
+        stage.model.trainable_weights, wanted.trainable_weights, strict=True
+    ):
+        np.testing.assert_allclose(one, weight, rtol=0, atol=1e-6)
+    wider = dataclasses.replace(recipe.stage, widths=(6, 8), blocks=(0, 0))
+    recipe = dataclasses.replace(recipe, stage=wider)
+    with pytest.raises(ValueError, match="stage_1 has no layer of this network"):
+        train_cascade.train_stage(str(tmp_path / "other"), 1, index, recipe, options)
+
+
 def asked_for(index, options=toy.QUIET, **train):
     recipe = toy.recipe_for(1)
     recipe = dataclasses.replace(
