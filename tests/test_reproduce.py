@@ -18,7 +18,7 @@ from deeppose_tf import draw, files, skeleton
 from deeppose_tf.datasets import CONVENTIONS
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.evaluation import evaluate, figures
-from deeppose_tf.pipelines.paper import commands, measured, published, reproduce
+from deeppose_tf.pipelines.paper import commands, experiments, published, reproduce
 
 # As Buffy is: no legs, other order, and a joint that no model knows.
 UPPER = skeleton.from_json(
@@ -319,7 +319,7 @@ def test_joints_of_other_data_are_matched_by_name(data, upper, model, tmp_path):
         make("table2", oracle, upper, model, tmp_path)
     oracle.skeleton = skeleton.FLIC
     truth = figures.Truth(None, UPPER)
-    assert measured.Measured(skeleton.FLIC, truth, {}, None).shared.sum() == 6
+    assert experiments.Measured(skeleton.FLIC, truth, {}, None).shared.sum() == 6
 
 
 def test_a_model_of_none_of_the_joints(data, model, tmp_path):
@@ -354,7 +354,7 @@ def test_boxes_and_people_that_are_not_the_models_or_the_papers(data, model, tmp
     assert boxes not in found and people not in found
     faces["first_boxes"]["enlargements"]["face"] = [1.0, 2.0, 4.0]
     assert boxes in text(faces)
-    assert not measured.other_boxes(Oracle(splits["test"]), {})
+    assert not experiments.other_boxes(Oracle(splits["test"]), {})
 
 
 def test_joints_that_a_model_lacks(data, model, tmp_path):
@@ -379,17 +379,17 @@ def test_joints_that_a_model_lacks(data, model, tmp_path):
 
 def test_the_unit_of_errors_is_what_they_are_measured_in():
     cat = skeleton.from_json({"name": "cat", "joints": ["tail", "paw"]})
-    assert measured.distances(LSP) == "torso diameters"
-    assert measured.distances(cat) == "extents of the pose"
+    assert experiments.distances(LSP) == "torso diameters"
+    assert experiments.distances(cat) == "extents of the pose"
 
 
 def test_moving_poses_between_skeletons():
     chance = np.random.default_rng(0)
     pose = chance.normal(size=(3, 2, 14, 2))
-    moved = measured.onto(pose, LSP, UPPER)
+    moved = experiments.onto(pose, LSP, UPPER)
     assert moved.shape == (3, 2, 7, 2) and np.isnan(moved[:, :, 0]).all()
     np.testing.assert_array_equal(moved[:, :, 2], pose[:, :, toy_people.WRIST])
-    np.testing.assert_array_equal(measured.onto(pose, LSP, LSP), pose)
+    np.testing.assert_array_equal(experiments.onto(pose, LSP, LSP), pose)
 
 
 def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
@@ -401,7 +401,7 @@ def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
     assert "network compact, stages 2, trained on data not said" in printed
     assert "Whether left and right mean the same to both is not known." in printed
     content = json.loads((tmp_path / "runtime.json").read_text())
-    assert content["unit"] == measured.SECONDS
+    assert content["unit"] == experiments.SECONDS
     names = [row["name"] for row in content["rows"]]
     assert names[:3] == ["decoding", "1 stage", "2 stages"]
     for name in names[:3]:

@@ -1,36 +1,30 @@
 """How each table and figure of Sec. 4 is made, beside what the paper reports.
 
 PCP (Tables 1 and 2), PDJ (Figs. 3, 4, 5 and 7), sheets of poses (Figs. 6, 8 and 9) and
-the running time.
+the running time. A model and a data set may differ in their joints, which are matched
+by name, and in how first boxes are made.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import metrics
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.data import first_boxes, inputs, records
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
 from deeppose_tf.pipelines.paper import published
-from deeppose_tf.pipelines.paper.measured import (
-    MEASURED,
-    PER_CENT,
-    SECONDS,
-    Measured,
-    Result,
-    distances,
-    published_rows,
-    require,
-    row,
-)
 from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.plot import Bars, Curve, plot_bars
+from deeppose_tf.skeleton import Skeleton
 
+PER_CENT, SECONDS, MEASURED = "per cent", "seconds", "measured"
 # Colours of published points in matplotlib's cycle, after those of the stages.
 POINT_COLORS = (8, 9, 6, 5)
 # People on the sheets of Figs. 6 and 8.
@@ -41,6 +35,57 @@ NEGLIGIBLE = 1e-3
 TIMES = ("median", "mean", "90th percentile", "processor")
 
 
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a model predicts for the people of a data set, in the data's joints.
+
+    Attributes:
+      model: the skeleton that the model predicts.
+      truth: the people of the data, their skeleton of K joints, and their images.
+      protocol: see `scores.protocol`.
+      predict: makes `named`; takes its time.
+    """
+
+    model: Skeleton
+    truth: figures.Truth
+    protocol: dict
+    predict: Callable[[], Sequence[figures.Named]]
+
+    @functools.cached_property
+    def named(self) -> Sequence[figures.Named]:
+        """(name, [N, K, 2] pixels) of the baseline, then of each stage; of a stage, NaN
+        for joints that the model does not predict. Predicted when first asked for."""
+        return self.predict()
+
+    @property
+    def shared(self) -> np.ndarray:
+        """[K] bool: which of the data's joints the model predicts."""
+        return np.isin(self.truth.skeleton.canonical, self.model.canonical)
+
+
+class Result(NamedTuple):
+    """A table and a picture.
+
+    Attributes:
+      unit: of all values.
+      columns: their names.
+      rows: see `_row`; the first says in `scored` how much each column is made of.
+      meanings: how to read the numbers, a sentence each.
+      picture: [H, W, 3] uint8 RGB.
+    """
+
+    unit: str
+    columns: Sequence[str]
+    rows: Sequence[dict]
+    meanings: Sequence[str]
+    picture: np.ndarray
+
+
+def distances(skeleton: Skeleton) -> str:
+    """The unit of errors, true for skeletons without a torso too."""
+    return "torso diameters" if skeleton.diagonals else "extents of the pose"
+
+
 def limbs(measured: Measured, paper: published.Experiment) -> Result:
     """PCP of the four kinds of limbs and their mean (Tables 1 and 2)."""
     skeleton, protocol = measured.truth.skeleton, measured.protocol
@@ -48,7 +93,7 @@ def limbs(measured: Measured, paper: published.Experiment) -> Result:
         kind: [j for x in skeleton.limbs if x.type == kind for j in x.start + x.end]
         for kind in metrics.PAPER_TYPES
     }
-    require(measured, needed)
+    _require(measured, needed)
     columns = (*metrics.PAPER_TYPES, "mean4")
     found = {
         name: scores.scores(poses, measured.truth.people, skeleton)
@@ -56,17 +101,13 @@ def limbs(measured: Measured, paper: published.Experiment) -> Result:
     }
 
     def limb_row(name, entries):
-        keys = {"value": "fraction", "scored": "scored"}
-        return row(
-            name, {c: {k: entries[c][v] for k, v in keys.items()} for c in columns}
-        )
+        pairs = {c: (entries[c]["fraction"], entries[c]["scored"]) for c in columns}
+        return _row(name, {c: {"value": v, "scored": n} for c, (v, n) in pairs.items()})
 
     strict = [limb_row(name, one["pcp_strict"]) for name, one in found.items()]
     first, *_, last = found
-    loose = [
-        limb_row(f"{name}, loose", found[name]["pcp_loose"]) for name in (first, last)
-    ]
-    others = published_rows(paper, columns)
+    loose = [limb_row(f"{x}, loose", found[x]["pcp_loose"]) for x in (first, last)]
+    others = _published_rows(paper, columns)
     picture = plot_bars(
         [column.replace("_", " ") for column in columns],
         _bars(strict, columns) + _bars(others, columns),
@@ -81,54 +122,44 @@ def limbs(measured: Measured, paper: published.Experiment) -> Result:
     return Result(PER_CENT, columns, [*strict, *loose, *others], meanings, picture)
 
 
-def joints_by_stage(
+def joints(
     measured: Measured,
     paper: published.Experiment,
     groups: Sequence[str],
     shares: Sequence[float],
-    largest: float,
+    largest: float = 0.5,
+    panels: Mapping[str, Sequence[str]] | None = None,
 ) -> Result:
-    """PDJ of some joints, a curve per stage (Figs. 3, 5 and 7).
+    """PDJ of some joints, a curve per stage (Figs. 3, 5 and 7); with panels, a curve
+    per joint after the last stage (Fig. 4).
 
     Args:
       groups: joints, left and right together; see `figures.joint_groups`.
       shares: of the torso diameter, for the table.
-      largest: share that ends the curves.
+      largest: share that ends the curves of stages.
+      panels: which of the groups, by the name of the panel.
     """
-    columns, rows = _joint_rows(measured, paper, groups, shares)
-    picture = figures.stage_curves(
-        measured.named,
-        measured.truth,
-        figures.title(measured.protocol),
-        groups,
-        metrics.CURVE_THRESHOLDS[metrics.CURVE_THRESHOLDS <= largest],
-        {group: _points(paper, group) for group in groups},
-    )
-    return Result(PER_CENT, columns, rows, _meanings(measured, columns), picture)
-
-
-def joints_of_limbs(
-    measured: Measured,
-    paper: published.Experiment,
-    panels: Mapping[str, Sequence[str]],
-    shares: Sequence[float],
-) -> Result:
-    """PDJ of the joints of limbs, as curves after the last stage (Fig. 4).
-
-    Args:
-      panels: groups of joints by the name of their panel.
-      shares: as of `joints_by_stage`.
-    """
-    groups = [group for panel in panels.values() for group in panel]
-    columns, rows = _joint_rows(measured, paper, groups, shares)
-    picture = figures.joint_curves(
-        measured.named[0],
-        measured.named[-1],
-        measured.truth,
-        figures.title(measured.protocol),
-        panels,
-    )
-    return Result(PER_CENT, columns, rows, _meanings(measured, columns), picture)
+    known = figures.joint_groups(measured.truth.skeleton)
+    _require(measured, {group: known.get(group, []) for group in groups})
+    named, truth, protocol = measured.named, measured.truth, measured.protocol
+    title, said = figures.title(protocol), protocol["meanings"]
+    rows = [
+        _row(name, _joint_values(poses, measured, groups, shares))
+        for name, poses in named
+    ]
+    columns = list(rows[0]["values"])
+    meanings = [
+        f"{columns[0]} and so on: PDJ, {said['pdj']}, the number being that share; "
+        f"left and right together; the diameter: {said['diameter']}"
+    ]
+    if panels:
+        picture = figures.joint_curves(named[0], named[-1], truth, title, panels)
+    else:
+        shown = metrics.CURVE_THRESHOLDS[metrics.CURVE_THRESHOLDS <= largest]
+        points = {group: _points(paper, group) for group in groups}
+        picture = figures.stage_curves(named, truth, title, groups, shown, points)
+    rows += _published_rows(paper, columns)
+    return Result(PER_CENT, columns, rows, meanings, picture)
 
 
 def refinement(measured: Measured, paper: published.Experiment) -> Result:
@@ -188,8 +219,8 @@ def running_time(
     taken = timer.in_turns(
         parts, people, lambda part, record: part(record), shown=bool(verbose)
     )
-    rows = [row(name, _times(*pairs.T)) for name, pairs in taken.items()]
-    others = published_rows(paper, TIMES)
+    rows = [_row(name, _times(*pairs.T)) for name, pairs in taken.items()]
+    others = _published_rows(paper, TIMES)
     # Without those that are many times slower.
     shown = [
         Bars(one["name"], [one["values"]["mean"]["value"]], i, one in others)
@@ -209,6 +240,76 @@ def running_time(
     return Result(SECONDS, TIMES, rows + others, meanings, picture)
 
 
+def onto(poses: np.ndarray, model: Skeleton, data: Skeleton) -> np.ndarray:
+    """Predictions as joints of the data.
+
+    Args:
+      poses: [..., K of the model, 2]
+
+    Returns:
+      [..., K of the data, 2], NaN for joints that the model does not predict.
+    """
+    moved = np.full((*poses.shape[:-2], len(data.joints), 2), np.nan, poses.dtype)
+    for i, joint in enumerate(data.canonical):
+        if joint in model.canonical:
+            moved[..., i, :] = poses[..., model.canonical.index(joint), :]
+    return moved
+
+
+def other_boxes(cascade, provenance: dict) -> bool:
+    """Whether first boxes of data are enlarged otherwise than those that the cascade
+    learned from, as far as it says; `provenance` is the data's."""
+    if "provenance" not in cascade.stages[0].training.get("data", {}):
+        return False
+    own, here = first_boxes.of_model(cascade), first_boxes.enlargements(provenance)
+    return bool(own) != bool(here) or any(own.get(k) != by for k, by in here.items())
+
+
+def _row(name: str, values: dict, source: str = MEASURED) -> dict:
+    """A row as a JSON value; `values` by column are like {"value": 0.5, "scored": 9},
+    the value None where there is none."""
+    return {"name": name, "source": source, "values": values}
+
+
+def _published_rows(paper: published.Experiment, columns: Sequence[str]) -> list[dict]:
+    """The rows of the paper, with what they have of the columns."""
+    return [
+        _row(
+            one.method,
+            {c: {"value": one.values[c]} for c in columns if c in one.values},
+            one.source,
+        )
+        for one in paper.rows
+    ]
+
+
+def _require(measured: Measured, needed: Mapping[str, Sequence[int]]) -> None:
+    """Checks that the model predicts what is to be scored.
+
+    Args:
+      needed: indices of the data's joints by the name of what is made of them.
+
+    Raises:
+      ValueError: the data has no such part, or the model lacks a joint of it; names
+        the joints of both.
+    """
+    model, data = measured.model, measured.truth.skeleton
+    for part, joints in needed.items():
+        part = part.replace("_", " ")
+        if not joints:
+            raise ValueError(
+                f"the data has no {part} to score; its joints ({data.name}): "
+                f"{', '.join(data.joints)}"
+            )
+        names = [data.canonical[i] for i in joints]
+        missing = [joint for joint in names if joint not in model.canonical]
+        if missing:
+            raise ValueError(
+                f"the model does not predict {', '.join(missing)}, which {part} needs; "
+                f"its joints ({model.name}): {', '.join(model.joints)}"
+            )
+
+
 def _bars(rows, columns):
     """The baseline in grey; others' results pale, in the colours of our stages."""
     grey, bars = figures.BASELINE_COLOR, []
@@ -219,17 +320,6 @@ def _bars(rows, columns):
         color = i if pale else (i - 1) % grey if i else grey
         bars.append(Bars(one["name"], values, color, pale))
     return bars
-
-
-def _joint_rows(measured, paper, groups, shares):
-    joints = figures.joint_groups(measured.truth.skeleton)
-    require(measured, {group: joints.get(group, []) for group in groups})
-    rows = [
-        row(name, _joint_values(poses, measured, groups, shares))
-        for name, poses in measured.named
-    ]
-    columns = list(rows[0]["values"])
-    return columns, rows + published_rows(paper, columns)
 
 
 def _joint_values(poses, measured, groups, shares):
@@ -262,14 +352,6 @@ def _points(paper, group):
     return curves
 
 
-def _meanings(measured, columns):
-    meanings = measured.protocol["meanings"]
-    return [
-        f"{columns[0]} and so on: PDJ, {meanings['pdj']}, the number being that share; "
-        f"left and right together; the diameter: {meanings['diameter']}"
-    ]
-
-
 def _person_errors(measured):
     """[N] errors of the baseline and of every stage by name, in what both predict."""
     model, (people, data, _) = measured.model, measured.truth
@@ -292,7 +374,7 @@ def _sheet(measured, errors, chosen, how, picture):
         return {"value": float(error) if np.isfinite(error) else None}
 
     rows = [
-        row(
+        _row(
             measured.truth.people.ids[person],
             {name: entry(values[person]) for name, values in errors.items()},
         )

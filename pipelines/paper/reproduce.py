@@ -19,30 +19,28 @@ from deeppose_tf.cascade import Cascade
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
-from deeppose_tf.pipelines.paper import experiments, measured, published
+from deeppose_tf.pipelines.paper import experiments, published
 
 UNKNOWN_DATA = "data not said"
 
 _ARMS, _LEGS = ("elbow", "wrist"), ("knee", "ankle")
 # Figs. 3 and 7 end at 0.2 torso diameters, Figs. 4 and 5 at 0.5.
 _NEAR = functools.partial(
-    experiments.joints_by_stage, groups=_ARMS, shares=(0.05, 0.1, 0.2), largest=0.2
+    experiments.joints, groups=_ARMS, shares=(0.05, 0.1, 0.2), largest=0.2
 )
+_LIMBS = functools.partial(
+    experiments.joints,
+    groups=_ARMS + _LEGS,
+    shares=(0.1, 0.2, 0.5),
+    panels={"arms": _ARMS, "legs": _LEGS},
+)
+_FAR = functools.partial(experiments.joints, groups=_ARMS, shares=(0.1, 0.15, 0.2, 0.5))
 _MAKERS = {
     "table1": experiments.limbs,
     "table2": experiments.limbs,
     "fig3": _NEAR,
-    "fig4": functools.partial(
-        experiments.joints_of_limbs,
-        panels={"arms": _ARMS, "legs": _LEGS},
-        shares=(0.1, 0.2, 0.5),
-    ),
-    "fig5": functools.partial(
-        experiments.joints_by_stage,
-        groups=_ARMS,
-        shares=(0.1, 0.15, 0.2, 0.5),
-        largest=0.5,
-    ),
+    "fig4": _LIMBS,
+    "fig5": _FAR,
     "fig6": experiments.refinement,
     "fig7": _NEAR,
     "fig8": experiments.examples,
@@ -86,7 +84,7 @@ def reproduce(
         limit = limit or published.TIMED_IMAGES
     people = read_people(index, split, limit)
     protocol = scores.protocol(index, split, people)
-    protocol["other_boxes"] = measured.other_boxes(cascade, index.provenance)
+    protocol["other_boxes"] = experiments.other_boxes(cascade, index.provenance)
     if name == "runtime":
         folder.mkdir(parents=True, exist_ok=True)
         count = len(people.ids)
@@ -95,7 +93,7 @@ def reproduce(
         images = functools.partial(evaluate.read_image, index, split)
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
         given = cascade, index, split, people, protocol, kept, verbose
-        found = measured.Measured(
+        found = experiments.Measured(
             model=cascade.skeleton,
             truth=figures.Truth(people, index.skeleton, images),
             protocol=protocol,
@@ -110,10 +108,8 @@ def reproduce(
         "protocol": protocol,
         "model": _model(run, cascade),
         "paper": {
-            "trained": paper.trained,
-            "scored": paper.scored,
-            "whole": paper.whole,
-            "says": paper.says,
+            name: getattr(paper, name)
+            for name in ("trained", "scored", "whole", "says")
         },
         "unit": result.unit,
         "columns": list(result.columns),
@@ -147,7 +143,7 @@ def markdown(content: dict) -> str:
     names = {row["name"] for row in content["rows"]} | set(content["columns"])
     if scores.BASELINE in names:
         lines.append(f"- {scores.BASELINE}: {scores.baseline_meaning(protocol)}.")
-    if content["unit"] == measured.PER_CENT:
+    if content["unit"] == experiments.PER_CENT:
         lines.append(f"- counted: {protocol['meanings']['counts']}.")
     lines += [f"- ({mark}) {source}." for source, mark in _marks(content).items()]
     return "\n".join([*lines, "", f"The paper: {_whose(paper)}. {paper['says']}"])
@@ -161,7 +157,7 @@ def _predict(cascade, index, split, people, protocol, kept, verbose):
         cascade, index, split, len(people.ids), kept, verbose
     )  # [N, S, K of the model, 2]
     protocol["unanswered"] = int(np.sum(~np.isfinite(found).all(axis=(1, 2, 3))))
-    found = measured.onto(found, cascade.skeleton, index.skeleton)
+    found = experiments.onto(found, cascade.skeleton, index.skeleton)
     source = read_people(index, scores.baseline_split(index, split))
     named = [(scores.BASELINE, scores.mean_pose_baseline(people, source))]
     named += [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
@@ -214,7 +210,7 @@ def _warnings(content):
             "First boxes are enlarged otherwise than those that the model learned "
             "from: prepare the data with --boxes and --boxes_from as for the model."
         )
-    if content["unit"] == measured.PER_CENT and _is_elsewhere(content):
+    if content["unit"] == experiments.PER_CENT and _is_elsewhere(content):
         warnings.append(
             "The paper has another model or other people here: its numbers do not "
             "compare with these."
@@ -259,7 +255,7 @@ def _table(content):
     first = content["rows"][0]["values"]
     counts = [first[column].get("scored") for column in content["columns"]]
     if None not in counts:
-        place = sum(row["source"] == measured.MEASURED for row in content["rows"])
+        place = sum(row["source"] == experiments.MEASURED for row in content["rows"])
         rows.insert(1 + place, ["counted", *map(str, counts)])
     return rows
 
@@ -267,7 +263,7 @@ def _table(content):
 def _marks(content):
     """A letter for each source of published rows, in order."""
     sources = dict.fromkeys(row["source"] for row in content["rows"])
-    sources.pop(measured.MEASURED, None)
+    sources.pop(experiments.MEASURED, None)
     return dict(zip(sources, string.ascii_lowercase, strict=False))
 
 
@@ -276,7 +272,7 @@ def _cell(row, column, unit):
     value = row["values"].get(column, {}).get("value")
     if value is None:
         return "-"
-    scale = 100 if unit == measured.PER_CENT else 1
-    if row["source"] != measured.MEASURED:
+    scale = 100 if unit == experiments.PER_CENT else 1
+    if row["source"] != experiments.MEASURED:
         return f"{scale * value:g}"
     return f"{value * scale:.1f}" if scale > 1 else f"{value:.3f}"
