@@ -115,9 +115,9 @@ def _networks(cascade) -> dict[str, Callable[[], object]]:
 def _graphs(cascade, image):
     """The same graph with and without a loop over the stages."""
 
-    def way(loop):
+    def way(person):
         function = tf.function(
-            functools.partial(graph.person, cascade, loop=loop, view=cropping.framed),
+            functools.partial(person, cascade),
             input_signature=[
                 tf.TensorSpec([None, None, 3], tf.uint8),
                 tf.TensorSpec([4]),
@@ -127,7 +127,8 @@ def _graphs(cascade, image):
         arguments = tf.constant(image), tf.zeros([4])
         return lambda: function(*arguments)["keypoints"].numpy()
 
-    return {"unrolled graph": way(False), "loop": way(True)}
+    unrolled = functools.partial(graph.unrolled, view=cropping.framed)
+    return {"unrolled graph": way(unrolled), "loop": way(graph.person)}
 
 
 def _served(signatures, image):

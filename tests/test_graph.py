@@ -24,9 +24,9 @@ def cascade():
     return toy_cascade.make(LSP)
 
 
-def function(cascade, **settings):
+def function(cascade, person=graph.person, **settings):
     return tf.function(
-        lambda image, box: graph.person(cascade, image, box, **settings),
+        lambda image, box: person(cascade, image, box, **settings),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8),
             tf.TensorSpec([4], tf.float32),
@@ -41,14 +41,17 @@ def nodes(concrete):
     return [*content.node, *(n for f in content.library.function for n in f.node_def)]
 
 
+THREE_LEVELS = functools.partial(cropping.framed, count=3)
+
+
 @pytest.mark.parametrize(
     ("stages", "settings"),
     [
         (1, {}),
         (3, {}),
-        (3, {"loop": False}),
+        (3, {"person": graph.unrolled}),
         # Crops of 32 pixels from an image of 120 need no more than two halvings.
-        (3, {"view": functools.partial(cropping.framed, count=3)}),
+        (3, {"person": graph.unrolled, "view": THREE_LEVELS}),
     ],
 )
 def test_as_keras(cascade, stages, settings):
@@ -86,7 +89,7 @@ def test_one_loop_and_one_network_per_stage_in_it(cascade):
 
 
 def test_unrolled_has_no_loop(cascade):
-    person = function(cascade, loop=False).get_concrete_function()
+    person = function(cascade, graph.unrolled).get_concrete_function()
     found = {node.op for node in nodes(person)}
     assert not found & {"While", "StatelessWhile", "Case", "StatelessCase"}
 
@@ -118,11 +121,6 @@ def test_a_loop_that_ends_early(cascade, early, share):
     # Scores are of the stages that were run.
     two = cascades.Cascade(cascade.stages[:2]).predict(IMAGE, BOXES[1:2])
     np.testing.assert_allclose(found["scores"], two["scores"][0], atol=1e-4)
-
-
-def test_only_a_loop_ends_early(cascade):
-    with pytest.raises(ValueError, match="tolerance needs loop=True"):
-        graph.person(cascade, IMAGE, BOXES[0], loop=False, tolerance=0.1)
 
 
 BAD = {
@@ -166,7 +164,7 @@ class Lost(keras.layers.Layer):
         return answers + self.more
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["loop", "unrolled"])
+@pytest.fixture(scope="module", params=[graph.person, graph.unrolled])
 def losing(cascade, request):
     """A cascade that can be made to diverge, and its graph."""
 
@@ -176,7 +174,7 @@ def losing(cascade, request):
         return dataclasses.replace(stage, model=model)
 
     made = cascades.Cascade([changed(stage) for stage in cascade.stages])
-    return made, function(made, loop=request.param)
+    return made, function(made, request.param)
 
 
 @pytest.mark.parametrize(

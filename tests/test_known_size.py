@@ -28,7 +28,7 @@ def cascade():
 @pytest.fixture(scope="module")
 def person(cascade):
     return tf.function(
-        lambda image, box: graph.person_of_known_size(cascade, image, box),
+        lambda image, box: graph.unrolled(cascade, image, box),
         input_signature=[
             tf.TensorSpec([HEIGHT, WIDTH, 3], tf.uint8),
             tf.TensorSpec([4], tf.float32),
@@ -74,6 +74,6 @@ def test_a_network_that_diverged_is_found_at_the_end(image):
     cascade = toy_cascade.make(LSP)
     kernel = cascade.stages[1].model.weights[0]
     kernel.assign(tf.fill(kernel.shape, np.inf))
-    found = graph.person_of_known_size(cascade, image, tf.zeros([4]))
+    found = graph.unrolled(cascade, image, tf.zeros([4]))
     assert not found["valid"]
     assert not np.any(found["keypoints_by_stage"])

@@ -26,22 +26,16 @@ def person(
     cascade: Cascade,
     image: tf.Tensor,
     box: tf.Tensor,
-    loop: bool = True,
     tolerance: float | None = None,
-    view: Callable[[tf.Tensor], sampling.Pyramid | cropping.Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
-    """Eqs. (5) to (7) for one person; S stages, K joints.
+    """Eqs. (5) to (7) for one person; S stages, K joints, in a loop over the stages.
 
     Args:
       cascade: its variables become those of the graph.
       image: [H, W, 3] uint8, of at least one pixel.
       box: [4] float32 pixels, any numbers; all zeros for the whole image.
-      loop: whether the stages after the first are iterations of one loop, or follow
-        one another in a longer graph, which delegates of phones take whole.
       tolerance: the loop ends once a stage moved every joint by less than this share
         of the pose's diameter. None runs every stage.
-      view: makes of images [1, H, W, 3] what crops are read from: `sampling.pyramid`,
-        or `cropping.framed`, which is faster and for TensorFlow alone.
 
     Returns:
       keypoints: [K, 2] pixels; zeros where not valid, as all that follows.
@@ -49,47 +43,45 @@ def person(
       scores: [K] in 0..1, see `Cascade.predict`.
       valid: [] bool, whether the box could be answered, and the networks' answers
         were finite numbers.
-
-    Raises:
-      ValueError: a tolerance without a loop.
     """
-    if tolerance is not None and not loop:
-        raise ValueError("only a loop can end early: tolerance needs loop=True")
     box, valid = _sight(box, tf.shape(image)[None, :2])
-    source = view(image[None])
+    source = cropping.framed(image[None])
     first, spread = _first(cascade, source, box)
     state = _first_state(first, spread, valid[0], cascade.count)
-    if loop and cascade.count > 1:
+    if cascade.count > 1:
         goes_on = functools.partial(_goes_on, cascade, tolerance)
-        refine = functools.partial(_refined_state, cascade, source, tf.switch_case)
+        refine = functools.partial(_refined_state, cascade, source)
         state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
-    else:
-        for _ in range(1, cascade.count):
-            state = _refined_state(cascade, source, _by_number, *state)
     _, _, pose, poses, spread, sound = state
     return _answer(cascade, pose, poses, spread, sound)
 
 
-def person_of_known_size(
-    cascade: Cascade, image: tf.Tensor, box: tf.Tensor
+def unrolled(
+    cascade: Cascade,
+    image: tf.Tensor,
+    box: tf.Tensor,
+    view: Callable[[tf.Tensor], sampling.Pyramid | cropping.Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
-    """As `person`, unrolled, for images of one size, in what delegates of phones take.
+    """As `person`, every stage after the one before in a longer graph, as phones take.
 
-    Between the sight of the box and the finished answer there are arithmetic and
-    matrix products on float32 alone: nothing is looked up, chosen or branched on. What
-    is no number may pass from stage to stage, where it can index nothing, and is found
-    at the end.
+    Of an image of known size there are, between the sight of the box and the finished
+    answer, arithmetic and matrix products on float32 alone, which delegates take whole:
+    nothing is looked up, chosen or branched on.
 
     Args:
-      cascade: as of `person`.
-      image: [H, W, 3] uint8, H and W known.
-      box: as of `person`.
+      cascade, image, box: as of `person`.
+      view: makes of images [1, H, W, 3] of any size what crops are read from.
     """
-    box, valid = _sight(box, tf.constant([[*image.shape[:2]]]))
-    source = cropping.levels(image)
+    height, width, _ = image.shape
+    known = height is not None and width is not None
+    size = tf.constant([[height, width]]) if known else tf.shape(image)[None, :2]
+    box, valid = _sight(box, size)
+    source = cropping.levels(image) if known else view(image[None])
     pose, spread = _first(cascade, source, box)
     poses = [pose]
     for number in range(1, cascade.count):
+        if not known:  # what is no number must not choose pixels
+            pose = tf.where(cascades.is_finite(pose), pose, 0.0)
         pose, more = _refined(cascade, source, number, pose)
         poses.append(pose)
         spread += more
@@ -129,14 +121,14 @@ def _first_state(first, spread, valid, count):
     return 1, first, first, tf.stack([first] * count, axis=1), spread, sound
 
 
-def _refined_state(cascade, source, choose, number, before, pose, poses, spread, sound):
+def _refined_state(cascade, source, number, before, pose, poses, spread, sound):
     branches = [
         functools.partial(_refined, cascade, source, index, pose)
         for index in range(1, cascade.count)
     ]
     # A single branch needs no choice.
     only = len(branches) == 1
-    refined, more = branches[0]() if only else choose(number - 1, branches)
+    refined, more = branches[0]() if only else tf.switch_case(number - 1, branches)
     refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
     spread += tf.ensure_shape(more, spread.shape)
     sound = sound & cascades.is_finite(refined)[0]
@@ -165,10 +157,6 @@ def _answer(cascade, pose, poses, spread, sound):
         "scores": tf.where(sound, scores, 0.0)[0],
         "valid": sound,
     }
-
-
-def _by_number(index, branches):
-    return branches[index]()
 
 
 def _image_of_one():

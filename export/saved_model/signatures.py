@@ -14,7 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import cropping, graph
+from deeppose_tf.export.saved_model import graph
 from deeppose_tf.export.saved_model import image_decoding as pictures
 
 
@@ -49,9 +49,7 @@ def functions(cascade: Cascade, limits: Limits) -> dict[str, Callable]:
       boxes. Both answer as `graph.person`, with B in front.
     """
     person = tf.function(
-        functools.partial(
-            graph.person, cascade, tolerance=limits.tolerance, view=cropping.framed
-        ),
+        functools.partial(graph.person, cascade, tolerance=limits.tolerance),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8, "image"),
             tf.TensorSpec([4], tf.float32, "box"),

@@ -84,10 +84,7 @@ def _function(cascade, size):
     height, width = size or (None, None)
 
     def pose(images, boxes):
-        if size is None:
-            answer = graph.person(cascade, images[0], boxes[0], loop=False)
-        else:
-            answer = graph.person_of_known_size(cascade, images[0], boxes[0])
+        answer = graph.unrolled(cascade, images[0], boxes[0])
         return {name: value[None] for name, value in answer.items()}
 
     with networks.delegable():
