@@ -22,7 +22,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from deeppose_tf import person_detector
+from deeppose_tf import draw, person_detector
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton
 
@@ -242,7 +242,7 @@ def hog_boxes(image: np.ndarray) -> np.ndarray:
     Args:
       image: [H, W, 3] uint8 RGB.
     """
-    small, scale = _shrink(image)
+    small, factors = draw.resize_by(image, min(1.0, _LARGEST / max(image.shape[:2])))
     height, width = small.shape[:2]
     below, beside = max(0, _HOG_WINDOW[0] - height), max(0, _HOG_WINDOW[1] - width)
     small = cv2.copyMakeBorder(small, 0, below, 0, beside, cv2.BORDER_REPLICATE)
@@ -252,7 +252,11 @@ def hog_boxes(image: np.ndarray) -> np.ndarray:
         padding=(16, 16),
         scale=1.05,
     )
-    return _corners(found, scale)
+    found = np.array(found, np.float64).reshape(-1, 4)
+    found = found[np.argsort(-found[:, 3], kind="stable")]
+    # From OpenCV's (x, y, width, height); whole pixels, so corners already.
+    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
+    return (corners / np.tile(factors, 2)).astype(np.float32)
 
 
 def read_boxes(path: str) -> dict[str, np.ndarray]:
@@ -339,22 +343,12 @@ def _faces_above(image, torso):
 
 def _find_faces(image, scale, how, sizes):
     """Faces from the front and in profile: boxes [N, 4] float32, pixels, and how many
-    detections agree on each [N], most first.
-
-    Args:
-      scale: at which it is looked at.
-      how: the step between sizes, and how many detections from the front must agree.
-      sizes: the least and the largest, at that scale.
-    """
-    height, width = image.shape[:2]
-    if min(height, width) * scale < sizes[0]:
+    detections agree on each [N], most first. `how`: the step between sizes, and how
+    many detections from the front must agree; `sizes`: the extremes, as scaled."""
+    if min(image.shape[:2]) * scale < sizes[0]:
         return np.zeros((0, 4), np.float32), np.zeros(0)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    gray = cv2.cvtColor(
-        cv2.resize(image, size, interpolation=smooth), cv2.COLOR_RGB2GRAY
-    )
-    gray = cv2.equalizeHist(gray)
+    resized, factors = draw.resize_by(image, scale)
+    gray = cv2.equalizeHist(cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY))
     step, agree = how
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # What is found depends on their number, and varies with it.
@@ -365,11 +359,10 @@ def _find_faces(image, scale, how, sizes):
             found.append(_detections("profileface", view, 1.1, min(agree, 3), sizes))
     finally:
         cv2.setNumThreads(threads)
-    found[2][0][:, [0, 2]] = size[0] - found[2][0][:, [2, 0]]
+    found[2][0][:, [0, 2]] = gray.shape[1] - found[2][0][:, [2, 0]]
     boxes, votes = (np.concatenate(one) for one in zip(*found, strict=True))
     boxes, votes = _merged(boxes, votes)
-    factors = np.tile([size[0] / width, size[1] / height], 2)
-    return (boxes / factors).astype(np.float32), votes
+    return (boxes / np.tile(factors, 2)).astype(np.float32), votes
 
 
 def _detections(name, gray, step, agree, sizes):
@@ -419,23 +412,6 @@ def _people_detector():
     detector = cv2.HOGDescriptor()
     detector.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
     return detector
-
-
-def _shrink(image):
-    """The image at a size fit for detectors, and [4] factors back to its pixels."""
-    height, width = image.shape[:2]
-    scale = min(1.0, _LARGEST / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return small, np.tile([width / size[0], height / size[1]], 2)
-
-
-def _corners(found, scale):
-    """Boxes from OpenCV's (x, y, width, height); whole pixels, so corners already."""
-    found = np.array(found, np.float64).reshape(-1, 4)
-    found = found[np.argsort(-found[:, 3], kind="stable")]
-    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
-    return (corners * scale).astype(np.float32)
 
 
 def _center_and_width(faces):

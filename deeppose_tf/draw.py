@@ -82,10 +82,21 @@ def draw_names(
         # OpenCV has letters of ASCII alone.
         name = skeleton.canonical[joint].encode("ascii", "replace").decode()
         x, y = (int(value) >> _SHIFT for value in _fixed(keypoints[joint]))
-        for width, paint in ((3, (20, 20, 20)), (1, COLORS[skeleton.side(joint)])):
-            place, font = (x + 5, y + 4), cv2.FONT_HERSHEY_SIMPLEX
-            cv2.putText(image, name, place, font, 0.33, paint, width, cv2.LINE_AA)
+        write(image, name, (x + 5, y + 4), COLORS[skeleton.side(joint)], 0.33)
     return image
+
+
+def write(
+    image: np.ndarray,
+    text: str,
+    place: tuple[int, int],
+    color: tuple[int, int, int],
+    size: float = 0.5,
+) -> None:
+    """Writes a word with a dark rim, in place, its lower left corner at (x, y)."""
+    for width, paint in ((3, (20, 20, 20)), (1, color)):
+        how = cv2.FONT_HERSHEY_SIMPLEX, size, paint, width, cv2.LINE_AA
+        cv2.putText(image, text, place, *how)
 
 
 def draw_truth(
@@ -187,8 +198,12 @@ def resize_to(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       The resized image and the factors [2] by which (x, y) multiply to stay in place.
     """
+    return resize_by(image, side / max(image.shape[:2]))
+
+
+def resize_by(image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """As `resize_to`, to so many times its size."""
     height, width = image.shape[:2]
-    scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     factors = np.array([size[0] / width, size[1] / height])

@@ -251,7 +251,9 @@ def reliability(
     def means(values):
         return (np.bincount(group, values, len(counts))[used] / counts[used]).tolist()
 
-    ranks = np.stack([_ranks(scores), -_ranks(errors)])
+    from scipy import stats  # takes as long as all other imports
+
+    ranks = np.stack([stats.rankdata(scores), -stats.rankdata(errors)])
     varied = len(scores) > 1 and (np.ptp(ranks, axis=1) > 0).all()
     return {
         "within": within,
@@ -380,12 +382,6 @@ def _errors(predicted, keypoints, labeled, units):
     safe = np.where(units > 0, units, 1.0)[:, np.newaxis]
     hopeless = (units == 0)[:, np.newaxis] & (distances > 0)
     return np.where(hopeless, np.inf, distances / safe), scored
-
-
-def _ranks(values):
-    """[M] from the least, those that are equal sharing the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _distances(a, b):

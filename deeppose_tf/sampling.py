@@ -182,12 +182,9 @@ def _separable(source, level, points, indices):
 
 
 def _shares(position, size):
-    """The pixels in reach of positions [M, S], and how much each takes of each.
-
-    Returns:
-      [M, P] indices within 0 .. size - 1, and [M, S, P] shares, zero for pixels
-      outside. P is the most that a row of positions reaches.
-    """
+    """The pixels in reach of positions [M, S]: indices [M, P] within 0 .. size - 1; and
+    how much each takes of each, [M, S, P], zero for pixels outside. P is the most that
+    a row of positions reaches."""
     size = size[:, None]
     first, last = position[:, 0], position[:, -1]
     # A mirrored box runs backwards.

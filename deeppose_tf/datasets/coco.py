@@ -15,6 +15,7 @@ then its last part alone, for the paths of Label Studio and of other machines.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import pathlib
 import re
@@ -92,7 +93,7 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
         with found.reading(f"{path}: annotation {key}", name):
             count, order = _order_of(annotation, orders)
             try:
-                place, size = images.find(image)
+                place, size = images.find(_key(image))
             except ValueError as error:
                 found.lose(f"{path}: image {image}", str(error), f"annotation {key}")
                 continue
@@ -235,28 +236,12 @@ class _Images:
         # Several images of that name in different folders are not told by it.
         names = {name for found in self.entries.values() for name, _ in found}
         self.last = collections.Counter(map(_last, names))
-        self.files: dict = {}
+        self.find = functools.cache(self._find)
         self.by_last: list[str] = []
 
     def name(self, key) -> str | None:
         """What the image of this id is called, of whatever ids it may have more."""
         return next(iter(self.entries.get(_key(key), {})), (None,))[0]
-
-    def find(self, key) -> tuple[str, tuple[int, int]]:
-        """Path, and height and width that the annotation file says it has, or zeros.
-
-        Raises:
-          ValueError: it is not known which file is meant.
-        """
-        key = _key(key)
-        if key not in self.files:
-            try:
-                self.files[key] = self._find(key)
-            except ValueError as error:
-                self.files[key] = error
-        if isinstance(self.files[key], ValueError):
-            raise self.files[key]
-        return self.files[key]
 
     def notes(self) -> list[str]:
         """How some were found otherwise than they are called."""
@@ -267,7 +252,9 @@ class _Images:
             "the last part of their file_name alone"
         ]
 
-    def _find(self, key):
+    def _find(self, key: str | None) -> tuple[str, tuple[int, int]]:
+        """Of a `_key` the path, and the height and width that the annotation file says
+        it has, or zeros."""
         named = list(self.entries.get(key, {}))
         if not named:
             raise ValueError("no image with a file_name has this id")
@@ -378,11 +365,7 @@ def _box(annotation, alone: bool) -> np.ndarray:
 
 
 def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The annotation file of each split that has one; `train` always has.
-
-    Raises:
-      ValueError: it has not, or several files could be meant.
-    """
+    """The annotation file of each split that has one; `train` has to."""
     if path.is_file():
         return {"train": path}
     splits = ("train", "val", "valid", "validation", "test")

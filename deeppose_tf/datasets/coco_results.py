@@ -439,11 +439,7 @@ def _rounded(values) -> list[float]:
 
 
 def _load(path):
-    """The JSON value of a COCO file.
-
-    Raises:
-      ValueError: it is not one, or of an unknown version; names the file.
-    """
+    """The JSON value of a COCO file."""
     try:
         content = json.loads(pathlib.Path(path).read_bytes())
     except ValueError as error:

@@ -92,11 +92,9 @@ def observer_centric(people: Annotations) -> Annotations:
 def _people(
     path: pathlib.Path, examples: list[dict]
 ) -> tuple[Annotations, np.ndarray, np.ndarray]:
-    """Everyone of the file, in its order, but for those with something wrong.
-
-    Also, of the same people, whether they are marked for training and for testing,
-    [N, 2] bool, and the numbers of their elements, counted from one, [N].
-    """
+    """Everyone of the file, in its order, but for those with something wrong; whether
+    they are marked for training and for testing, [N, 2] bool; and the numbers of their
+    elements, counted from one, [N]."""
     folder = path.parent / "images"
     if not folder.is_dir():
         raise Missing(f"{folder}: no such folder; the images belong there")
@@ -135,11 +133,7 @@ def _people(
 
 
 def _labels(example: dict) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """`coords` [2, 29], `torsobox` [4], `istrain` and `istest` of an element.
-
-    Raises:
-      ValueError: one of its fields is of another form; names the field.
-    """
+    """`coords` [2, 29], `torsobox` [4], `istrain` and `istest` of an element."""
     if not isinstance(example["filepath"], str) or not example["filepath"]:
         raise ValueError("'filepath' names no file")
     shapes = {"coords": (2, 29), "torsobox": (4,), "istrain": (), "istest": ()}

@@ -69,13 +69,8 @@ def read_extended(root: str) -> Splits:
       ValueError: a file is missing, damaged or of a wrong shape; names it.
     """
     path = pathlib.Path(root) / "joints.mat"
-    joints = matlab.load(path, "joints")
-    if joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        hint = ": that is LSP, read it as lsp" if joints.shape[:2] == (3, 14) else ""
-        raise ValueError(
-            f"{path}: 'joints' has shape {joints.shape}, expected (14, 3, N){hint}"
-        )
-    joints = joints.transpose(2, 0, 1)  # [N, 14, 3]
+    hint = {(3, 14): ": that is LSP, read it as lsp"}
+    joints = _load(path, "joints", (14, 3), hint).transpose(2, 0, 1)  # [N, 14, 3]
     labeled = joints[:, :, 2] == 1
     keypoints = np.where(labeled[:, :, None], joints[:, :, :2] - 0.5, 0.0)
     labeled = labeled & np.isfinite(keypoints).all(2)
@@ -106,12 +101,7 @@ def read_parse(root: str, convention: str = "observer") -> Splits:
             "it is not labeled who faces the camera. Take the observer-centric ones"
         )
     folder = pathlib.Path(root)
-    path = folder / "labels.mat"
-    points = matlab.load(path, "ptsAll")
-    if points.ndim != 3 or points.shape[:2] != (14, 2):
-        raise ValueError(
-            f"{path}: 'ptsAll' has shape {points.shape}, expected (14, 2, N)"
-        )
+    points = _load(folder / "labels.mat", "ptsAll", (14, 2))
     keypoints = points.transpose(2, 0, 1) - 0.5  # [N, 14, 2]
     labeled = np.isfinite(keypoints).all(axis=2)
     people = _people(folder, "parse/im{:04d}", keypoints, labeled)
@@ -120,15 +110,22 @@ def read_parse(root: str, convention: str = "observer") -> Splits:
 
 def _points(path: pathlib.Path) -> np.ndarray:
     """Keypoints [N, 14, 2], pixels, of a file of LSP's form."""
-    joints = matlab.load(path, "joints")
-    if joints.ndim != 3 or joints.shape[0] not in (2, 3) or joints.shape[1] != 14:
-        hint = (
-            ": that is LSPET, read it as lspet" if joints.shape[:2] == (14, 3) else ""
-        )
-        raise ValueError(
-            f"{path}: 'joints' has shape {joints.shape}, expected (3, 14, N){hint}"
-        )
+    hint = {(14, 3): ": that is LSPET, read it as lspet"}
+    joints = _load(path, "joints", (3, 14), hint, also=(2, 14))
     return joints[:2].transpose(2, 1, 0) - 0.5
+
+
+def _load(path, name, shape, hints=None, also=None) -> np.ndarray:
+    """A variable of this shape, or also that one, and N people; of another a hint may
+    say what it is."""
+    array = matlab.load(path, name)
+    if array.ndim != 3 or array.shape[:2] not in (shape, also):
+        a, b = shape
+        hint = (hints or {}).get(array.shape[:2], "")
+        raise ValueError(
+            f"{path}: {name!r} has shape {array.shape}, expected ({a}, {b}, N){hint}"
+        )
+    return array
 
 
 def _people(
@@ -167,11 +164,7 @@ def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
 
 def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
     """Checks that observer-centric joints [N, 14, 2] belong to the images beside them:
-    by the person-centric ones of `joints.mat`, or else by their number.
-
-    Raises:
-      ValueError: they do not; says what is different.
-    """
+    by the person-centric ones of `joints.mat`, or else by their number."""
     needed = (
         "It has to label every image of the folder in their order, those for training "
         "(1-1000) too, in their pixels"

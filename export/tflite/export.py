@@ -23,7 +23,7 @@ from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import convert, lite
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.evaluation import scores
+from deeppose_tf.pipelines.evaluation import evaluate, scores
 
 # Names of scores in the report, and where `scores.scores` has them.
 SCORES = {
@@ -200,9 +200,7 @@ def compare(
 
 def read_images(index: records.Index, split: str, count: int):
     """Image [H, W, 3] uint8 and first box [4] of the first people of a split."""
-    joints = len(index.skeleton.joints)
-    dataset = tf.data.TFRecordDataset(list(index.shards[split])).take(count)
-    for record in dataset.map(lambda one: records.parse(one, joints)):
+    for record in evaluate.read_records(index, split).take(count):
         yield inputs.decode(record["image"]).numpy(), record["box"].numpy()
 
 

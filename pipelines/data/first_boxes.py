@@ -78,7 +78,14 @@ def choose(
             fitted[kind] = (given or {}).get(kind) or _fit(
                 kind, splits["train"], found["train"], coverage
             )
-            found = {s: _enlarged(some, fitted[kind]) for s, some in found.items()}
+            found = {
+                s: np.where(
+                    some.any(axis=1, keepdims=True),
+                    detect.enlarge(some, fitted[kind]),
+                    0,
+                )
+                for s, some in found.items()
+            }
         for split, some in found.items():
             new = some.any(axis=1) & ~boxes[split].any(axis=1)
             boxes[split][new], origins[split][new] = some[new], kind
@@ -318,11 +325,6 @@ def _is_own(found: np.ndarray, people: Annotations) -> np.ndarray:
     distance = np.linalg.norm(start + along[:, np.newaxis] * line - center, axis=1)
     labeled = people.labeled[:, ends[0] + ends[1]].all(axis=1)
     return labeled & (distance < (found[:, 2] - found[:, 0]) / 2)
-
-
-def _enlarged(found, enlargement):
-    there = found.any(axis=1, keepdims=True)
-    return np.where(there, detect.enlarge(found, enlargement), 0).astype(np.float32)
 
 
 def _look(found, wanted, people, kept, progress) -> None:

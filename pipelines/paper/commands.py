@@ -61,7 +61,8 @@ REPRODUCE_FLAGS = {
 )
 def run_reproduce(values: flags.FlagValues) -> None:
     """Makes the experiments that the flags name and prints their tables."""
-    asked = {name: _settings(name, values) for name in _known(values.experiment)}
+    given = {n: values[n].value for n in ("model", "data", "split", "limit")}
+    asked = {n: {"experiment": n} | given for n in _known(values.experiment)}
     for name, settings in asked.items():
         if not values.overwrite:
             written = [f"{name}.{ending}" for ending in ("json", "md", "png")]
@@ -95,30 +96,14 @@ def _known(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def _settings(name, values):
-    given = {
-        flag: getattr(values, flag) for flag in ("model", "data", "split", "limit")
-    }
-    return {"experiment": name} | given
-
-
 def _require_data(folder):
     if not (pathlib.Path(folder) / "dataset.json").is_file():
         raise ValueError(f"{folder}: no dataset.json there, so no prepared data set")
 
 
 def _advised(read: Callable, flag: str, paper: published.Experiment):
-    """`read(folder)`; where it is not there, the error says what to get and to run.
-
-    Args:
-      read: of a prepared data set, or of a trained run.
-      flag: which names the folder: `data`, or `model` for a run.
-      paper: what the experiment is in the paper.
-
-    Raises:
-      ValueError: as `read`, with the advice. What is there and damaged is not to be
-        begun from nothing.
-    """
+    """`read(folder)` of --data or --model; where there is none, the error says what to
+    get and to run. What is there and damaged is not to be begun from nothing."""
     is_model, folder = flag == "model", flags.FLAGS[flag].value
     there = pathlib.Path(folder) / (config.INDEX if is_model else "dataset.json")
     try:

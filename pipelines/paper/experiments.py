@@ -284,15 +284,8 @@ def _published_rows(paper: published.Experiment, columns: Sequence[str]) -> list
 
 
 def _require(measured: Measured, needed: Mapping[str, Sequence[int]]) -> None:
-    """Checks that the model predicts what is to be scored.
-
-    Args:
-      needed: indices of the data's joints by the name of what is made of them.
-
-    Raises:
-      ValueError: the data has no such part, or the model lacks a joint of it; names
-        the joints of both.
-    """
+    """Checks that the model predicts what is to be scored: indices of the data's joints
+    by the name of what is made of them."""
     model, data = measured.model, measured.truth.skeleton
     for part, joints in needed.items():
         part = part.replace("_", " ")

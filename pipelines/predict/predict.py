@@ -213,29 +213,20 @@ def _frames(file, target, max_pixels):
 
 def _overlay(image, boxes, poses, skeleton):
     """The image with people, their boxes and scores, and whose left is which."""
+    height, width = image.shape[:2]
+    words = []
     for i in np.flatnonzero(poses["valid"]):
         if boxes[i].any():
             image = draw.draw_box(image, boxes[i], BOX_COLOR)
         image = draw.draw_pose(image, poses["keypoints"][i], skeleton)
-        height, width = image.shape[:2]
         x, y = np.clip(boxes[i][:2], 0, [width - 44, height - 28])
         score = f"{poses['scores'][i].mean():.2f}"
-        image = _written(image, score, x + 4, y + 20, BOX_COLOR)
+        words.append((score, (int(x) + 4, int(y) + 20), BOX_COLOR))
     if skeleton.pairs and poses["valid"].any():
         for side, x in (("left", 4), ("right", 44)):
-            place = x, image.shape[0] - 8
-            image = _written(image, side, *place, draw.COLORS[side])
-    return image
-
-
-def _written(image, text, x, y, color):
-    """A copy of the image with a word whose lower left corner is at (x, y)."""
-    if min(image.shape[:2]) < LEAST_LEGEND:
-        return image
-    image = image.copy()
-    for width, paint in ((3, (20, 20, 20)), (1, color)):
-        place = (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, paint, width
-        cv2.putText(image, text, *place, cv2.LINE_AA)
+            words.append((side, (x, height - 8), draw.COLORS[side]))
+    for word in words if min(height, width) >= LEAST_LEGEND else ():
+        draw.write(image, *word)
     return image
 
 

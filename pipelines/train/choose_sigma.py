@@ -69,7 +69,10 @@ def choose(
         "split": SPLIT,
         "people": len(people.ids),
         "first_box": first_boxes.describe(index.provenance, SPLIT, len(people.ids)),
-        "baseline": _baseline(people, read_people(index, "train"), index.skeleton),
+        "baseline": validation.pdj(
+            scores.mean_pose_baseline(people, read_people(index, "train")),
+            *(people.keypoints, people.labeled, index.skeleton),
+        ),
         "asked": list(sigmas),
         "candidates": [],
     }
@@ -95,10 +98,7 @@ def table(content: dict) -> str:
     """`choice.json` as Markdown."""
     candidates = content["candidates"]
     most = max(len(one["pdj"]) for one in candidates)
-    rows = [
-        ["sigma", *(f"stage {s + 1}" for s in range(most)), "S", "PDJ@0.2"],
-        ["---", *["---:"] * (most + 2)],
-    ]
+    rows = [["sigma", *(f"stage {s + 1}" for s in range(most)), "S", "PDJ@0.2"]]
     for one in candidates:
         cells = [f"{100 * value:.1f}" for value in one["pdj"]]
         for s in range(one["stages"], len(cells)):
@@ -113,7 +113,7 @@ def table(content: dict) -> str:
         [
             f"{_title(content)}." + (f" First box: {box}." if box else ""),
             "",
-            *("| " + " | ".join(cells) + " |" for cells in rows),
+            scores.markdown(rows),
             "",
             f"Best{so_far}: sigma {winner['sigma']} with {winner['stages']} stages, "
             f"{winner['run']}.",
@@ -155,12 +155,6 @@ def _picture(content):
         curves.append(Curve(label, np.array(one["pdj"]), i % 7, at=at))
     title = f"PDJ@0.2, mean over joints, {_title(content)}"
     return plot_curves(places, [("", curves)], title, "stages", "PDJ@0.2", None)
-
-
-def _baseline(people, train, skeleton):
-    """PDJ@0.2 of the mean pose of the training people in everyone's first box."""
-    poses = scores.mean_pose_baseline(people, train)
-    return validation.pdj(poses, people.keypoints, people.labeled, skeleton)
 
 
 def _first_stages(root):

@@ -13,7 +13,13 @@ import tensorflow as tf
 
 keras = tf.keras
 
-NAMES = ("adagrad", "sgd", "adam", "adamw", "lamb")
+NAMES = {
+    "adagrad": "Adagrad",
+    "sgd": "SGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "lamb": "Lamb",
+}
 
 # Biases and normalisation parameters set a level, not a slope: they are not decayed.
 UNDECAYED = [r"\b(bias|beta|gamma)\b"]
@@ -50,26 +56,20 @@ def build(
             "optimizer lamb needs the Keras 3 of a newer TensorFlow; on TensorFlow "
             f"{tf.__version__} use addons.LAMB"
         )
-    decay = weight_decay or None
-    if name == "adagrad":
-        optimizer = keras.optimizers.Adagrad(
-            learning_rate, initial_accumulator, weight_decay=decay
-        )
-    elif name == "sgd":
-        optimizer = keras.optimizers.SGD(
-            learning_rate, momentum=0.9, weight_decay=decay
-        )
-    elif name == "adam":
-        optimizer = keras.optimizers.Adam(learning_rate, weight_decay=decay)
-    elif name == "adamw":
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
-    elif name == "lamb":
-        optimizer = keras.optimizers.Lamb(learning_rate, weight_decay=decay)
-    else:
+    if name not in NAMES:
         raise ValueError(
             f"optimizer {name} is unknown: choose one of {', '.join(NAMES)}, or "
             "addons.NAME for one of tensorflow-addons, such as addons.LAMB"
         )
+    more = {
+        "adagrad": {"initial_accumulator_value": initial_accumulator},
+        "sgd": {"momentum": 0.9},
+    }
+    # Only AdamW takes zero.
+    decay = weight_decay if weight_decay or name == "adamw" else None
+    optimizer = getattr(keras.optimizers, NAMES[name])(
+        learning_rate, weight_decay=decay, **more.get(name, {})
+    )
     if decay:
         optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return optimizer

@@ -507,11 +507,8 @@ def _text(value):
 
 
 def _check(recipe, name, given):
-    """Refuses values that do not fit together, which would train something else than
-    was meant.
-
-    `--recipe=paper --network=compact` trained a network of 112 parameters.
-    """
+    """Refuses values that do not fit together: `--recipe=paper --network=compact`
+    trained a network of 112 parameters."""
     stage, train = recipe.stage, recipe.train
     if stage.network == "compact" and not stage.widths:
         raise ValueError(
