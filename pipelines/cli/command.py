@@ -63,6 +63,11 @@ class Flag(NamedTuple):
     high: float | None = None
     choices: Sequence[str] = ()
 
+    def written(self, name: str) -> str:
+        """What stands for the value of a flag of this name."""
+        listed = ",..." * (self.value is list or isinstance(self.value, list))
+        return "|".join(self.choices) or f"{name.upper()}{listed}"
+
 
 class Command:
     """A command: calling it reads the flags, runs `main`, and leaves with status 1 on a
@@ -126,10 +131,54 @@ class Command:
         startup.keep_memory()
         app.run(
             lambda argv: _guarded(self.main, argv, **self.around),
-            flags_parser=lambda argv: _parse(
-                argv, list(self.table), self.documentation
-            ),
+            flags_parser=self._parse,
         )
+
+    def _parse(self, argv: list[str]) -> list[str]:
+        """What absl leaves of a command line; leaves itself on --help and wrong
+        flags."""
+        words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+        name = program(argv)
+        if any(word in HELP for word in words):
+            print(self._help(name))
+            raise SystemExit(0)
+        if "--version" in words:
+            print(f"{name} {deeppose_tf.__version__}")
+            raise SystemExit(0)
+        try:
+            return flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            why = f"there is no flag --{error.flagname}"
+            near = self._nearest(error.flagname)
+            why += f": did you mean --{near[0]}?" if near else ""
+        except flags.Error as error:
+            missing = re.findall(rf"Flag --(\w+) {REQUIRED}", str(error))
+            why = f"--{missing[0]} is required" if missing else str(error)
+        print(f"{name}: {why}\n`{name} --help` lists the flags", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _nearest(self, name: str) -> list[str]:
+        """The name of a flag that may have been meant, if there is one."""
+        known = [*self.table, *GENERAL]
+        known += [f"no{one}" for one in self.table if flags.FLAGS[one].boolean]
+        return difflib.get_close_matches(name.replace("-", "_"), known, 1, cutoff=0.5)
+
+    def _help(self, name: str) -> str:
+        """The text of --help: what the command does, and its own flags."""
+        needed = (*self.required, *self.unless_shown)
+        # The old name of a flag is of use to those who use it already.
+        known = [n for n, flag in self.table.items() if isinstance(flag, Flag)]
+        required = [n for n in known if n in needed]
+        others = [n for n in known if n not in needed]
+        usage = [f"--{n}={self.table[n].written(n)}" for n in required]
+        lines = [
+            *(_describe(n, self.table[n], "required") for n in required),
+            *(_describe(n, self.table[n]) for n in others),
+            "  --version, --helpfull (all flags, also those of absl), "
+            "--verbosity=1 (errors\n      with their stack trace)",
+        ]
+        usage = " ".join(["usage:", name, *usage, "[--FLAG=VALUE ...]"])
+        return "\n\n".join([self.documentation.strip(), usage, "\n".join(lines)])
 
 
 def command(documentation: str, table: Mapping[str, Flag | str], **how) -> Callable:
@@ -175,57 +224,6 @@ def program(argv: list[str]) -> str:
     return pathlib.Path(argv[0]).stem
 
 
-def _parse(argv: list[str], own: list[str], documentation: str) -> list[str]:
-    """What absl leaves of a command line; leaves itself on --help and wrong flags."""
-    words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
-    if any(word in HELP for word in words):
-        print(_help(program(argv), own, documentation))
-        raise SystemExit(0)
-    if "--version" in words:
-        print(f"{program(argv)} {deeppose_tf.__version__}")
-        raise SystemExit(0)
-    try:
-        return flags.FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        why = f"there is no flag --{error.flagname}"
-        near = _nearest(error.flagname, own)
-        why += f": did you mean --{near}?" if near else ""
-    except flags.Error as error:
-        missing = re.findall(rf"Flag --(\w+) {REQUIRED}", str(error))
-        why = f"--{missing[0]} is required" if missing else str(error)
-    print(
-        f"{program(argv)}: {why}\n`{program(argv)} --help` lists the flags",
-        file=sys.stderr,
-    )
-    raise SystemExit(2)
-
-
-def _nearest(name: str, own: list[str]) -> str | None:
-    """The name of a flag that may have been meant."""
-    known = [*own, *GENERAL]
-    known += [f"no{one}" for one in own if flags.FLAGS[one].boolean]
-    found = difflib.get_close_matches(name.replace("-", "_"), known, 1, cutoff=0.5)
-    return found[0] if found else None
-
-
-def _help(name: str, own: list[str], documentation: str) -> str:
-    """The text of --help: what the command does, and its own flags."""
-    chosen = [flags.FLAGS[one] for one in own]
-    # The old name of a flag is of use to those who use it already.
-    chosen = [one for one in chosen if not one.help.startswith("Alias for --")]
-    chosen.sort(key=_is_optional)
-    required = [one for one in chosen if not _is_optional(one)]
-    needed = " ".join(f"--{one.name}={_value(one)}" for one in required)
-    parts = [
-        documentation.strip(),
-        f"usage: {name} {needed} [--FLAG=VALUE ...]".replace("  ", " "),
-        *map(_describe, chosen),
-        "  --version, --helpfull (all flags, also those of absl), "
-        "--verbosity=1 (errors\n      with their stack trace)",
-    ]
-    return "\n\n".join(parts[:2]) + "\n\n" + "\n".join(parts[2:])
-
-
 def _define(name, value, meaning, low, high, choices):
     untold = isinstance(value, type)
     kind, default = (value, None) if untold else (type(value), value)
@@ -238,34 +236,18 @@ def _define(name, value, meaning, low, high, choices):
     flags.FLAGS[name].help = meaning  # to that of some kinds absl adds words
 
 
-def _is_optional(flag) -> bool:
-    return not any(REQUIRED in one.message for one in flag.validators)
-
-
-def _value(flag) -> str:
-    """What stands for the value of a flag."""
-    if values := getattr(flag.parser, "enum_values", None):
-        return "|".join(values)
-    if isinstance(flag.parser, flags.ListParser):
-        return f"{flag.name.upper()},..."
-    return flag.name.upper()
-
-
-def _describe(flag) -> str:
+def _describe(name: str, flag: Flag, *notes: str) -> str:
     """Lines of --help about one flag."""
-    name = f"[no]{flag.name}" if flag.boolean else f"{flag.name}={_value(flag)}"
-    text = " ".join(flag.help.split())
-    notes = (
-        [flag.parser.syntactic_help]
-        if hasattr(flag.parser, "is_outside_bounds")
-        else []
+    defined = flags.FLAGS[name]
+    shown = f"[no]{name}" if defined.boolean else f"{name}={flag.written(name)}"
+    if hasattr(defined.parser, "is_outside_bounds"):
+        notes = defined.parser.syntactic_help, *notes
+    if "required" not in notes and defined.default is not None:
+        notes = *notes, f"default: {defined.default_as_str}".replace("'", "")
+    text = flag.help + (f" ({'; '.join(notes)})" if notes else "")
+    return "\n".join(
+        [f"  --{shown}", textwrap.indent(textwrap.fill(text, 82), " " * 6)]
     )
-    if not _is_optional(flag):
-        notes.append("required")
-    elif flag.default is not None:
-        notes.append(f"default: {flag.default_as_str}".replace("'", ""))
-    text += f" ({'; '.join(notes)})" if notes else ""
-    return "\n".join([f"  --{name}", textwrap.indent(textwrap.fill(text, 82), " " * 6)])
 
 
 def _guarded(
