@@ -16,14 +16,7 @@ if TYPE_CHECKING:
     from deeppose_tf.skeleton import Skeleton
 
 __version__ = "0.1.0"
-__all__ = [
-    "Cascade",
-    "Skeleton",
-    "evaluate",
-    "list_presets",
-    "read_image",
-    "train",
-]
+__all__ = ["Cascade", "Skeleton", "evaluate", "list_presets", "read_image", "train"]
 
 # Where what is not here comes from.
 _HOMES = {

@@ -193,10 +193,7 @@ def enlarge(faces: np.ndarray, enlargement: tuple[float, float, float]) -> np.nd
 
 
 def fit_enlargement(
-    faces: np.ndarray,
-    keypoints: np.ndarray,
-    labeled: np.ndarray,
-    coverage: float = 1.0,
+    faces: np.ndarray, keypoints: np.ndarray, labeled: np.ndarray, coverage: float = 1.0
 ) -> tuple[float, float, float]:
     """The enlargement with which the boxes contain all labeled joints (Sec. 4.1).
 

@@ -54,14 +54,14 @@ def follow(line):
     """Does what a line of the document says, but with a small network."""
     name, *words = shlex.split(line)
     name = name.removeprefix("deeppose-")
-    module, _, function = scripts.COMMANDS[name][0].partition(":")
-    commands = importlib.import_module(f"deeppose_tf.{module}")
+    folder = scripts.COMMANDS[name][0]
+    commands = importlib.import_module(f"deeppose_tf.{folder}.commands")
     if name == "train":
         words += SMALL
         if any(word.startswith("--start_from") for word in words):
             # It is said in place of the first, not after it.
             words = [word.replace("runs/mine", "runs/started") for word in words]
-    toy_run.call(toy_run.script(commands, function.removeprefix("run_")), *words)
+    toy_run.call(toy_run.script(commands, name), *words)
 
 
 @pytest.mark.slow

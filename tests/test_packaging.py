@@ -25,8 +25,8 @@ PACKAGES = {
 }
 # Name of an installed command -> the module that it starts.
 SCRIPTS = {
-    f"deeppose-{name}": begin.partition(":")[0]
-    for name, (begin, _) in scripts.COMMANDS.items()
+    f"deeppose-{name}": f"{folder}.commands"
+    for name, (folder, _) in scripts.COMMANDS.items()
 }
 # The order of imports: each imports from its own row and from rows above. A module of
 # the library, or a folder of pipelines and export, that no row names is a failure.

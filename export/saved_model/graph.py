@@ -23,10 +23,7 @@ STAGE = "stage_"
 
 
 def person(
-    cascade: Cascade,
-    image: tf.Tensor,
-    box: tf.Tensor,
-    tolerance: float | None = None,
+    cascade: Cascade, image: tf.Tensor, box: tf.Tensor, tolerance: float | None = None
 ) -> dict[str, tf.Tensor]:
     """Eqs. (5) to (7) for one person; S stages, K joints, in a loop over the stages.
 

@@ -11,60 +11,33 @@ import importlib.metadata
 import pathlib
 import sys
 
-# Name of a command -> the module of deeppose_tf and its function, and what it does.
-# `deeppose-train` is also `deeppose train`.
+# Name of a command -> the folder whose `commands.py` has it, as `run_NAME`, and what it
+# does. `deeppose-train` is also `deeppose train`.
 COMMANDS = {
     "prepare": (
-        "pipelines.data.commands:run_prepare",
+        "pipelines.data",
         "read a data set into records to train and evaluate on",
     ),
-    "train": (
-        "pipelines.train.commands:run_train",
-        "train a cascade, stage after stage",
-    ),
-    "train-stage": (
-        "pipelines.train.commands:run_train_stage",
-        "train one stage of a cascade",
-    ),
+    "train": ("pipelines.train", "train a cascade, stage after stage"),
+    "train-stage": ("pipelines.train", "train one stage of a cascade"),
     "choose": (
-        "pipelines.train.commands:run_choose",
+        "pipelines.train",
         "choose sigma, how far a crop reaches, on held-out people",
     ),
-    "presets": (
-        "pipelines.train.commands:run_presets",
-        "train, score and pack the presets that ship",
-    ),
+    "presets": ("pipelines.train", "train, score and pack the presets that ship"),
     "evaluate": (
-        "pipelines.evaluation.commands:run_evaluate",
+        "pipelines.evaluation",
         "score a cascade, or predictions of any program",
     ),
-    "compare": (
-        "pipelines.evaluation.commands:run_compare",
-        "compare evaluations, person by person",
-    ),
-    "predict": (
-        "pipelines.predict.commands:run_predict",
-        "find poses in photos and films",
-    ),
-    "export": (
-        "export.saved_model.commands:run_export",
-        "write a cascade as a SavedModel, to be served",
-    ),
-    "tflite": ("export.tflite.commands:run_tflite", "write a cascade as a TFLite file"),
-    "client": (
-        "export.serving.commands:run_client",
-        "find poses in photos and films by a server",
-    ),
-    "reproduce": (
-        "pipelines.paper.commands:run_reproduce",
-        "make the tables and figures of the paper",
-    ),
-    "benchmark": (
-        "pipelines.profiling.commands:run_benchmark",
-        "measure time and memory of a training step",
-    ),
+    "compare": ("pipelines.evaluation", "compare evaluations, person by person"),
+    "predict": ("pipelines.predict", "find poses in photos and films"),
+    "export": ("export.saved_model", "write a cascade as a SavedModel, to be served"),
+    "tflite": ("export.tflite", "write a cascade as a TFLite file"),
+    "client": ("export.serving", "find poses in photos and films by a server"),
+    "reproduce": ("pipelines.paper", "make the tables and figures of the paper"),
+    "benchmark": ("pipelines.profiling", "measure time and memory of a training step"),
     "benchmark-export": (
-        "export.commands:run_benchmark_export",
+        "export",
         "measure a pose in every way that a cascade is exported",
     ),
 }
@@ -75,9 +48,9 @@ def start(command: str) -> None:
 
     Ctrl-C in the meantime is a line and status 130, as `command.run` has it later.
     """
-    module, _, function = COMMANDS[command][0].partition(":")
+    module = f"deeppose_tf.{COMMANDS[command][0]}.commands"
     try:
-        getattr(importlib.import_module(f"deeppose_tf.{module}"), function)()
+        getattr(importlib.import_module(module), f"run_{command.replace('-', '_')}")()
     except KeyboardInterrupt as error:
         name = pathlib.Path(sys.argv[0]).stem
         print(f"\n{name}: stopped before it began", file=sys.stderr)

@@ -20,17 +20,8 @@ from deeppose_tf.skeleton import Skeleton
 
 # Uniform draws in [0, 1) that one crop consumes, by what they are for.
 DRAWS = (
-    "flip",
-    "shift_x",
-    "shift_y",
-    "scale",
-    "rotation",
-    "joint",
-    "brightness",
-    "contrast",
-    "red",
-    "green",
-    "blue",
+    *("flip", "shift_x", "shift_y", "scale", "rotation", "joint"),
+    *("brightness", "contrast", "red", "green", "blue"),
 )
 
 

@@ -78,10 +78,7 @@ def check(
             indices, wrong = check_people(part, found.sizes)
             kept[split] = part.take(indices)
             problems += [*part.damaged, *wrong]
-            doubts[f"{name} {split}"] = [
-                *part.understood,
-                *_doubts(part, found.sizes),
-            ]
+            doubts[f"{name} {split}"] = [*part.understood, *_doubts(part, found.sizes)]
         for what, lines in doubts.items():
             for line in lines:
                 print(f"WARNING {what}: {line}", file=sys.stderr)

@@ -235,11 +235,7 @@ CHOOSE_FLAGS = COMMON | {
 
 
 @command.command(
-    CHOOSE,
-    CHOOSE_FLAGS,
-    required=("sigmas",),
-    unless_shown=NEEDED,
-    folder="run",
+    CHOOSE, CHOOSE_FLAGS, required=("sigmas",), unless_shown=NEEDED, folder="run"
 )
 def run_choose(values: flags.FlagValues) -> None:
     """Makes the choice that the flags describe and prints it."""
