@@ -121,10 +121,10 @@ class Levels(NamedTuple):
         return tf.transpose(tf.reshape(total, [crops, side, side, 3]), [0, 2, 1, 3])
 
 
-def levels(image: tf.Tensor, count: int = sampling.LEVELS) -> Levels:
+def levels(image: tf.Tensor) -> Levels:
     """As `sampling.pyramid`, of one image [H, W, 3] of known size."""
     images = [sampling.preprocess(image)]
-    for _ in range(1, count):
+    for _ in range(1, sampling.LEVELS):
         level = tf.nn.avg_pool2d(images[-1][None], 2, 2, "SAME")
         images.append(tf.squeeze(level, 0))
     return Levels(tuple(images))

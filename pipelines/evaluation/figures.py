@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from deeppose_tf.pipelines.data.records import People
 
 BASELINE_COLOR = 7  # grey in matplotlib's cycle
-CELL = 260
+CELL, COLUMNS = 260, 6
+CASES = 12  # the best and the worst people
 # Shown around people's first boxes on sheets, as a share of their longer side.
 MARGIN = 0.05
 MEAN = "mean over joints"
@@ -168,9 +169,7 @@ def stage_sheet(
     return draw.contact_sheet(cells, captions, columns, CELL, draw.TRUTH_LEGEND)
 
 
-def pose_sheet(
-    poses: np.ndarray, truth: Truth, chosen: Sequence[int], columns: int = 6
-) -> np.ndarray:
+def pose_sheet(poses: np.ndarray, truth: Truth, chosen: Sequence[int]) -> np.ndarray:
     """[N, K, 2] predictions of some people without the labels, sides told apart by
     colour (Fig. 8)."""
     cells = []
@@ -179,17 +178,17 @@ def pose_sheet(
         cell, move = _cut(image, truth.people, person, [poses[person]])
         cells.append(draw.draw_pose(cell, move(poses[person]), truth.skeleton))
     captions = [_short(truth, person) for person in chosen]
-    columns = min(columns, len(cells))
+    columns = min(COLUMNS, len(cells))
     return draw.contact_sheet(cells, captions, columns, CELL, draw.SIDES_LEGEND)
 
 
-def case_sheet(poses: np.ndarray, truth: Truth, count: int = 12) -> np.ndarray:
+def case_sheet(poses: np.ndarray, truth: Truth) -> np.ndarray:
     """The best and the worst people of [N, K, 2] predictions, labels green, them
     red."""
     people, skeleton = truth.people, truth.skeleton
     errors = metrics.person_errors(poses, people.keypoints, people.labeled, skeleton)
     order = [i for i in np.argsort(errors, kind="stable") if not np.isnan(errors[i])]
-    half = min(count // 2, len(order) // 2)
+    half = min(CASES, len(order)) // 2
     chosen = [("best", i) for i in order[:half]]
     chosen += [("worst", i) for i in order[::-1][:half]]
     if not chosen:
