@@ -156,8 +156,8 @@ def test_the_yardstick_of_pdj_is_that_of_the_skeleton():
     none = skeleton.Skeleton("none", ("top", "left_toe"), (), (), ())
     assert metrics.yardstick(one) == "from top to left toe"
     assert metrics.yardstick(none).startswith("the longer side of the box")
-    assert figures.distance(one).endswith("/ torso diameter")
-    assert figures.distance(none).endswith("/ extent of the pose")
+    assert figures.axes(one)[0].endswith("/ torso diameter")
+    assert figures.axes(none)[0].endswith("/ extent of the pose")
 
 
 def respelled(one, pattern):

@@ -46,7 +46,7 @@ COMMANDS = {
 def start(command: str) -> None:
     """Imports the module of a command and calls its function.
 
-    Ctrl-C in the meantime is a line and status 130, as `command.run` has it later.
+    Ctrl-C in the meantime is a line and status 130, as `command.Command` has it later.
     """
     module = f"deeppose_tf.{COMMANDS[command][0]}.commands"
     try:

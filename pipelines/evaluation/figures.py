@@ -54,16 +54,16 @@ def title(protocol: dict, what: str = "") -> str:
     )
 
 
-def distance(skeleton: Skeleton) -> str:
-    """The horizontal axis of PDJ curves, true for skeletons without a torso too."""
-    unit = "torso diameter" if skeleton.diagonals else "extent of the pose"
-    return f"distance to the true joint / {unit}"
+def unit(skeleton: Skeleton) -> str:
+    """What distances are measured in."""
+    return "torso diameter" if skeleton.diagonals else "extent of the pose"
 
 
 def axes(skeleton: Skeleton) -> tuple[str, str]:
-    """Both axes of curves of joints."""
+    """Both axes of curves of joints, true for skeletons without a torso too."""
     score = "PDJ" if skeleton.diagonals else "PCK"
-    return distance(skeleton), f"detected joints ({score})"
+    distance = f"distance to the true joint / {unit(skeleton)}"
+    return distance, f"detected joints ({score})"
 
 
 def stage_curves(
@@ -141,8 +141,7 @@ def reliability_plot(found: dict, skeleton: Skeleton, title: str) -> np.ndarray:
         Curve(f"{counts} joints each", values, 0, at=at),
         Curve("score = share", np.array([0, 1]), BASELINE_COLOR, True),
     ]
-    unit = distance(skeleton).partition(" / ")[2]
-    up = f"share of joints within {found['within']:g} of the {unit}"
+    up = f"share of joints within {found['within']:g} of the {unit(skeleton)}"
     ends = np.array([0.0, 1.0])
     return plot_curves(ends, [("", curves)], name, "score of a joint", up)
 
@@ -197,8 +196,7 @@ def case_sheet(poses: np.ndarray, truth: Truth) -> np.ndarray:
     captions = [
         f"{kind}: {_short(truth, i)}, error {errors[i]:.2f}" for kind, i in chosen
     ]
-    unit = distance(skeleton).partition(" / ")[2]
-    legend = {**draw.TRUTH_LEGEND, f"error: mean distance / {unit}": None}
+    legend = {**draw.TRUTH_LEGEND, f"error: mean distance / {unit(skeleton)}": None}
     return draw.contact_sheet(cells, captions, max(half, 1), CELL, legend)
 
 
