@@ -187,7 +187,7 @@ def test_resumed_equals_uninterrupted(index, tmp_path):
         train(tmp_path / "cut", evaluate=stopped)
     seen = []
     cut = train(tmp_path / "cut", evaluate=lambda step: seen.append(step) or {})
-    assert seen == [8, 9]  # It went on from the checkpoint of step 4.
+    assert seen == [9]  # It went on from the checkpoint that the stop wrote.
     for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -250,6 +250,44 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, dama
     if damage != "missing":
         file.write_bytes(content[: len(content) // 2 if damage == "truncated" else 0])
     assert restored(tmp_path) == (1, 1)
+
+
+def test_what_lies_in_the_folder_counts(tmp_path, caplog):
+    """One text file named the checkpoints: with it damaged, a stage began from zero."""
+    save_two(tmp_path)
+    (tmp_path / "checkpoint").write_text("damaged")
+    (tmp_path / "ckpt-9.index.tempstate1").write_text("by a kill")
+    (tmp_path / "ckpt-9_temp").mkdir()
+    assert restored(tmp_path) == (2, 2) and not caplog.records
+    state = small_state()
+    keeper = training.Checkpoints(state, tmp_path, strategies.make_strategy("one"))
+    keeper.save(3)
+    names = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+    assert names == {"ckpt-2", "ckpt-3"}
+    content = (tmp_path / "ckpt-3.index").read_bytes()
+    (tmp_path / "ckpt-3.index").write_bytes(content[:-9])
+    assert restored(tmp_path) == (2, 2)
+    assert "ckpt-3 cannot be read, but one before: " in caplog.text
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_believed(tmp_path):
+    """Each is found, or changes nothing: paddings and the like."""
+    save_two(tmp_path)
+    random, found = np.random.default_rng(0), []
+    for file in sorted(tmp_path.glob("ckpt-2.*")) * 20:
+        content = bytearray(file.read_bytes())
+        content[random.integers(len(content))] ^= 1 << random.integers(8)
+        before = file.read_bytes()
+        file.write_bytes(content)
+        state = small_state()
+        strategy = strategies.make_strategy("one")
+        training.Checkpoints(state, tmp_path, strategy).restore()
+        found.append(int(state.step))
+        expected = np.zeros_like(state.model.weights[0])
+        np.testing.assert_array_equal(state.model.weights[0], expected)
+        assert (state.model.weights[1].numpy() == found[-1]).all()
+        file.write_bytes(before)
+    assert set(found) == {1, 2} or set(found) == {1}
 
 
 @pytest.mark.parametrize("name", ["[1]", "a*", "a?", "a\\b"])

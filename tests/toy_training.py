@@ -209,10 +209,7 @@ def _fork(data, run, length):
 
 def _newest(folder):
     """The step of the newest checkpoint that is whole."""
-    state = folder / "checkpoint"
-    if not state.exists():
-        return 0
-    return int(state.read_text().split('"')[1].split("-")[1])
+    return max(loop.checkpoint_steps(folder), default=0)
 
 
 def _half_written(folder):

@@ -351,15 +351,9 @@ def _check_can_go_on(run, number, more):
 
 def _keep_newest(checkpoints):
     """Removes all checkpoints of a finished stage but the one it can go on from."""
-    state = tf.train.get_checkpoint_state(str(checkpoints))
-    if not state:
-        return
-    newest = pathlib.Path(state.model_checkpoint_path).name
-    for path in checkpoints.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)  # of other workers
-        elif path.name != "checkpoint" and not path.name.startswith(f"{newest}."):
-            path.unlink()
+    for path in checkpoints.glob("*/"):
+        shutil.rmtree(path, ignore_errors=True)  # of other workers
+    loop.sweep(checkpoints, 1)
 
 
 def _is_named(run, number):

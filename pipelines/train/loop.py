@@ -6,18 +6,23 @@ optimizers and schedules are Keras's. What one step does is in `step`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import pathlib
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from deeppose_tf import files
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train import strategies
@@ -40,8 +45,9 @@ ADVICE = """Check, in this order:
 --nocollapse_guard goes on regardless."""
 # The loss goes to TensorBoard about so many times in a run.
 LOGGED = 1000
-# Checkpoints that are kept while a stage is trained.
+# Checkpoints that are kept while a stage is trained, and the names of their files.
 KEPT = 2
+CHECKPOINT = re.compile(r"ckpt-(\d+)\.(?:index|data-\d+-of-\d+)")
 # TensorFlow would save into such a folder, but never find what is there.
 PATTERNS = "*?[]\\"
 
@@ -140,6 +146,7 @@ def train(
     shown = bool(options.verbose and chief)
     with (
         _summaries(folder / "logs", chief).as_default(),
+        checkpoints.kept_when_stopped(config.steps),
         progress.bar(config.steps, "Training", "step", start, shown) as bar,
     ):
         display = _Display(bar, data, config.steps)
@@ -218,16 +225,15 @@ class Checkpoints:
                 f"{folder}: TensorFlow cannot read checkpoints below a name with any "
                 f"of {' '.join(PATTERNS)}; give another --run"
             )
-        self._folder = str(folder)
+        self._state, self._folder = state, folder
         self._checkpoint = tf.train.Checkpoint(**state._asdict())
         self._alone = not strategies.worker(strategy)
-        own = pathlib.Path(folder)
+        self._own = folder
         if not strategies.is_chief(strategy):
             # Reading what is spread over the replicas takes all workers, so that all
             # of them save; what the others wrote is not read.
-            own = own / strategies.worker(strategy)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(own), KEPT)
-        self._saved = time.monotonic()
+            self._own = folder / strategies.worker(strategy)
+        self._saved, self._step = time.monotonic(), 0
 
     def restore(self) -> None:
         """Reads the newest checkpoint into the state, or an older one if it is damaged.
@@ -235,19 +241,20 @@ class Checkpoints:
         Raises:
           ValueError: there are checkpoints, and none can be read.
         """
-        found = tf.train.get_checkpoint_state(self._folder)
-        paths = list(found.all_model_checkpoint_paths) if found else []
-        for path in reversed(paths):
+        found = checkpoint_steps(self._folder)
+        for step in reversed(found):
+            path = self._folder / f"ckpt-{step}"
             try:
-                status = self._checkpoint.restore(path)
+                status = self._checkpoint.read(str(path))
                 # Not all need be read at once: optimizers of tensorflow-addons make
                 # their state at the first step, and take it from here then.
                 status.assert_existing_objects_matched()
+                self._step = step
                 return
             except Exception as error:  # TensorFlow has many kinds for damaged files.
                 line = str(error).strip().partition("\n")[0]
-                logging.warning("%s cannot be read: %s", path, line)
-        if paths:
+                logging.warning("%s cannot be read, but one before: %s", path, line)
+        if found:
             raise ValueError(
                 f"none of the checkpoints in {self._folder} can be read: they are "
                 "damaged, or of another version. Remove that folder to start the "
@@ -256,13 +263,53 @@ class Checkpoints:
 
     def save(self, step: int) -> None:
         """Writes a checkpoint; a killed call leaves those before."""
-        self._manager.save(step)
-        self._saved = time.monotonic()
+        self._own.mkdir(parents=True, exist_ok=True)
+        try:
+            self._checkpoint.write(str(self._own / f"ckpt-{step}"))
+            for path in [*self._own.glob(f"ckpt-{step}.*"), self._own]:
+                files.sync(path)
+        finally:
+            sweep(self._own, KEPT, step)
+        self._saved, self._step = time.monotonic(), step
+
+    @contextlib.contextmanager
+    def kept_when_stopped(self, last: int) -> Iterator[None]:
+        """Writes a checkpoint at Ctrl-C and SIGTERM, which come between two calls of
+        the compiled step: not after the last one, which has to be looked at as well,
+        nor where workers would have to agree, nor of weights that are no numbers."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            step, weights = int(self._state.step), self._state.model.get_weights()
+            sound = all(np.isfinite(weight).all() for weight in weights)
+            if self._alone and sound and self._step < step < last:
+                self.save(step)
+            raise
 
     def is_due(self, seconds: float) -> bool:
         """Whether the last one is so old. Never with several workers, whose clocks
         differ."""
         return self._alone and time.monotonic() - self._saved > seconds
+
+
+def checkpoint_steps(folder: pathlib.Path) -> list[int]:
+    """The steps of which there are checkpoints in a folder, in order. What the folder
+    lists counts, and no other record of it, which may be damaged."""
+    found = [CHECKPOINT.fullmatch(path.name) for path in folder.glob("*.index")]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def sweep(folder: pathlib.Path, count: int, last: int | None = None) -> None:
+    """Removes all checkpoints but the newest so many, of steps until `last`, and what a
+    kill left under way."""
+    steps = [x for x in checkpoint_steps(folder) if last is None or x <= last]
+    for path in folder.glob("ckpt-*"):
+        match = CHECKPOINT.fullmatch(path.name)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not match or int(match[1]) not in steps[-count:]:
+            path.unlink(missing_ok=True)
+    (folder / "checkpoint").unlink(missing_ok=True)  # of earlier versions
 
 
 class _Display:
