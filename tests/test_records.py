@@ -99,6 +99,7 @@ def test_weights_stay_with_their_people(people, tmp_path, monkeypatch):
     np.testing.assert_array_equal(index.weights["test"], np.ones(6))
     path = tmp_path / "out" / "dataset.json"
     content = json.loads(path.read_text())
+    del content["digest"]
     stored = [shard.get("weights") for shard in content["shards"]["train"]]
     assert stored == [None, "12 1", "3 1"]
     # Other weights are another data set, for a run that goes on too.
@@ -215,6 +216,30 @@ def test_a_bad_image_leaves_the_output_alone(people, splits, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "key, value, says",
+    [
+        ("records", 10**15, "1000000000000000 records in"),
+        ("records", -1, "-1 records in"),
+        ("records", 3, "the shards of train have 3 records"),
+        ("records", "4", "not supported between"),
+        ("file", "../train-00000", "is no shard of train"),
+        ("file", "/dev/zero", "is no shard of train"),
+        ("weights", "1 1 1 " + "9" * 20, "4 positive whole numbers"),
+    ],
+)
+def test_values_that_no_data_has(splits, tmp_path, key, value, says):
+    """Without a digest, which would tell that they have been changed."""
+    records.write(splits, str(tmp_path / "out"))
+    path = tmp_path / "out" / "dataset.json"
+    content = json.loads(path.read_text())
+    del content["digest"]
+    content["shards"]["train"][0][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"dataset.json: .*{says}"):
+        records.read_index(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
     "damage, quick, says",
     [
         (lambda f: f.write_bytes(f.read_bytes()[:-1]), True, "bytes, expected"),
@@ -242,6 +267,7 @@ def test_an_index_that_is_none_is_refused(splits, tmp_path):
     index = records.write(splits, str(tmp_path / "out"))
     file = tmp_path / "out" / "dataset.json"
     content = json.loads(file.read_text())
+    del content["digest"]
     for text, says in (
         (file.read_text()[:-9], "damaged"),
         ("[]", "damaged"),
@@ -318,6 +344,7 @@ def test_copies_that_an_earlier_version_began_are_not_mixed(splits, tmp_path):
     partial = tmp_path / ".out.partial"
     (tmp_path / "out").rename(partial)
     content = json.loads((partial / "dataset.json").read_text())
+    del content["digest"]
     content["counts"]["train"] = 24
     (partial / "dataset.json").write_text(json.dumps(content | {"finished": False}))
     with pytest.raises(ValueError, match="delete that folder"):

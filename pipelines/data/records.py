@@ -130,7 +130,6 @@ def write(
     if finished(output, fingerprint, provenance.get("arguments", {})):
         return verify(output)
     partial = partial_directory(output)
-    partial.mkdir(parents=True, exist_ok=True)
     with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
         _write_shards(partial, content, splits, weights, seed, convert, progress)
@@ -138,7 +137,7 @@ def write(
             "finished": True,
             "skipped": [{"what": what, "reason": why} for what, why in skipped],
         }
-        files.write_json(partial / INDEX, content)
+        files.write_json(partial / INDEX, content, digest=True)
         (partial / FACES).unlink(missing_ok=True)
         os.replace(partial, pathlib.Path(output).resolve())
         files.sync(partial.parent)
@@ -353,21 +352,22 @@ def load(directory: str) -> dict:
             f"{directory}: no {INDEX} there, so no prepared data set. Make one with "
             "deeppose-prepare"
         )
+    again = f"Delete {directory} and run deeppose-prepare again"
     try:
-        content = json.loads(path.read_text())
-        form, missing = content.get("format"), set(KEYS) - content.keys()
-    except (ValueError, AttributeError) as error:
-        form, missing = FORMAT, {str(error)}
-    if form != FORMAT:
+        content = files.read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {again}") from error
+    if content.get("format", FORMAT) != FORMAT:
         raise ValueError(
-            f"{path}: format {form!r}, this version reads {FORMAT!r}. Run "
+            f"{path}: format {content['format']!r}, this version reads {FORMAT!r}. Run "
             "deeppose-prepare again into another folder"
         )
-    if missing:
-        raise ValueError(
-            f"{path}: damaged ({', '.join(sorted(missing))}). Delete {directory} and "
-            "run deeppose-prepare again"
-        )
+    try:
+        if missing := ", ".join(sorted(set(KEYS) - content.keys())):
+            raise ValueError(missing)
+        _require_sound(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged ({error}). {again}") from error
     return content
 
 
@@ -405,7 +405,7 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
         "provenance": provenance,
         "skipped": [],
     }
-    files.write_json(partial / INDEX, content)
+    files.write_json(partial / INDEX, content, digest=True)
     return content
 
 
@@ -449,7 +449,7 @@ def _write_shards(partial, content, splits, weights, seed, convert, progress) ->
                     shard["weights"] = " ".join(map(str, weights[chunk]))
                 listed[name] = shard
                 content["shards"][split] = [listed[key] for key in sorted(listed)]
-                files.write_json(partial / INDEX, content)
+                files.write_json(partial / INDEX, content, digest=True)
             done += len(chunk)
             if progress:
                 progress(done)
@@ -468,6 +468,7 @@ def _write_shard(path, people, convert, progress) -> None:
         raise OSError(f"{temporary}: cannot be written ({error.message})") from error
     files.sync(temporary)
     os.replace(temporary, path)
+    files.sync(path.parent)
 
 
 def _shard_count(annotations: Annotations) -> int:
@@ -494,9 +495,26 @@ def _checksum(shards: list[dict]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _require_sound(content: dict) -> None:
+    """That shards are files of this folder with as many records as are counted, none of
+    which, with its length and checksums, is shorter than 16 bytes."""
+    skeletons.from_json(content["skeleton"])
+    for split, shards in content["shards"].items():
+        count = 0
+        for shard in shards:
+            name, records = shard["file"], shard["records"]
+            if name != os.path.basename(name) or not name.startswith(f"{split}-"):
+                raise ValueError(f"{name!r} is no shard of {split}")
+            if not 0 <= records <= shard["bytes"] // 16:
+                raise ValueError(f"{records} records in {shard['bytes']} bytes")
+            count += records
+        if content["finished"] and count != content["counts"][split]:
+            raise ValueError(f"the shards of {split} have {count} records")
+
+
 def _weights(folder: pathlib.Path, shard: dict) -> list[int]:
     stored = shard.get("weights", "1 " * shard["records"]).split()
-    weights = [int(x) for x in stored if x.isdecimal()]
+    weights = [int(x) for x in stored if x.isdecimal() and len(x) < 10]
     if len(weights) != shard["records"] or 0 in weights:
         raise ValueError(
             f"{folder / INDEX}: 'weights' of {shard['file']} must be its "
