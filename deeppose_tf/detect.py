@@ -98,7 +98,8 @@ def make_finder(
         return lambda image, name: WHOLE_IMAGE
     if how == "face":
         enlargement = enlargement or default_enlargement(skeleton)
-        return lambda image, name: _or_none(face_boxes(image, enlargement))
+        # As the paper takes them on FLIC (Sec. 4.1); they may reach beyond the image.
+        return lambda image, name: _or_none(enlarge(detect_faces(image), enlargement))
     if how == "hog":
         return lambda image, name: _or_none(hog_boxes(image))
     require_finder(how, detector)
@@ -129,17 +130,6 @@ def require_finder(how: str, detector: str | None = None) -> None:
         raise ValueError(
             f"--boxes={how}: not {', '.join(others)} or {last}, and no such file"
         )
-
-
-def face_boxes(
-    image: np.ndarray, enlargement: tuple[float, float, float]
-) -> np.ndarray:
-    """Body boxes from faces, as the paper takes them on FLIC (Sec. 4.1).
-
-    From an image [H, W, 3] uint8 RGB: [N, 4] float32 pixels, the largest face first.
-    They may reach beyond the image. For `enlargement` see `enlarge`.
-    """
-    return enlarge(detect_faces(image), enlargement)
 
 
 def detect_faces(image: np.ndarray) -> np.ndarray:

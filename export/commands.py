@@ -6,12 +6,9 @@ machine does slows them alike: ratios hold where times do not.
 
 from __future__ import annotations
 
-import pathlib
-
 from absl import flags
 
-from deeppose_tf import files
-from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 
 BENCHMARK_EXPORT_FLAGS = {
@@ -51,7 +48,4 @@ def run_benchmark_export(values: flags.FlagValues) -> None:
         f"{values.height}, {timer.cores()} cores, TensorFlow {tf.__version__}"
     )
     print(benchmark.table(found))
-    if values.output:
-        path = pathlib.Path(values.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, found)
+    outputs.write_json(values.output, found)

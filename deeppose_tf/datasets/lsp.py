@@ -52,10 +52,8 @@ def read_splits(root: str, convention: str = "person") -> Splits:
     keypoints = _points(path)
     if convention == "observer":
         _require_same_people(path, keypoints)
-    labeled = np.isfinite(keypoints).all(axis=2)
     folder = pathlib.Path(root) / "images"
-    people = _people(folder, "lsp/im{:04d}", keypoints, labeled)
-    return _split(people, TRAIN_IMAGES)
+    return _splits(folder, "lsp/im{:04d}", keypoints, True, TRAIN_IMAGES)
 
 
 def read_extended(root: str) -> Splits:
@@ -73,10 +71,8 @@ def read_extended(root: str) -> Splits:
     joints = _load(path, "joints", (14, 3), hint).transpose(2, 0, 1)  # [N, 14, 3]
     labeled = joints[:, :, 2] == 1
     keypoints = np.where(labeled[:, :, None], joints[:, :, :2] - 0.5, 0.0)
-    labeled = labeled & np.isfinite(keypoints).all(2)
     folder = pathlib.Path(root) / "images"
-    people = _people(folder, "lspet/im{:05d}", keypoints, labeled)
-    return _split(people, len(people))
+    return _splits(folder, "lspet/im{:05d}", keypoints, labeled, len(keypoints))
 
 
 def read_parse(root: str, convention: str = "observer") -> Splits:
@@ -103,9 +99,7 @@ def read_parse(root: str, convention: str = "observer") -> Splits:
     folder = pathlib.Path(root)
     points = _load(folder / "labels.mat", "ptsAll", (14, 2))
     keypoints = points.transpose(2, 0, 1) - 0.5  # [N, 14, 2]
-    labeled = np.isfinite(keypoints).all(axis=2)
-    people = _people(folder, "parse/im{:04d}", keypoints, labeled)
-    return _split(people, PARSE_TRAIN_IMAGES)
+    return _splits(folder, "parse/im{:04d}", keypoints, True, PARSE_TRAIN_IMAGES)
 
 
 def _points(path: pathlib.Path) -> np.ndarray:
@@ -128,23 +122,26 @@ def _load(path, name, shape, hints=None, also=None) -> np.ndarray:
     return array
 
 
-def _people(
-    folder: pathlib.Path, pattern: str, keypoints: np.ndarray, labeled: np.ndarray
-) -> Annotations:
-    """Everyone of a folder of images, [N, 14, 2] and [N, 14]; `pattern` is that of the
-    ids, and an image is named as the last part of its id."""
+def _splits(folder, pattern, keypoints, labeled, count) -> Splits:
+    """Everyone of a folder of images, [N, 14, 2] and [N, 14], labeled where finite; the
+    first so many are for training. `pattern` is that of the ids, and an image is named
+    as the last part of its id."""
     if not folder.is_dir():
         raise Missing(f"{folder}: no such folder; the images belong there")
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))
-    names = [name.split("/")[1] + ".jpg" for name in ids]
-    return Annotations(
+    people = Annotations(
         skeleton=skeleton.LSP,
-        images=tuple(str(folder / name) for name in names),
+        images=tuple(str(folder / f"{name.split('/')[1]}.jpg") for name in ids),
         keypoints=keypoints.astype(np.float32),
-        labeled=labeled,
+        labeled=labeled & np.isfinite(keypoints).all(axis=2),
         boxes=np.zeros((len(ids), 4), np.float32),
         ids=ids,
     )
+    count = min(count, len(people))
+    return {
+        "train": people.take(np.arange(count)),
+        "test": people.take(np.arange(count, len(people))),
+    }
 
 
 def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
@@ -201,12 +198,3 @@ def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
             f"{path}: is {official.name} under another name: nobody's left and right "
             "are exchanged, as they are of 192 of the 500 test people"
         )
-
-
-def _split(people: Annotations, count: int) -> Splits:
-    """The first so many are for training, the others for testing."""
-    count = min(count, len(people))
-    return {
-        "train": people.take(np.arange(count)),
-        "test": people.take(np.arange(count, len(people))),
-    }

@@ -153,16 +153,9 @@ def _stage(stage, folder):
         for name in ("recipe", "seed", "tensorflow")
         if name in stage.training
     }
-    return {
-        "network": stage.config.network,
-        "size": stage.config.size,
-        "sigma": stage.config.sigma,
-        "margin": stage.config.margin,
-        "square": stage.config.square,
-        "step_size": stage.config.step_size,
-        "weights_sha256": digest,
-        "training": training,
-    }
+    shown = ("network", "size", "sigma", "margin", "square", "step_size")
+    config = {name: getattr(stage.config, name) for name in shown}
+    return config | {"weights_sha256": digest, "training": training}
 
 
 def _version_folder(output, version):

@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from deeppose_tf import files
+
 # Settings that name files or folders.
 PATHS = ("boxes", "data", "detector", "evaluations", "input", "model", "predictions")
 
@@ -55,6 +57,13 @@ def require_free(
             f"{existing[0]}{more}: there already, and of another run. Give another "
             "--output, or --overwrite to replace them"
         )
+
+
+def write_json(place: str | None, value) -> None:
+    """Writes a JSON value where a place is given, and makes its folder."""
+    if place:
+        pathlib.Path(place).parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(place, value)
 
 
 def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:

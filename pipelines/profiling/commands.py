@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 from absl import flags
 
-from deeppose_tf import files
-from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.train import recipes
 
@@ -84,10 +82,7 @@ def run_benchmark(values: flags.FlagValues) -> None:
         **training_step.measure(index, recipe, values.stage, values.rounds),
     }
     print(table(result))
-    if values.output:
-        path = pathlib.Path(values.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, result)
+    outputs.write_json(values.output, result)
 
 
 def table(result: dict) -> str:
