@@ -207,12 +207,6 @@ def require_run(name: str) -> None:
     """
     value = flags.FLAGS[name].value
     if value is not None:
-        if not os.path.exists(config.find_run(value)):
-            presets = ", ".join(config.list_presets())
-            raise ValueError(
-                f"--{name}={value}: no such file or folder"
-                + f", and none of the presets {presets}" * bool(presets)
-            )
         try:
             config.check_run(value)
         except ValueError as error:
