@@ -293,8 +293,10 @@ PRESETS_FLAGS = {
 @command.command(PRESETS, PRESETS_FLAGS, required=("work", "weights"), folder="work")
 def run_presets(values: flags.FlagValues) -> None:
     """Makes the presets that the flags name."""
-    command.require_paths(
-        "weights", *(f"{one}{end}" for one in DATASETS for end in ("", "_teacher"))
+    command.require_paths("weights", *DATASETS, *(f"{x}_teacher" for x in DATASETS))
+    folders, teachers = (
+        {x: values[x + end].value for x in DATASETS if values[x + end].value}
+        for end in ("", "_teacher")
     )
     from deeppose_tf.pipelines.evaluation import scores
     from deeppose_tf.pipelines.train import presets
@@ -304,12 +306,8 @@ def run_presets(values: flags.FlagValues) -> None:
         report = presets.make(
             name,
             values.work,
-            {one: values[one].value for one in DATASETS if values[one].value},
-            {
-                one: values[f"{one}_teacher"].value
-                for one in DATASETS
-                if values[f"{one}_teacher"].value
-            },
+            folders,
+            teachers,
             values.weights,
             values.steps,
             values.output,
