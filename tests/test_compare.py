@@ -86,7 +86,7 @@ def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path)
             compare.compare([own, other])
         shutil.rmtree(tmp_path / "data")
     # An earlier version did not say who it was, and may be anyone.
-    content = json.loads((evaluations / "own" / "metrics.json").read_text())
+    content = files.read_json(evaluations / "own" / "metrics.json")
     del content["protocol"]["fingerprint"]
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     for folders in ([own, old], [old, own]):
@@ -100,7 +100,7 @@ def test_other_people_of_the_same_number_are_not_compared(evaluations, tmp_path)
 
 def test_evaluations_of_the_last_version_are_read(evaluations, tmp_path):
     """They called the mean-pose baseline a floor."""
-    content = json.loads((evaluations / "own" / "metrics.json").read_text())
+    content = files.read_json(evaluations / "own" / "metrics.json")
     content["format"] = "deeppose-tf metrics 1"
     content["rows"][0]["name"] = "floor"
     protocol = content["protocol"]

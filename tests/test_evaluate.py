@@ -11,7 +11,7 @@ import toy_people
 import toy_run
 from toy_people import LSP, TEST, Oracle
 
-from deeppose_tf import metrics, skeleton
+from deeppose_tf import files, metrics, skeleton
 from deeppose_tf.datasets import coco_results, lsp
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import People, read_people
@@ -233,7 +233,7 @@ def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path
     )
     names = sorted(path.name for path in output.iterdir())
     assert names == sorted(evaluate.WRITTEN)
-    assert json.loads((output / "metrics.json").read_text()) == content
+    assert files.read_json(output / "metrics.json") == content
     assert (output / "table.md").read_text() == scores.table(content) + "\n"
     for name in (*evaluate.PICTURES, evaluate.RELIABILITY):
         assert cv2.imread(str(output / name)).shape[0] > 200

@@ -99,7 +99,7 @@ def test_files_that_are_no_pair_are_not_loaded(written, tmp_path):
         file.write(b"?")
     with pytest.raises(ValueError, match="is not the file that .*pose.json describes"):
         lite.Lite.load(str(tmp_path / "pose.tflite"))
-    about = json.loads((written / "pose.json").read_text()) | {"format": 9}
+    about = files.read_json(written / "pose.json") | {"format": 9}
     (tmp_path / "pose.tflite").write_bytes((written / "pose.tflite").read_bytes())
     (tmp_path / "pose.json").write_text(json.dumps(about))
     with pytest.raises(ValueError, match="pose.json has format 9, and this version"):

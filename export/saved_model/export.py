@@ -89,7 +89,7 @@ def write(
     module.weights = list(variables.values())
     with tempfile.TemporaryDirectory() as temporary:
         path = pathlib.Path(temporary) / DESCRIPTION
-        files.write_json(path, description)
+        files.write_json(path, description, digest=True)
         module.description = tf.saved_model.Asset(str(path))
         tf.saved_model.save(module, str(folder), signatures=signatures)
     files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())

@@ -86,7 +86,7 @@ def export(
 
 def write(path: pathlib.Path, content: bytes, description: dict) -> None:
     """Writes a TFLite file, after its description: once it is there, both are."""
-    files.write_json(lite.description_path(path), description)
+    files.write_json(lite.description_path(path), description, digest=True)
     files.write_bytes(path, content)
 
 

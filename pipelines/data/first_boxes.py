@@ -374,7 +374,7 @@ def _made_by() -> list[str]:
 def _read_faces(kept: pathlib.Path) -> dict[str, Face]:
     """Nothing where there is no file, a damaged one, or one of another version."""
     try:
-        content = json.loads((kept / records.FACES).read_text())
+        content = files.read_json(kept / records.FACES)
         if content["made_by"] == _made_by():
             return {
                 key: (np.asarray(box, float).reshape(4).tolist(), int(number))
@@ -390,4 +390,4 @@ def _write_faces(kept: pathlib.Path | None, found: dict[str, Face]) -> None:
         return
     kept.mkdir(parents=True, exist_ok=True)
     content = {"made_by": _made_by(), "faces": found}
-    files.write_json(kept / records.FACES, content)
+    files.write_json(kept / records.FACES, content, digest=True)

@@ -210,7 +210,7 @@ def _report(named, weights, people, index, split, output, settings, truth) -> di
         folder = pathlib.Path(output)
         with files.alone(folder, "evaluation"):
             # First the record of whose files these are, for `outputs.require_free`.
-            files.write_json(folder / scores.METRICS, content)
+            files.write_json(folder / scores.METRICS, content, digest=True)
             if weights is not None:
                 coco_results.write(folder / RESULTS, people.ids, last, weights)
             _write_pictures(folder, rows, people, index, content)
