@@ -22,7 +22,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from deeppose_tf import draw, person_detector
+from deeppose_tf import draw, files, person_detector
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton
 
@@ -261,7 +261,7 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
       OSError: the file cannot be read.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
+        content = files.load_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     if coco_results.is_coco(content):

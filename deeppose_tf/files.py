@@ -16,7 +16,7 @@ SAVE_SECONDS, SAVE_SHARE = 20.0, 20.0
 # Bytes in a name of most file systems.
 LONGEST_NAME = 255
 # No JSON file that is read here has more bytes.
-MOST_JSON = 64 * 2**20
+MOST_JSON = 2**30
 # Under this key an object of JSON has the digest of all else in it.
 DIGEST = "digest"
 
@@ -66,12 +66,12 @@ def read_json(path: str | os.PathLike, formats: tuple = ()) -> dict:
       OSError: the file cannot be read.
     """
     try:
-        value = json.loads(read_bytes(path, MOST_JSON))
+        value = load_json(path)
         digest = value.pop(DIGEST, None)
         found = value["format"] if formats else None
         if digest is not None and digest != _digest(value):
             raise ValueError(f"its content is not that of its {DIGEST!r}")
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if formats and found not in formats:
         known = " and ".join(map(str, formats))
@@ -80,6 +80,19 @@ def read_json(path: str | os.PathLike, formats: tuple = ()) -> dict:
             f"{known}: it was written by another version"
         )
     return value
+
+
+def load_json(path: str | os.PathLike):
+    """The JSON value in anybody's file.
+
+    Raises:
+      ValueError: it is none, or nested too deep, or `read_bytes` does not read it.
+      OSError: the file cannot be read.
+    """
+    try:
+        return json.loads(read_bytes(path, MOST_JSON))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_bytes(path: str | os.PathLike, most: int) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 import re
 import unicodedata
@@ -238,7 +237,7 @@ def load(name: str, formats: tuple = ()) -> Skeleton:
         known = ", ".join(SKELETONS)
         raise ValueError(f"skeleton {name!r}: no such file, and none of {known}")
     try:
-        content = json.loads(path.read_bytes())
+        content = files.load_json(path)
         nested = isinstance(content, dict) and "skeleton" in content
         skeleton = from_json(content["skeleton"] if nested else content)
     except ValueError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import pathlib
 import pickle
@@ -20,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import networks
+from deeppose_tf import files, networks
 from deeppose_tf.config import MOVENETS
 from deeppose_tf.skeleton import COCO, Skeleton
 
@@ -97,7 +96,7 @@ def read_tensorflowjs(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         if path.stat().st_size > MANIFEST_BYTES:
             raise ValueError("too large for a graph")
-        groups = json.loads(path.read_bytes())["weightsManifest"]
+        groups = files.load_json(path)["weightsManifest"]
         return {
             name: value
             for group in groups

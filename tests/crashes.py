@@ -112,7 +112,7 @@ def prepare(root):
         "--kind=float32 --limit=2 --max_drop=100",
     }
     for name in ("prepare", "train", "evaluate"):
-        status, said = run(name, lines[name].replace("{}", str(root)))
+        status, said = run(name, lines[name].replace("{}", str(root)), root / "made")
         assert status == 0, said
     return lines
 
@@ -298,7 +298,7 @@ def is_told(words, name):
     return len(lines) == 1 and name in lines[0] and "Traceback" not in words
 
 
-def run(name, line, place=None):
+def run(name, line, place):
     """Exit status of a command and what it printed to standard error."""
     child = fork(name, line, place)
     begun = time.monotonic()
@@ -320,7 +320,7 @@ def log(place):
     return pathlib.Path(f"{place}.said")
 
 
-def fork(name, line, place=None):
+def fork(name, line, place):
     child = os.fork()
     if child:
         return child

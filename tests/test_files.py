@@ -95,3 +95,11 @@ def test_the_second_writer_hears_who_the_first_is(tmp_path):
         assert abs(time.time() - time.mktime(since)) < 60
     # It wrote nothing, and left nothing.
     assert not (tmp_path / "run").exists()
+
+
+def test_json_of_others_is_read_with_the_same_care(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="nested too deep"):
+        files.load_json(tmp_path / "deep.json")
+    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.load_json(tmp_path / "bom.json") == [1]

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import collections
 import functools
-import json
 import pathlib
 import re
 
 import numpy as np
 
+from deeppose_tf import files
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations, people
 from deeppose_tf.skeleton import Limb, Skeleton
@@ -115,7 +115,7 @@ def load(path: str) -> dict:
       ValueError: it cannot be read or is something else; names the file.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
+        content = files.load_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no JSON file that can be read ({error})") from error
     if isinstance(content, list):
@@ -385,9 +385,9 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     found["validation" if found["test"] else "test"] += official
     if not found["train"]:
         found = {"train": _only(every)}
-    for split, files in found.items():
-        if len(files) > 1:
-            told = ", ".join(str(file.relative_to(path)) for file in files[:5])
+    for split, listed in found.items():
+        if len(listed) > 1:
+            told = ", ".join(str(file.relative_to(path)) for file in listed[:5])
             raise ValueError(
                 f"{path}: several files for {split}: {told}. Leave one, or give the "
                 "JSON file itself as source"
@@ -398,7 +398,7 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
             ".json, nor another file of COCO keypoints. Give the JSON file itself as "
             "source"
         )
-    return {split: files[0] for split, files in found.items() if files}
+    return {split: listed[0] for split, listed in found.items() if listed}
 
 
 def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:

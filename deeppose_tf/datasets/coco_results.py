@@ -441,7 +441,7 @@ def _rounded(values) -> list[float]:
 def _load(path):
     """The JSON value of a COCO file."""
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
+        content = files.load_json(path)
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from error
     parts = [content]
@@ -506,7 +506,7 @@ def _by_image(sources, ids) -> dict[str, list[int]]:
     for source in map(pathlib.Path, sources):
         for file in sorted(source.rglob("*.json")) if source.is_dir() else [source]:
             try:
-                people = json.loads(file.read_bytes())["annotations"]
+                people = files.load_json(file)["annotations"]
                 images = {str(one["id"]): str(one["image_id"]) for one in people}
                 found: dict[str, list[int]] = collections.defaultdict(list)
                 for i, number in enumerate(numbers):

@@ -221,7 +221,7 @@ def _manifest(folder: pathlib.Path, seed: int) -> dict:
     if not path.is_file():
         return {}
     try:
-        manifest = json.loads(path.read_text())
+        manifest = files.load_json(path)
         form = manifest.get("format", f"version {manifest.get('version')}")
         entries = manifest["images"] if manifest["seed"] == seed else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

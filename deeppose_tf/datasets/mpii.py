@@ -13,12 +13,11 @@ Left and right are the person's own.
 from __future__ import annotations
 
 import collections
-import json
 import pathlib
 
 import numpy as np
 
-from deeppose_tf import skeleton
+from deeppose_tf import files, skeleton
 from deeppose_tf.datasets import Annotations, Missing, matlab, people
 
 OFFICIAL = "mpii_human_pose_v1_u12_1.mat"
@@ -109,7 +108,7 @@ def _labels(person: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def _json_people(path: pathlib.Path) -> list[dict]:
     try:
-        content = json.loads(path.read_bytes())
+        content = files.load_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: no JSON file that can be read ({error})") from error
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -80,7 +79,7 @@ def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:
 def _read(path) -> dict:
     """The object in a JSON file; an empty one where there is none."""
     try:
-        content = json.loads(path.read_text())
+        content = files.load_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -178,7 +178,7 @@ def read_enlargements(path: str) -> Enlargements:
         if (folder / records.INDEX).is_file():
             provenance = records.load(path)["provenance"]
         else:
-            content = json.loads((folder / "stage_1" / "stage.json").read_text())
+            content = files.load_json(folder / "stage_1" / "stage.json")
             provenance = content["training"]["data"]["provenance"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from deeppose_tf import metrics
+from deeppose_tf import files, metrics
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.skeleton import Skeleton, canonical_names
 
@@ -101,7 +100,7 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
     """
     metrics.oks_sigmas(skeleton)
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
+        content = files.load_json(path)
         (category,) = [c for c in content["categories"] if c.get("keypoints")]
         every = [
             a for a in content["annotations"] if a["category_id"] == category["id"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import pathlib
 import string
 
@@ -167,7 +166,7 @@ def _predict(cascade, index, split, people, protocol, kept, verbose):
 def _fingerprint(run, index, split):
     """Of all that predictions depend on."""
     folder = pathlib.Path(run)
-    names = json.loads((folder / "cascade.json").read_text())["stages"]
+    names = files.load_json(folder / "cascade.json")["stages"]
     kept = "stage.json", "weights.safetensors"
     stages = [folder / name / file for name in names for file in kept]
     parts = [deeppose_tf.__version__, index.checksums[split]]

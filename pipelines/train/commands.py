@@ -6,13 +6,12 @@ Nothing here imports TensorFlow before the flags are known to be right.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import pathlib
 
 from absl import flags
 
-from deeppose_tf import config
+from deeppose_tf import config, files
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.data.config import require_extent
@@ -363,7 +362,7 @@ def _check_places():
         if not pathlib.Path(config.find_run(weights)).exists():
             raise ValueError(f"--weights={weights}: no such file, folder or preset")
     try:
-        content = json.loads((pathlib.Path(values.data) / "dataset.json").read_bytes())
+        content = files.load_json(pathlib.Path(values.data) / "dataset.json")
         measured = content["skeleton"]["joints"], content["provenance"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # What is wrong with it is told by who reads all of it.
