@@ -59,6 +59,14 @@ def with_maps(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, [model.output, logits])
 
 
+def suits_xla(model: keras.Model) -> bool:
+    """Whether XLA compiles the network's training step in seconds. Those of networks
+    with depthwise convolutions were not done after 150 s on a GPU, and run 7 to 14
+    times slower on a CPU."""
+    depthwise = keras.layers.DepthwiseConv2D
+    return not any(isinstance(layer, depthwise) for layer in model.layers)
+
+
 def map_places(model: keras.Model) -> np.ndarray:
     """[P, 2] normalized: the middle of each place of an integral head's maps."""
     return model.get_layer(EXPECTATION).places

@@ -94,7 +94,7 @@ def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         training_step,
         "peak_memory",
-        lambda directory, recipe, number, repeats: 7 * repeats,
+        lambda directory, recipe, number, repeats, cache: 7 * repeats,
     )
     output = tmp_path / "result.json"
     arguments = f"--data={index.directory}", "--rounds=1", f"--output={output}"
@@ -124,7 +124,9 @@ def test_memory_does_not_grow_with_the_data(index):
     would show there. An epoch of 320 people instead of 16."""
     ballast = np.ones(200 << 20, np.uint8)
     once, often = (
-        training_step.peak_memory(index.directory, toy.recipe_for(1), 1, repeats)
+        training_step.peak_memory(
+            index.directory, toy.recipe_for(1), 1, repeats, "none"
+        )
         for repeats in (1, 20)
     )
     assert ballast.any() and 200 < once < 2000

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import tensorflow as tf
 
 from deeppose_tf import sampling
 from deeppose_tf.datasets import Annotations, images
-from deeppose_tf.pipelines.data import augment, inputs, records
+from deeppose_tf.pipelines.data import augment, canvases, inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.skeleton import LSP
 
@@ -166,12 +168,20 @@ def index(tmp_path_factory):
     shards = {"train": shards, "validation": (), "test": ()}
     weights = {"train": np.ones(PEOPLE, int)}
     provenance = {"people": people}
-    return records.Index(str(folder), LSP, counts, shards, provenance, (), {}, weights)
+    checksums = {"train": "some"}
+    return records.Index(
+        str(folder), LSP, counts, shards, provenance, (), checksums, weights
+    )
 
 
-def epoch(index, config=CONFIG, seed=1, number=0, **options):
-    dataset = inputs.training_dataset(index, config, seed, number, **options)
-    return list(dataset.as_numpy_iterator())
+def batches(index, config=CONFIG, seed=1, steps=range(5), cache="none", **options):
+    """Those of some steps; by default of all that an epoch fills."""
+    people = canvases.open_people(index, config, cache, **options)
+    dataset = inputs.training_dataset(people, config, seed, steps)
+    found = list(dataset.as_numpy_iterator())
+    if cache == "device":  # where the compiled step gathers them
+        found = [(*(column[who] for column in people.kept), x) for who, x in found]
+    return found
 
 
 def who(batches):
@@ -194,7 +204,7 @@ def same(one, other):
 
 def test_a_batch_is_what_was_recorded(index):
     people = index.provenance["people"]
-    for batch in epoch(index):
+    for batch in batches(index):
         canvases, keypoints, labeled, boxes, draws = batch
         assert canvases.shape == (4, 40, 40, 3) and canvases.dtype == np.uint8
         assert draws.shape == (4, 2, len(augment.DRAWS))
@@ -213,60 +223,105 @@ def test_a_batch_is_what_was_recorded(index):
             np.testing.assert_allclose(boxes[place] + np.tile(origin, 2), box)
 
 
-def test_everyone_once_an_epoch_but_for_the_remainder(index):
-    batches = epoch(index)
-    numbers = who(batches)
-    assert len(batches) == PEOPLE // 4  # 8 crops, 2 of each person.
-    assert len(numbers) == len(set(numbers)) == 20
-    everyone = InputConfig(canvas=40, batch=1)
-    assert sorted(who(epoch(index, everyone))) == list(range(PEOPLE))
+ONES = InputConfig(canvas=40, batch=1)
 
 
-def test_the_same_seed_and_epoch_give_the_same_batches(index):
-    assert same(epoch(index), epoch(index))
-    dataset = inputs.training_dataset(index, CONFIG, 1, 0)
-    once, again = (list(dataset.as_numpy_iterator()) for _ in range(2))
-    assert same(once, again)  # The epoch's order is the dataset's, not the pass's.
+@pytest.mark.parametrize("batch", [1, 4, 23, 30])
+def test_everyone_once_an_epoch_whatever_the_batch(index, batch):
+    """And nobody is left out where one ends within a batch."""
+    config = InputConfig(canvas=40, batch=batch)
+    numbers = who(batches(index, config, steps=range(3 * PEOPLE // batch + 1)))
+    epochs = [numbers[i * PEOPLE :][:PEOPLE] for i in range(3)]
+    assert all(sorted(epoch) == list(range(PEOPLE)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
-@pytest.mark.parametrize("other", [{"number": 1}, {"seed": 2}])
-def test_another_seed_or_epoch_gives_another_order_and_other_draws(index, other):
-    config = InputConfig(canvas=40, batch=1)
-    one, two = epoch(index, config), epoch(index, config, **other)
+def test_weights_say_how_often_one_is_shown(index):
+    """Each time by other draws."""
+    weights = np.ones(PEOPLE, int)
+    weights[7], weights[20] = 4, 2
+    index = dataclasses.replace(index, weights={"train": weights})
+    shown = batches(index, ONES, steps=range(PEOPLE + 4))
+    assert np.bincount(who(shown)).tolist() == weights.tolist()
+    draws = [batch[-1].tobytes() for batch in shown if who([batch]) == [7]]
+    assert len(set(draws)) == 4
+
+
+def test_all_people_are_shuffled():
+    """Of 20,000 as of 2,000: places in two epochs do not depend on each other."""
+    for count in (2_000, 20_000):
+        order = inputs.Order(np.ones(count, int), 0, InputConfig(batch=count))
+        places = [np.argsort(order(step)[0]) for step in range(2)]
+        # Three standard errors of the correlation of independent places.
+        assert abs(np.corrcoef(places)[0, 1]) < 3 / np.sqrt(count)
+
+
+@pytest.mark.parametrize("cache", ["device", "memory", "disk", "none"])
+def test_batches_are_the_same_wherever_canvases_are_kept(index, cache):
+    expected = batches(index, steps=range(3, 9))
+    assert same(batches(index, steps=range(3, 9), cache=cache), expected)
+    # Again from the file, which is there now.
+    assert same(batches(index, steps=range(3, 9), cache=cache), expected)
+
+
+def test_a_file_of_canvases_is_checked(index):
+    batches(index, cache="disk")
+    (folder,) = pathlib.Path(index.directory).glob("canvases-*")
+    path = folder / "canvases.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="canvases.npy: its content has changed"):
+        batches(index, cache="disk")
+    shutil.rmtree(folder)
+    assert same(batches(index, cache="disk"), batches(index))
+
+
+def test_auto_keeps_what_fits(index, monkeypatch, capsys):
+    """Within half of what is free; and nothing that is not looked at twice."""
+    needed = PEOPLE * 40 * 40 * 3
+    for room, cache in ((2 * needed, "memory"), (2 * needed - 1, "disk")):
+        monkeypatch.setattr(canvases, "free_memory", lambda room=room: room)
+        people = canvases.open_people(index, CONFIG, verbose=1)
+        assert people.cache == cache and people.kept is not None
+        assert f"--cache={cache}" in capsys.readouterr().out
+    people = canvases.open_people(index, CONFIG, shown=2 * PEOPLE - 1)
+    assert people.cache == "none" and people.kept is None
+
+
+def test_the_same_seed_gives_the_same_batches(index):
+    assert same(batches(index), batches(index))
+    one, two = batches(index, ONES), batches(index, ONES, seed=2)
     assert who(one) != who(two)
-    draws = [dict(zip(who(some), some, strict=True)) for some in (one, two)]
-    assert not any((draws[0][i][-1] == draws[1][i][-1]).any() for i in range(PEOPLE))
+    assert not any((a[-1] == b[-1]).any() for a, b in zip(one, two, strict=True))
 
 
-def test_draws_are_the_persons_own(index):
-    """Whatever the batch and the place in it; and uniform."""
-    ones = InputConfig(canvas=40, batch=2, views=2)
-    draws = dict(zip(who(epoch(index, ones)), epoch(index, ones), strict=True))
-    for batch in epoch(index):
-        for place, person in enumerate(who([batch])):
-            np.testing.assert_array_equal(batch[-1][place], draws[person][-1][0])
-    values = np.concatenate([batch[-1].ravel() for batch in draws.values()])
+def test_draws_belong_to_a_place_whatever_the_batch(index):
+    """And are uniform."""
+    single = InputConfig(canvas=40, batch=2, views=2)
+    ones = batches(index, single, steps=range(4 * 5))
+    draws = [batch[-1][0] for batch in ones]
+    np.testing.assert_array_equal(
+        np.concatenate([b[-1] for b in batches(index)]), draws
+    )
+    values = np.ravel([batch[-1] for batch in batches(index, steps=range(40))])
     assert len(np.unique(values)) > 0.99 * len(values)
     assert 0 <= values.min() and values.max() < 1
     # Five standard errors of the mean of so many uniform numbers.
     assert abs(values.mean() - 0.5) < 5 / np.sqrt(12 * len(values))
 
 
-@pytest.fixture(scope="module")
-def whole(index):
-    return epoch(index)
-
-
-@pytest.mark.parametrize("skip", range(6))
-def test_a_resumed_epoch_goes_on_where_it_stopped(index, whole, skip):
-    assert same(epoch(index, skip=skip), whole[skip:])
+@pytest.mark.parametrize("step", range(6))
+def test_a_resumed_training_goes_on_where_it_stopped(index, step):
+    steps = range(step, 7)
+    assert same(batches(index, steps=steps), batches(index, steps=range(7))[step:])
 
 
 def test_a_limit_takes_the_first_people(index):
     config = InputConfig(canvas=40, batch=3)
-    numbers = who(epoch(index, config, limit=9))
-    assert sorted(numbers) == list(range(9))
-    assert who(epoch(index, config, limit=9, number=1)) != numbers
+    numbers = who(batches(index, config, steps=range(6), limit=9))
+    assert sorted(numbers[:9]) == sorted(numbers[9:]) == list(range(9))
+    assert numbers[:9] != numbers[9:]
 
 
 @pytest.mark.parametrize(("limit", "count"), [(None, PEOPLE), (10, 10)])
@@ -281,14 +336,16 @@ def test_evaluation_leaves_nobody_out_and_keeps_the_order(index, limit, count):
 def test_evaluation_shows_the_canvases_of_training(index):
     shown = inputs.evaluation_dataset(index, "train", CONFIG, 1)
     shown = dict(enumerate(shown.as_numpy_iterator()))
-    for batch in epoch(index):
+    for batch in batches(index):
         for place, person in enumerate(who([batch])):
             for one, other in zip(batch[:-1], shown[person], strict=True):
                 np.testing.assert_array_equal(one[place], other[0])
 
 
-def test_shapes_are_known_to_the_compiler(index):
-    spec = inputs.training_dataset(index, CONFIG, 0, 0).element_spec
+@pytest.mark.parametrize("cache", ["memory", "none"])
+def test_shapes_are_known_to_the_compiler(index, cache):
+    people = canvases.open_people(index, CONFIG, cache)
+    spec = inputs.training_dataset(people, CONFIG, 0, range(1)).element_spec
     shapes = [part.shape.as_list() for part in spec]
     expected = [[4, 40, 40, 3], [4, K, 2], [4, K], [4, 4], [4, 2, len(augment.DRAWS)]]
     assert shapes == expected
@@ -297,5 +354,5 @@ def test_shapes_are_known_to_the_compiler(index):
 def test_a_missing_shard_is_an_error_not_a_shorter_epoch(index, tmp_path):
     gone = {**index.shards, "train": (str(tmp_path / "gone"),)}
     broken = dataclasses.replace(index, shards=gone)
-    with pytest.raises(tf.errors.NotFoundError):
-        epoch(broken)
+    with pytest.raises(FileNotFoundError):
+        batches(broken)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ import tensorflow as tf
 from deeppose_tf import networks, sampling
 from deeppose_tf.config import StageConfig
 from deeppose_tf.datasets import generated
-from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.data import canvases, inputs, records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import loop, recipes, strategies, validation
@@ -111,21 +112,21 @@ def train(
     **options,
 ):
     """`loop.train` on `plain` figures, looking at `evaluate`, step -> report, twice."""
-    inputs = RECIPE.inputs
+    shown = RECIPE.inputs
     strategy = strategy or strategies.make_strategy("one")
     state = steps.make_state(build, config, strategy)
-    data = loop.StageData(
-        train_cascade.batches(index, inputs),
-        train_cascade.count_steps(index, inputs),
-        plain,
-        inputs.batch,
-        inputs.batch,
-        evaluate,
-    )
     options = {"evaluations": 2, "verbose": 0, "guard": False, **options}
-    return loop.train(
-        state, data, config, str(directory), strategy, loop.Options(**options)
+    options = loop.Options(**options)
+    people = canvases.open_people(index, shown, options.cache)
+    data = loop.StageData(
+        functools.partial(inputs.training_dataset, people, shown, options.seed),
+        plain,
+        shown.batch,
+        shown.batch,
+        evaluate,
+        people,
     )
+    return loop.train(state, data, config, str(directory), strategy, options)
 
 
 def recipe_for(number: int) -> recipes.Recipe:

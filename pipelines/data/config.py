@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+# Where canvases can be kept; see `canvases.open_people`.
+CACHES = ("auto", "device", "memory", "disk", "none")
+
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:

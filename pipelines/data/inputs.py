@@ -1,14 +1,17 @@
 """Records -> tf.data: training and evaluation batches of canvases.
 
 The host parses, decodes and cuts the person with some context to a uint8 canvas of
-fixed size. Cutting moves whole pixels: only a person larger than the canvas is halved,
-by the same average as the resampler's own levels. So decoding is paid once per image
-and the one resampling is left to the accelerator.
+fixed size: once, where the canvases are kept, see `canvases`. Cutting moves whole
+pixels: only a person larger than the canvas is halved, by the same average as the
+resampler's own levels. So decoding is paid once per image and the one resampling is
+left to the accelerator.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -17,72 +20,121 @@ from deeppose_tf import geometry, sampling
 from deeppose_tf.pipelines.data import augment, records
 from deeppose_tf.pipelines.data.config import InputConfig
 
-# Records are shuffled once when they are written; a moderate buffer does the rest,
-# and keeps memory independent of the size of the data set.
-SHUFFLE_BUFFER = 1024
+if TYPE_CHECKING:
+    from deeppose_tf.pipelines.data import canvases
+
 MOST_HALVINGS = 8
 # Batches made ahead. AUTOTUNE makes more each time that the input side falls behind,
 # and keeps them: of the paper's, 57 MB each, memory grew with the length of an epoch.
 AHEAD = 2
 
 
+class Order:
+    """Who is shown at each place of a training, and by which draws.
+
+    Everyone is shown as often as their weight says, then again in another order,
+    without end. A step goes on where the one before ended, so that nobody is left out,
+    and what a place shows depends on the seed alone, whatever the batch is.
+    """
+
+    def __init__(self, weights: np.ndarray, seed: int, config: InputConfig):
+        """Of people with these weights [N], for batches of this configuration."""
+        self._everyone = np.repeat(np.arange(len(weights)), weights)
+        self._seed = seed
+        self._people = config.batch // config.views
+        self._shape = config.views, len(augment.DRAWS)
+        self._epoch = functools.lru_cache(2)(self._shuffled)
+
+    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The people [B] of a step, from 0, and their draws [B, views, D] in [0, 1)."""
+        first = int(step) * self._people
+        places = np.arange(first, first + self._people)
+        epochs, within = np.divmod(places, len(self._everyone))
+        order = {epoch: self._epoch(epoch) for epoch in np.unique(epochs)}
+        chosen = [order[epoch][i] for epoch, i in zip(epochs, within, strict=True)]
+        return np.array(chosen, np.int64), self._draws(first)
+
+    def _shuffled(self, epoch):
+        return np.random.default_rng([self._seed, epoch]).permutation(self._everyone)
+
+    def _draws(self, first):
+        # A counter of this generator gives four numbers; each place has its own.
+        count = -(-math.prod(self._shape) // 4)
+        generator = np.random.Philox(key=self._seed).advance(first * count)
+        draws = np.random.Generator(generator).random([self._people, 4 * count])
+        # Rounded to float32 a number just below 1 would become it.
+        draws = np.minimum(draws, 1 - 2.0**-24).astype(np.float32)
+        return draws[:, : math.prod(self._shape)].reshape(-1, *self._shape)
+
+
 def training_dataset(
-    index: records.Index,
+    people: canvases.People,
     config: InputConfig,
     seed: int,
-    epoch: int,
-    skip: int = 0,
-    limit: int | None = None,
+    steps: range,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
-    """One epoch of the training split in an order given by (seed, epoch).
+    """The batches of some steps of a training, in an order given by the seed.
 
     Args:
-      index: of the prepared data set.
+      people: see `canvases.open_people`.
       config: see `InputConfig`.
       seed: of the run.
-      epoch: from 0.
-      skip: batches to leave out at the start, when a run is resumed.
-      limit: use the first people of the split only.
+      steps: which, from 0.
       context: of a strategy with several replicas: the batches are one for each
         replica of this worker in turn, and those of all make up the same step.
 
     Returns:
       Batches of B = batch / views people: canvases [B, C, C, 3] uint8, keypoints
       [B, K, 2] in pixels of the canvas, labeled [B, K], boxes [B, 4] first boxes in
-      pixels of the canvas, draws [B, views, D] uniform in [0, 1). The last, smaller
-      batch of an epoch is left out.
+      pixels of the canvas, draws [B, views, D] uniform in [0, 1). Where canvases are
+      kept on the device: the numbers [B] of the people and the draws.
 
     Raises:
       ValueError: the replicas cannot share a batch evenly.
     """
-    people = config.batch // config.views
-    shards = list(index.shards["train"])
-    order = np.random.default_rng([seed, epoch])
-    if limit is None:
-        order.shuffle(shards)
-    files = tf.data.Dataset.from_tensor_slices(shards)
-    dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=1 if limit else 4)
-    if limit is not None:
-        dataset = dataset.take(limit)
-    dataset = dataset.shuffle(
-        SHUFFLE_BUFFER,
-        seed=int(order.integers(2**31)),
-        reshuffle_each_iteration=False,  # The order is the epoch's, not the pass's.
-    )
-    count = min(index.counts["train"], limit or index.counts["train"])
-    dataset = dataset.take(count - count % people).skip(skip * people)
+    order = Order(people.weights, seed, config)
+    workers, worker, replicas = 1, 0, 1
     if context:
-        people = _per_replica(people, context)
-        dataset = dataset.shard(context.num_input_pipelines, context.input_pipeline_id)
-    prepare = functools.partial(
-        _training_example,
-        joints=len(index.skeleton.joints),
-        config=config,
-        seed=(seed, epoch),
-    )
-    dataset = dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(people, drop_remainder=True).prefetch(AHEAD)
+        workers, worker = context.num_input_pipelines, context.input_pipeline_id
+        replicas = context.num_replicas_in_sync
+    share = _per_replica(config.batch // config.views, replicas)
+    here = replicas // workers
+
+    def choose(number):
+        replica = worker * here + number % here
+        chosen, draws = tf.numpy_function(
+            order, [number // here], [tf.int64, tf.float32], stateful=False
+        )
+        own = slice(None) if replicas == 1 else _slice(replica * share, share)
+        chosen, draws = chosen[own], draws[own]
+        chosen.set_shape([share])
+        draws.set_shape([share, config.views, len(augment.DRAWS)])
+        return chosen, draws
+
+    numbers = tf.data.Dataset.range(here * steps.start, here * steps.stop)
+    dataset = numbers.map(_traced(choose))
+    if people.records:
+        dataset = _decoded(dataset, people, config, share)
+    elif people.cache != "device":
+        dataset = dataset.map(_traced(people.gather), 2, deterministic=True)
+    return dataset.prefetch(AHEAD)
+
+
+def _decoded(dataset, people, config, share):
+    """The people of each batch, read and decoded anew; several at a time."""
+
+    def read(chosen, draws):
+        return tf.numpy_function(people.records, [chosen], tf.string, stateful=False)
+
+    def example(serialized):
+        return _example(tf.ensure_shape(serialized, []), people.joints, config)[1:]
+
+    serialized = dataset.map(_traced(read)).unbatch()
+    examples = serialized.map(_traced(example), tf.data.AUTOTUNE, deterministic=True)
+    examples = examples.batch(share, drop_remainder=True)
+    zipped = tf.data.Dataset.zip((examples, dataset))
+    return zipped.map(_traced(lambda labeled, chosen: (*labeled, chosen[1])))
 
 
 def evaluation_dataset(
@@ -171,8 +223,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _per_replica(people, context):
-    replicas = context.num_replicas_in_sync
+def _per_replica(people, replicas):
     if people % replicas:
         raise ValueError(
             f"a batch takes {people} images, which {replicas} devices cannot share "
@@ -181,15 +232,13 @@ def _per_replica(people, context):
     return people // replicas
 
 
-@tf.autograph.experimental.do_not_convert
-def _training_example(serialized, joints, config, seed):
-    name, *example = _example(serialized, joints, config)
-    number = tf.strings.to_hash_bucket_fast(name, 2**31 - 1)
-    run = tf.constant(seed[0] * 1_000_003 + seed[1], tf.int64)
-    draws = tf.random.stateless_uniform(
-        [config.views, len(augment.DRAWS)], seed=tf.stack([run, number])
-    )
-    return *example, draws
+def _slice(start, count):
+    return slice(start, start + count)
+
+
+def _traced(function):
+    """As it is: there is nothing in it that AutoGraph would have to convert."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 @tf.autograph.experimental.do_not_convert

@@ -9,6 +9,7 @@ from absl import flags
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.train import recipes
+from deeppose_tf.pipelines.train.commands import CACHE
 
 MEMORY_BATCH = 128
 REPEATS = 10
@@ -43,6 +44,7 @@ BENCHMARK_FLAGS = {
         f"Also measure peak memory at batch {MEMORY_BATCH}, with the records listed "
         f"once and {REPEATS} times over, each in a process of its own.",
     ),
+    "cache": CACHE,
     "output": Flag(str, "File to write the result to, as JSON. Default: none."),
 }
 
@@ -70,7 +72,9 @@ def run_benchmark(values: flags.FlagValues) -> None:
     if values.memory:
         large = _with_batch(recipe, MEMORY_BATCH)
         once, often = (
-            training_step.peak_memory(index.directory, large, values.stage, times)
+            training_step.peak_memory(
+                index.directory, large, values.stage, times, values.cache
+            )
             for times in (1, REPEATS)
         )
         result["memory"] = {"batch": MEMORY_BATCH, "once": once, "repeated": often}
@@ -79,7 +83,9 @@ def run_benchmark(values: flags.FlagValues) -> None:
         "batch": recipe.inputs.batch,
         "people": recipe.inputs.batch // recipe.inputs.views,
         "device": timer.device(),
-        **training_step.measure(index, recipe, values.stage, values.rounds),
+        **training_step.measure(
+            index, recipe, values.stage, values.rounds, values.cache
+        ),
     }
     print(table(result))
     outputs.write_json(values.output, result)

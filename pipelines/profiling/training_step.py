@@ -8,20 +8,19 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import itertools
 import multiprocessing
 import pathlib
 import platform
 import resource
+import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.data import canvases, inputs, records
 from deeppose_tf.pipelines.profiling import timer
-from deeppose_tf.pipelines.train import cascade, loop, recipes
+from deeppose_tf.pipelines.train import cascade, recipes
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.stage import Stage, build_stage
 
@@ -33,20 +32,12 @@ TURN_SECONDS = 3.0
 STEPS = 2
 
 
-class Part(NamedTuple):
-    """A part of the training step.
-
-    Attributes:
-      run: a batch -> an array to wait for; without batches it is given None.
-      batches: starts the input side; None for a part that needs no new batches.
-    """
-
-    run: Callable
-    batches: Callable[[], Iterator] | None = None
-
-
 def measure(
-    index: records.Index, recipe: recipes.Recipe, number: int, rounds: int
+    index: records.Index,
+    recipe: recipes.Recipe,
+    number: int,
+    rounds: int,
+    cache: str = "auto",
 ) -> dict:
     """Times the parts of a training step in turns.
 
@@ -56,6 +47,7 @@ def measure(
       number: of the stage, from 1; the stage before a later one is simulated by
         displacements without a mean.
       rounds: turns of each part.
+      cache: where canvases are kept, see `canvases.open_people`.
 
     Returns:
       seconds and cpu_seconds: for `input`, `network`, `full`, `augmentation` and, where
@@ -65,10 +57,10 @@ def measure(
       step / input side. The bare step is forward, backward and update on crops that
       are there already.
     """
-    parts = _parts(index, recipe, number)
-    once = timer.in_turns({"": _prepare(parts["network"], 1)}, [1], shown=False)
+    parts = _parts(index, recipe, number, cache)
+    once = timer.in_turns({"": lambda: parts["network"](1)}, [1], shown=False)
     count = max(1, round(TURN_SECONDS / once[""][0, 0]))
-    taken = timer.in_turns(parts, [count] * rounds, _prepare)
+    taken = timer.in_turns(parts, [count] * rounds, functools.partial)
     found = timer.medians(taken, "network")
     return {
         "steps_per_turn": count,
@@ -83,7 +75,7 @@ def measure(
 
 
 def peak_memory(
-    directory: str, recipe: recipes.Recipe, number: int, repeats: int
+    directory: str, recipe: recipes.Recipe, number: int, repeats: int, cache: str
 ) -> float:
     """Peak memory in MiB of a process that trains on a data set listed several times.
 
@@ -91,10 +83,10 @@ def peak_memory(
 
     Args:
       directory: of the prepared data set.
-      recipe, number: see `measure`.
+      recipe, number, cache: see `measure`.
       repeats: how often every shard is listed.
     """
-    arguments = directory, recipe, number, repeats
+    arguments = directory, recipe, number, repeats, cache
     # Not forked: a fork would start with the memory of this process.
     with concurrent.futures.ProcessPoolExecutor(
         1, multiprocessing.get_context("spawn")
@@ -112,44 +104,55 @@ def repeated(index: records.Index, times: int) -> records.Index:
     )
 
 
-def _parts(index, recipe, number) -> dict[str, Part]:
+def _parts(index, recipe, number, cache) -> dict[str, Callable[[int], float]]:
+    """A part -> what does it so many times and waits for the last."""
     config, earlier = recipe.train, _simulated_earlier(index, number)
     strategy = tf.distribute.get_strategy()
     state = _fresh_state(index, recipe, strategy)
     examples = cascade.make_examples(index, recipe, earlier)
-    full = steps.make_step(state, examples, config, strategy)
-    update = tf.function(steps.make_update(state, config, strategy), autograph=False)
+    people = canvases.open_people(index, recipe.inputs, cache)
+    ahead = _batches(people, recipe)
+    step = steps.make_step(state, examples, config, strategy, people)
+    full = steps.repeated(lambda batches: step(next(batches)))
+    # A batch of canvases, wherever they are kept.
+    kept = "none" if people.records else "memory"
+    batch = next(_batches(dataclasses.replace(people, cache=kept), recipe))
+    batch = tuple(map(tf.identity, batch))
     augmented = tf.function(examples, jit_compile=True, autograph=False)
-    batches = functools.partial(_stream, index, recipe, strategy)
-    batch = next(batches())
-    crops = augmented(*batch)
-    parts = {
-        "input": Part(lambda batch: batch[0], batches),
-        "network": Part(lambda _: update(*crops)),
-        "full": Part(full, batches),
-        "augmentation": Part(lambda _: augmented(*batch)[1]),
+    crops = tuple(augmented(*batch))
+    bare = dataclasses.replace(config, ema=0.0)
+    network = steps.make_step(state, lambda *crops: crops, bare, strategy)
+    runs = {
+        "network": (network, crops),
+        "augmentation": (lambda batch: augmented(*batch)[1][0, 0, 0], batch),
     }
     if config.ema:
         averaged = tf.function(
-            functools.partial(steps.average, state, config.ema), autograph=False
+            lambda done: (steps.average(state, config.ema, done), done)[1],
+            autograph=False,
         )
-        done = tf.constant(10_000)
-        parts["averaging"] = Part(lambda _: averaged(done))
-    return parts
+        runs["averaging"] = averaged, tf.constant(10_000.0)
+    parts = {
+        name: functools.partial(_wait, steps.repeated(run), argument)
+        for name, (run, argument) in runs.items()
+    }
+    network = parts.pop("network")
+    return {
+        "input": functools.partial(_read, ahead),
+        "network": network,
+        "full": functools.partial(_wait, full, ahead),
+        **parts,
+    }
 
 
-def _prepare(part, count):
-    """`count` steps of a part; their batches are new, and the first step, which starts
-    the input side, is done before."""
-    ahead = part.batches() if part.batches else itertools.repeat(None)
-    np.asarray(part.run(next(ahead)))
+def _wait(run, argument, count):
+    return float(run(argument, count))
 
-    def run():
-        for _ in range(count):
-            result = part.run(next(ahead))
-        np.asarray(result)  # Waits for the device.
 
-    return run
+def _read(batches, count):
+    for _ in range(count):
+        batch = next(batches)
+    return np.asarray(batch[-1])
 
 
 def _simulated_earlier(index, number) -> list[Stage]:
@@ -165,28 +168,27 @@ def _fresh_state(index, recipe, strategy) -> steps.State:
     return steps.make_state(build, recipe.train, strategy)
 
 
-def _stream(index, recipe, strategy) -> Iterator:
-    """Batches for ever, as training reads them."""
-    return loop.stream(
-        cascade.batches(index, recipe.inputs),
-        cascade.count_steps(index, recipe.inputs),
-        0,
-        strategy,
+def _batches(people, recipe) -> Iterator:
+    """Batches without end, as training reads them."""
+    return iter(
+        inputs.training_dataset(people, recipe.inputs, 0, range(sys.maxsize >> 16))
     )
 
 
-def _train_a_little(directory, recipe, number, repeats):
+def _train_a_little(directory, recipe, number, repeats, cache):
     """Runs in a process of its own; see `peak_memory`."""
     index = repeated(records.read_index(directory), repeats)
     strategy = tf.distribute.get_strategy()
     earlier = _simulated_earlier(index, number)
     cascade.mean_target(index, recipe, earlier)
-    batches = _stream(index, recipe, strategy)
-    for _ in range(cascade.count_steps(index, recipe.inputs)):
+    people = canvases.open_people(index, recipe.inputs, cache)
+    batches = _batches(people, recipe)
+    shown = recipe.inputs.batch // recipe.inputs.views
+    for _ in range(len(people.weights) // shown):
         next(batches)
     state = _fresh_state(index, recipe, strategy)
     examples = cascade.make_examples(index, recipe, earlier)
-    train_step = steps.make_step(state, examples, recipe.train, strategy)
+    train_step = steps.make_step(state, examples, recipe.train, strategy, people)
     for _ in range(STEPS):
         loss = train_step(next(batches))
     np.asarray(loss)

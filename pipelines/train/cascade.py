@@ -20,7 +20,7 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import files, geometry, metrics
 from deeppose_tf.config import find_stage
-from deeppose_tf.pipelines.data import augment, inputs, records
+from deeppose_tf.pipelines.data import augment, canvases, inputs, records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.train import (
@@ -196,34 +196,25 @@ def make_examples(
     return joint
 
 
-def batches(
-    index: records.Index, config: InputConfig, seed: int = 0, limit: int | None = None
-) -> Callable[..., tf.data.Dataset]:
-    """`inputs.training_dataset` as a function of what changes: (epoch, batches to skip,
-    `tf.distribute.InputContext`)."""
-
-    def dataset(epoch, skip, context):
-        return inputs.training_dataset(index, config, seed, epoch, skip, limit, context)
-
-    return dataset
-
-
-def count_steps(
-    index: records.Index, config: InputConfig, limit: int | None = None
-) -> int:
-    """Steps that an epoch of the training split, or of its first people, takes.
+def open_people(
+    index: records.Index, recipe: recipes.Recipe, options: Options
+) -> canvases.People:
+    """Those whom a stage is trained on; see `canvases.open_people`.
 
     Raises:
       ValueError: there are fewer people than one step takes.
     """
-    count = _count(index, limit)
-    people = config.batch // config.views
-    if count < people:
+    count, limit = _count(index, options.overfit), options.overfit or None
+    needed = recipe.inputs.batch // recipe.inputs.views
+    if count < needed:
         raise ValueError(
-            f"{index.directory} has {count} people to train on, a step takes {people}: "
+            f"{index.directory} has {count} people to train on, a step takes {needed}: "
             "lower --batch, or leave it out to have it fitted"
         )
-    return count // people
+    shown, verbose = recipe.train.steps * needed, options.verbose
+    return canvases.open_people(
+        index, recipe.inputs, options.cache, limit, shown, verbose
+    )
 
 
 def mean_target(
@@ -245,7 +236,7 @@ def mean_target(
 def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     """A trained stage with its displacements, as `asked` of by its fingerprint."""
     limit = options.overfit or None
-    steps_per_epoch = count_steps(index, recipe.inputs, limit)
+    people = open_people(index, recipe, options)
     asked = fingerprint.continued(work, asked)
     if strategies.is_chief(strategy):
         fingerprint.keep(work, asked)
@@ -259,12 +250,12 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     unmeasured = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
     stage = Stage(recipe.stage, index.skeleton, state.averaged, *unmeasured, asked)
     data = loop.StageData(
-        batches(index, recipe.inputs, options.seed, limit),
-        steps_per_epoch,
+        functools.partial(inputs.training_dataset, people, recipe.inputs, options.seed),
         make_examples(index, recipe, earlier),
         recipe.inputs.batch,
         recipe.inputs.batch // recipe.inputs.views,
         validation.evaluator([*earlier, stage], index, recipe.inputs, target, limit),
+        people,
     )
     loop.train(state, data, recipe.train, str(work), strategy, options)
     mean, covariance = validation.observed_displacements(

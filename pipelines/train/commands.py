@@ -14,7 +14,7 @@ from absl import flags
 from deeppose_tf import config, files
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
-from deeppose_tf.pipelines.data.config import require_extent
+from deeppose_tf.pipelines.data.config import CACHES, require_extent
 from deeppose_tf.pipelines.train import recipes
 
 TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
@@ -107,6 +107,13 @@ def _set_flag(field, meaning):
     return Flag(kind, f"{meaning}. {_defaults(field)}.")
 
 
+CACHE = Flag(
+    "auto",
+    "Where the people to train on are kept, decoded and cut: on the device, in memory, "
+    "in a file beside the records (disk), or nowhere (none), to be decoded again each "
+    "time. auto takes the first of which this needs no more than half of what is free.",
+    choices=CACHES,
+)
 # Of all commands that train.
 COMMON = {
     "data": Flag(str, "Directory that deeppose-prepare wrote."),
@@ -154,6 +161,13 @@ COMMON = {
         "Devices: one, all GPUs of this machine (mirrored), or several machines "
         "(multiworker, from TF_CONFIG). auto mirrors where there are several GPUs.",
         choices=("auto", "one", "mirrored", "multiworker"),
+    ),
+    "cache": CACHE,
+    "steps_per_call": Flag(
+        0,
+        "Steps that follow each other without a return to Python; checkpoints and "
+        "kills come between such calls. 0: as many as take about a second.",
+        low=0,
     ),
     "seed": Flag(0, "Of weights, order and augmentation."),
     "deterministic": Flag(
@@ -387,6 +401,8 @@ def _options():
         fit_batch=values.batch is None and not given,
         strategy=values.strategy,
         guard=values.collapse_guard,
+        cache=values.cache,
+        steps_per_call=values.steps_per_call,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
+import math
 import pathlib
 import re
 import shutil
@@ -24,6 +24,7 @@ from absl import logging
 
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import progress
+from deeppose_tf.pipelines.data import canvases
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train import strategies
 from deeppose_tf.pipelines.train.recipes import TrainConfig
@@ -43,8 +44,8 @@ ADVICE = """Check, in this order:
   3. the learning rate: a tenth of it, then ten times;
   4. that the run is long enough: raise --steps.
 --nocollapse_guard goes on regardless."""
-# The loss goes to TensorBoard about so many times in a run.
-LOGGED = 1000
+# Of steps without a return to Python, where their number is not given.
+CALL_SECONDS = 1.0
 # Checkpoints that are kept while a stage is trained, and the names of their files.
 KEPT = 2
 CHECKPOINT = re.compile(r"ckpt-(\d+)\.(?:index|data-\d+-of-\d+)")
@@ -69,6 +70,8 @@ class Options:
       fit_batch: make the recipe's batch smaller where people are fewer.
       strategy: see `strategies.make_strategy`.
       guard: stop a collapsed run.
+      cache: where canvases are kept, see `canvases.open_people`.
+      steps_per_call: steps without a return to Python; 0 for about a second's.
       evaluations: how often the held-out people are looked at in a stage's training.
       checkpoint_seconds: between checkpoints; one is written at every evaluation too,
         and by several workers only then, because they have to agree.
@@ -82,6 +85,8 @@ class Options:
     fit_batch: bool = True
     strategy: str = "auto"
     guard: bool = True
+    cache: str = "auto"
+    steps_per_call: int = 0
     evaluations: int = 20
     checkpoint_seconds: float = 60.0
     verbose: int = 1
@@ -91,21 +96,21 @@ class StageData(NamedTuple):
     """What a stage is trained on and judged by.
 
     Attributes:
-      batches: (epoch, batches to skip, `tf.distribute.InputContext`) -> a dataset of
-        this worker's batches, one for each replica in turn.
-      steps_per_epoch: how many steps they last.
+      batches: (range of steps, `tf.distribute.InputContext`) -> a dataset of this
+        worker's batches, one for each replica in turn.
       examples: a batch -> `augment.Examples`; compiled, on the device.
-      crops, people: per step, over all devices.
+      crops, shown: crops and people per step, over all devices.
       evaluate: step -> scalars to log, of the network as it is: `pdj` and, where the
         guard is to judge, `spread` and `l2`; see `check_collapse`.
+      people: of the batches, where they are kept on the device.
     """
 
     batches: Callable[..., tf.data.Dataset]
-    steps_per_epoch: int
     examples: Callable
     crops: int
-    people: int
+    shown: int
     evaluate: Callable[[int], dict]
+    people: canvases.People | None = None
 
 
 def train(
@@ -137,25 +142,29 @@ def train(
     folder, chief = pathlib.Path(workdir), strategies.is_chief(strategy)
     checkpoints = Checkpoints(state, folder / "checkpoints", strategy)
     checkpoints.restore()
-    start = int(state.step.numpy())
-    train_step = steps.make_step(state, data.examples, config, strategy)
-    ahead = stream(data.batches, data.steps_per_epoch, start, strategy)
-    ahead = itertools.islice(ahead, max(config.steps - start, 0))
+    done = int(state.step.numpy())
+    step = steps.make_step(state, data.examples, config, strategy, data.people)
+    run = steps.repeated(lambda batches: step(next(batches)))
+    batches = functools.partial(data.batches, range(done, max(config.steps, done)))
+    ahead = iter(strategy.distribute_datasets_from_function(batches))
     evaluate_every = max(config.steps // options.evaluations, 1)
-    log_every = max(config.steps // LOGGED, 1)
+    pace = _Pace(options.steps_per_call)
     shown = bool(options.verbose and chief)
     with (
         _summaries(folder / "logs", chief).as_default(),
         checkpoints.kept_when_stopped(config.steps),
-        progress.bar(config.steps, "Training", "step", start, shown) as bar,
+        progress.bar(config.steps, "Training", "step", done, shown) as bar,
     ):
         display = _Display(bar, data, config.steps)
-        for done, batch in enumerate(ahead, start + 1):
-            loss = train_step(batch)
-            if done % log_every == 0:
-                tf.summary.scalar("loss", loss, done)
-            if done % evaluate_every == 0 or done == config.steps:
-                _check_finite(loss, done)
+        while done < config.steps:
+            due = min((done // evaluate_every + 1) * evaluate_every, config.steps)
+            count = min(pace.count, due - done)
+            with pace.measured(count):
+                loss = float(run(ahead, count))
+            done += count
+            _check_finite(loss, done)
+            tf.summary.scalar("loss", loss, done)
+            if done == due:
                 if not config.ema:
                     steps.average(state, 0.0, done)
                 report = data.evaluate(done)
@@ -166,25 +175,9 @@ def train(
                     check_collapse(report, done, config.steps)
                 checkpoints.save(done)
             elif checkpoints.is_due(options.checkpoint_seconds):
-                _check_finite(loss, done)
                 checkpoints.save(done)
             display.update(done, loss)
     return state.averaged
-
-
-def stream(
-    batches: Callable[..., tf.data.Dataset],
-    steps_per_epoch: int,
-    step: int,
-    strategy: tf.distribute.Strategy,
-) -> Iterator:
-    """The batches of all steps after `step`, epoch after epoch without end."""
-    epoch, skip = divmod(step, steps_per_epoch)
-    while True:
-        yield from strategy.distribute_datasets_from_function(
-            functools.partial(batches, epoch, skip)
-        )
-        epoch, skip = epoch + 1, 0
 
 
 def check_collapse(report: dict, step: int, total: int) -> None:
@@ -280,7 +273,10 @@ class Checkpoints:
         try:
             yield
         except KeyboardInterrupt:
-            step, weights = int(self._state.step), self._state.model.get_weights()
+            step, weights = (
+                int(self._state.step.numpy()),
+                self._state.model.get_weights(),
+            )
             sound = all(np.isfinite(weight).all() for weight in weights)
             if self._alone and sound and self._step < step < last:
                 self.save(step)
@@ -312,6 +308,24 @@ def sweep(folder: pathlib.Path, count: int, last: int | None = None) -> None:
     (folder / "checkpoint").unlink(missing_ok=True)  # of earlier versions
 
 
+class _Pace:
+    """How many steps follow each other without a return to Python: a second's worth."""
+
+    def __init__(self, fixed: int):
+        """Always so many; 0 for as many as take about `CALL_SECONDS`."""
+        self.count, self._fixed = fixed or 1, fixed
+
+    @contextlib.contextmanager
+    def measured(self, count: int) -> Iterator[None]:
+        """Around a call of so many steps."""
+        began = time.monotonic()
+        yield
+        # The first call compiles the step, and the count says nothing; then it grows.
+        each = (time.monotonic() - began) / count
+        if not self._fixed:
+            self.count = max(1, min(int(CALL_SECONDS / each), 2 * self.count))
+
+
 class _Display:
     """The progress bar of a training, with its newest numbers."""
 
@@ -319,7 +333,6 @@ class _Display:
         self.bar, self.data, self.last = bar, data, last
         self.report = {}
         self.done, self.time = bar.n, time.monotonic()
-        # Reading the loss waits for the device, so it is not read at every step.
         self.seconds = 1.0 if sys.stdout.isatty() else 5.0
 
     def update(self, done, loss):
@@ -328,12 +341,12 @@ class _Display:
         if self.bar.disable or (passed < self.seconds and done < self.last):
             return
         rate = (done - self.done) / passed
-        shown = {"loss": float(loss), **self.report}
+        shown = {"loss": loss, **self.report}
         shown = {k: v for k, v in shown.items() if k not in ("spread", "l2")}
         self.bar.set_postfix(
             {name: f"{value:.3f}" for name, value in shown.items()}
             | {"crops/s": f"{rate * self.data.crops:.0f}"}
-            | {"people/s": f"{rate * self.data.people:.0f}"},
+            | {"people/s": f"{rate * self.data.shown:.0f}"},
             refresh=False,
         )
         self.bar.update(done - self.done)
@@ -341,9 +354,9 @@ class _Display:
 
 
 def _check_finite(loss, step):
-    if not tf.math.is_finite(loss):
+    if not math.isfinite(loss):
         raise TrainingError(
-            f"the loss is {float(loss)} at step {step}. Lower --learning_rate, with "
+            f"the loss is {loss} at step {step}. Lower --learning_rate, with "
             "another --run"
         )
 

@@ -5,6 +5,7 @@ All of it is compiled and runs under any strategy. The loop around it is in `loo
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from deeppose_tf import losses, networks
+from deeppose_tf.pipelines.data import canvases
 from deeppose_tf.pipelines.train import optimizers
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
@@ -113,40 +115,85 @@ def make_step(
     examples: Callable,
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
+    people: canvases.People | None = None,
+    by_xla: bool | None = None,
 ) -> Callable:
-    """One compiled step: a batch of canvases in, the mean loss per crop out.
+    """One compiled step: a batch in, the mean loss per crop out.
 
     Augmentation is its first lines, compiled by XLA, so that it runs on the device that
-    the step runs on; the network is left to the device's own kernels.
+    the step runs on. On a GPU the whole step is, where XLA takes to the network:
+    launching one operation after the other takes longer there than what they do. On a
+    CPU the network is left to the device's own kernels, which are faster.
 
     Args:
       state: see `State`; the step changes it.
-      examples: a batch -> `augment.Examples`.
+      examples: a batch of `inputs.training_dataset` with its canvases ->
+        `augment.Examples`.
       config: see `TrainConfig`.
       strategy: that of the state; its batches are split over its replicas.
+      people: of the batches, where they are kept on the device.
+      by_xla: whether XLA compiles all of it, by default on a GPU a network that
+        `suits_xla`. With several replicas not what they do together.
     """
+    if by_xla is None:
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        by_xla = on_gpu and networks.suits_xla(state.model)
+    alone = strategy.num_replicas_in_sync == 1
+    kept = _on_device(people, strategy)
     examples = tf.function(examples, jit_compile=True, autograph=False)
-    update = make_update(state, config, strategy)
+    backward = make_backward(state, config, strategy)
 
-    @tf.function(autograph=False)
-    def train_step(batch):
-        loss = strategy.run(lambda batch: update(*examples(*batch)), (batch,))
+    def gradients(kept, batch):
+        if kept:
+            chosen, draws = batch
+            batch = *(tf.gather(column, chosen) for column in kept), draws
+        return backward(*examples(*batch))
+
+    if by_xla and not alone:
+        gradients = tf.function(gradients, jit_compile=True, autograph=False)
+
+    def update(kept, batch):
+        loss, found = gradients(kept, batch)
+        variables = state.model.trainable_variables
+        state.optimizer.apply_gradients(zip(found, variables, strict=True))
+        return loss
+
+    @functools.partial(tf.function, jit_compile=by_xla and alone, autograph=False)
+    def step(kept, batch):
+        loss = strategy.run(update, (kept, batch))
         done = state.step.assign_add(1)
         if config.ema:
             average(state, config.ema, done)
         return strategy.reduce("SUM", loss, axis=None)
 
-    return train_step
+    return functools.partial(step, kept)
 
 
-def make_update(
+def repeated(step: Callable) -> Callable:
+    """(argument, n) -> what `step` returns of it, a scalar, the last of n times, one
+    after the other without a return to Python."""
+
+    @tf.function(autograph=False)
+    def run(argument, count):
+        return tf.while_loop(
+            lambda done, _: done < count,
+            lambda done, _: (done + 1, step(argument)),
+            (tf.constant(0), tf.constant(0.0)),
+            parallel_iterations=1,
+        )[1]
+
+    return lambda argument, count: run(argument, tf.constant(count))
+
+
+def make_backward(
     state: State, config: TrainConfig, strategy: tf.distribute.Strategy
 ) -> Callable:
-    """Forward, backward and update on one replica: `augment.Examples` in, loss out."""
+    """Forward and backward on one replica: `augment.Examples` in, the loss and the
+    gradients of the trained variables out."""
     variables = state.model.trainable_variables
     network = networks.with_maps(state.model) if config.map_weight else state.model
 
-    def update(crops, target, weight):
+    def backward(crops, target, weight):
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
         with tf.GradientTape() as tape, networks.dropout_step(state.step):
             outputs = network(crops, training=True)
@@ -157,11 +204,24 @@ def make_update(
                 maps = losses.map_loss(logits, places, target, weight, config.map_blob)
                 loss += config.map_weight * maps
             loss = tf.reduce_sum(loss) * share
-        gradients = tape.gradient(loss, variables)
-        state.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
+        return loss, tape.gradient(loss, variables)
 
-    return update
+    return backward
+
+
+def _on_device(people, strategy):
+    """The columns of people who are kept there, a copy on each replica's device."""
+    if people is None or people.cache != "device":
+        return ()
+    if strategy.num_replicas_in_sync == 1:
+        return tuple(map(tf.constant, people.kept))
+    devices = strategy.extended.worker_devices
+
+    def copy(context):
+        with tf.device(devices[context.replica_id_in_sync_group % len(devices)]):
+            return tuple(map(tf.constant, people.kept))
+
+    return strategy.experimental_distribute_values_from_function(copy)
 
 
 def average(state: State, decay: float, done: tf.Tensor) -> None:
