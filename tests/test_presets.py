@@ -9,7 +9,7 @@ import pytest
 
 import deeppose_tf
 from deeppose_tf import config
-from deeppose_tf.pipelines.train import presets
+from deeppose_tf.pipelines.train import presets, recipes
 
 ROOT = pathlib.Path(__file__).parents[1]
 PHOTO = ROOT / "docs" / "images" / "astronaut.jpg"
@@ -80,14 +80,13 @@ def test_names_of_presets_are_told():
         deeppose_tf.Cascade.from_preset("lsp")
 
 
-def test_each_is_made_after_what_it_starts_from():
+def test_presets_are_made_in_an_order_and_known():
     assert presets.order(["upper_body", "full_body_small"]) == [
         "full_body_small",
         "upper_body",
     ]
-    names = list(presets.PRESETS)
-    for name, preset in presets.PRESETS.items():
-        if preset.start_from:
-            assert names.index(preset.start_from) < names.index(name)
+    for preset in presets.PRESETS.values():
+        for number in range(1, preset.stages + 1):
+            recipes.recipe_for(preset.recipe, number, preset.changes)
     with pytest.raises(ValueError, match="'body' is none of full_body_small"):
         presets.order(["body"])
