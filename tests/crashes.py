@@ -229,7 +229,9 @@ class Trial:
                 status, words = run(
                     name, line.replace("{}", str(self.place)), self.place
                 )
-                named = status == 1 and is_told(words, path.name.partition(".")[0])
+                # Of checkpoints, none of which is left, the folder.
+                name_of = path.parent.name if "ckpt" in pattern else path.name
+                named = status == 1 and is_told(words, name_of.partition(".")[0])
                 found = snapshot(self.place)
                 unlike = [
                     n for n in expected | found if found.get(n) != expected.get(n)
