@@ -176,7 +176,7 @@ def sync_all(folder: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
+def alone(folder: str | os.PathLike, writer: str, wait: bool = False) -> Iterator[None]:
     """Makes a folder where it is missing, and keeps others who ask so out of it; a kill
     lets them in. A folder that it made and nothing was written into goes again.
 
@@ -185,6 +185,7 @@ def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
     Args:
       folder: of what is written.
       writer: what may be there once only, such as `export`, for the error.
+      wait: until the others have left.
 
     Raises:
       ValueError: another process is in it; says which, where the system tells.
@@ -194,7 +195,7 @@ def alone(folder: str | os.PathLike, writer: str) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise ValueError(
                 f"{folder}: another {writer} is writing there right now"

@@ -43,7 +43,9 @@ def test_a_backbone_survives_its_directory(tmp_path):
     config = StageConfig("MobileNetV3Small", 32, "linear")
     model = stage.build_stage(config, skeleton.LSP)
     k = len(skeleton.LSP.joints)
-    one = stage.Stage(config, skeleton.LSP, model, np.zeros([k, 2]), np.zeros([k]), {})
+    one = stage.Stage(
+        config, skeleton.LSP, model, np.zeros([k, 2]), np.zeros([k, 2, 2]), {}
+    )
     stage.save_stage(one, str(tmp_path / "stage_1"))
     again = stage.load_stage(str(tmp_path / "stage_1"))
     crops = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)

@@ -71,7 +71,7 @@ def plain(*batch):
 def test_parts_are_measured_in_turns(index, number, monkeypatch):
     if number == 1:  # To compile the crops of one stage is enough.
         monkeypatch.setattr(training_step.cascade, "make_examples", lambda *_: plain)
-    found = training_step.measure(index, toy.recipe_for(number), number, rounds=1)
+    found = training_step.measure(index, toy.recipe_for(number), number, rounds=3)
     assert found["seconds"].keys() == found["cpu_seconds"].keys()
     assert list(found["seconds"]) == list(commands.ROWS)
     assert all(seconds > 0 for seconds in found["seconds"].values())

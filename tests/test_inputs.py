@@ -1,7 +1,10 @@
 """Canvases are whole pixels of the image; an epoch is everyone once, the same again."""
 
+import concurrent.futures
 import dataclasses
+import errno
 import itertools
+import os
 import pathlib
 import shutil
 
@@ -277,11 +280,61 @@ def test_a_file_of_canvases_is_checked(index):
     assert same(batches(index, cache="disk"), batches(index))
 
 
+def test_several_who_want_a_file_of_canvases_make_one(index, monkeypatch):
+    """Who comes second waits for the first, and takes what it made."""
+    for path in pathlib.Path(index.directory).glob("canvases-*"):
+        shutil.rmtree(path)
+    written, original = [], canvases._write
+    monkeypatch.setattr(
+        canvases, "_write", lambda *some: written.append(1) or original(*some)
+    )
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(batches, index, cache="disk") for _ in range(2)]
+        one, two = (job.result() for job in jobs)
+    assert len(written) == 1 and same(one, two)
+
+
+def test_canvases_of_more_people_are_others(index):
+    """A benchmark lists everyone several times."""
+    batches(index, cache="disk")
+    twice = dataclasses.replace(
+        index,
+        weights={"train": np.ones(2 * PEOPLE, int)},
+        shards={**index.shards, "train": 2 * index.shards["train"]},
+    )
+    assert len(batches(twice, ONES, steps=range(2 * PEOPLE), cache="disk")) == 46
+
+
+def test_what_does_not_fit_is_told(index, monkeypatch):
+    monkeypatch.setattr(canvases, "free_memory", lambda: 100)
+    with pytest.raises(ValueError, match="--cache=memory: .* free: give --cache=disk"):
+        batches(index, cache="memory")
+
+    def full(*some):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    for path in pathlib.Path(index.directory).glob("canvases-*"):
+        shutil.rmtree(path)
+    with pytest.raises(OSError, match="No space left on device: .*canvases.npy"):
+        batches(index, cache="disk")
+
+
+def test_a_record_cut_short_is_named(index, tmp_path):
+    shard = tmp_path / "train-0"
+    shard.write_bytes(pathlib.Path(index.shards["train"][0]).read_bytes()[:-5])
+    broken = dataclasses.replace(index, shards={**index.shards, "train": (str(shard),)})
+    with pytest.raises(ValueError, match="train-0: record 8 of the split is damaged"):
+        batches(broken)
+
+
 def test_auto_keeps_what_fits(index, monkeypatch, capsys):
     """Within half of what is free; and nothing that is not looked at twice."""
     needed = PEOPLE * 40 * 40 * 3
     for room, cache in ((2 * needed, "memory"), (2 * needed - 1, "disk")):
         monkeypatch.setattr(canvases, "free_memory", lambda room=room: room)
+        for path in pathlib.Path(index.directory).glob("canvases-*"):
+            shutil.rmtree(path)
         people = canvases.open_people(index, CONFIG, verbose=1)
         assert people.cache == cache and people.kept is not None
         assert f"--cache={cache}" in capsys.readouterr().out

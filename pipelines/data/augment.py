@@ -1,9 +1,9 @@
 """Crop, flip, displacement, scale, rotation and colour on a batch.
 
 Runs on the accelerator as the first lines of the compiled step, and as well inside
-`Dataset.map`. Nothing here draws random numbers: the host draws them from (seed, epoch,
-example) and sends them along, so that the same run yields the same crops wherever and
-in whatever batch it is made.
+`Dataset.map`. Nothing here draws random numbers: the host draws them from (seed,
+place in the training) and sends them along, so that the same run yields the same crops
+wherever and in whatever batch they are made.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The training people of a data set, any of whom can be had at once.
 
-Decoding and cutting are paid once where the canvases fit somewhere: on the accelerator,
-in the host's memory, or in a file beside the records. Else every person is read and
-decoded again each time.
+Decoding and cutting are paid once a stage where the canvases fit somewhere: on the
+accelerator, in the host's memory, or in a file beside the records. Else every person is
+read and decoded again each time.
 """
 
 from __future__ import annotations
@@ -82,26 +82,31 @@ class Records:
     """The records of a split in any order: index [n] -> n serialized records."""
 
     def __init__(self, index: records.Index, split: str, limit: int | None = None):
-        self._files, self._places = [], []
-        for number, shard in enumerate(index.shards[split]):
-            with open(shard, "rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._files.append(content)
-            at = 0
-            # A length and its checksum, as many bytes, and their checksum.
-            while at < len(content) and len(self._places) < (limit or np.inf):
-                (length,) = struct.unpack_from("<Q", content, at)
-                self._places.append((number, at + 12, length))
-                at += length + 16
-        self._places = np.array(self._places, np.int64)
-
-    def __len__(self) -> int:
-        return len(self._places)
+        self._shards, places = index.shards[split], []
+        for number, shard in enumerate(self._shards):
+            with (
+                open(shard, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
+                at = 0
+                # A length and its checksum, as many bytes, and their checksum.
+                while at + 16 <= len(content) and len(places) < (limit or np.inf):
+                    (length,) = struct.unpack_from("<Q", content, at)
+                    places.append((number, at + 12, length))
+                    at += length + 16
+                if at != len(content) and len(places) != limit:
+                    raise ValueError(
+                        f"{shard}: record {len(places)} of the split is damaged. "
+                        f"Delete {index.directory} and run deeppose-prepare again"
+                    )
+        self._places = np.array(places, np.int64)
 
     def __call__(self, chosen: np.ndarray) -> np.ndarray:
         found = np.empty(len(chosen), object)
-        for i, (file, start, length) in enumerate(self._places[chosen]):
-            found[i] = self._files[file][start : start + length]
+        for i, (number, start, length) in enumerate(self._places[chosen]):
+            with open(self._shards[number], "rb") as file:
+                file.seek(start)
+                found[i] = file.read(length)
         return found
 
 
@@ -132,7 +137,8 @@ def open_people(
     needed = len(weights) * side**2 * 3
     if cache == "auto":
         often = shown is None or shown >= 2 * weights.sum()
-        cache, why = choose(needed, index.directory) if often else ("none", "")
+        folder = _folder(index, config, limit)
+        cache, why = choose(needed, folder) if often else ("none", "")
         if verbose and often:
             print(f"{len(weights)} canvases of {side} pixels: {why}", flush=True)
     if cache == "none":
@@ -141,6 +147,12 @@ def open_people(
     if cache == "disk":
         kept = _on_disk(index, config, limit, verbose)
     elif cache in CACHES:
+        if needed > free_memory():
+            raise ValueError(
+                f"--cache={cache}: {needed / 1e9:.1f} GB of canvases, and "
+                f"{free_memory() / 1e9:.1f} GB of memory are free: give --cache=disk "
+                "or none"
+            )
         canvases = np.empty([len(weights), side, side, 3], np.uint8)
         kept = _fill(canvases, index, config, verbose)
     else:
@@ -148,11 +160,17 @@ def open_people(
     return People(weights, joints, cache, kept)
 
 
-def choose(needed: int, directory: str) -> tuple[str, str]:
+def choose(needed: int, folder: pathlib.Path) -> tuple[str, str]:
     """Where so many bytes are kept: the first of `CACHES` of whose free room they take
-    no more than `SHARE`. Returns its name, and a line that says why."""
-    rooms = {"device": _free_on_devices(), "memory": free_memory()}
-    rooms["disk"] = shutil.disk_usage(directory).free
+    no more than `SHARE`, or the folder for them, where it is there already. Returns its
+    name, and a line that says why."""
+    memory = free_memory()
+    # On the way to a device they are in memory.
+    rooms = {"device": min(_room_on_devices(), memory), "memory": memory}
+    if folder.exists():
+        rooms["disk"] = needed / SHARE
+    elif os.access(folder.parent, os.W_OK):
+        rooms["disk"] = shutil.disk_usage(folder.parent).free
     for name, room in rooms.items():
         if needed <= SHARE * room:
             return name, (
@@ -176,13 +194,15 @@ def free_memory() -> int:
         most = (group / "memory.max").read_text().strip()
         if most != "max":
             used = int((group / "memory.current").read_text())
-            free = min(free, int(most) - used)
-    except (OSError, ValueError):
+            # What was read of files and is not in use is given back when needed.
+            kept = dict(x.split() for x in (group / "memory.stat").open())
+            free = min(free, int(most) - used + int(kept["inactive_file"]))
+    except (OSError, ValueError, KeyError):
         pass
     return free
 
 
-def _free_on_devices() -> int:
+def _room_on_devices() -> int:
     """Bytes that TensorFlow may take on each GPU; 0 without one."""
     if not tf.config.list_physical_devices("GPU"):
         return 0
@@ -213,24 +233,24 @@ def _fill(canvases, index, config, verbose) -> Labeled:
 
 
 def _on_disk(index, config, limit, verbose) -> Labeled:
-    """Canvases in a folder beside the records, made where there are none yet."""
-    side = config.canvas
-    key = [FORMAT, index.checksums["train"], side, config.context, limit]
-    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-    folder = pathlib.Path(index.directory) / f"canvases-{name}"
+    """Canvases in a folder beside the records, made where there are none yet: by one of
+    those who want it at once, for whom the others wait."""
+    folder = _folder(index, config, limit)
     if not (folder / _INDEX).is_file():
-        partial = folder.with_name(f".{folder.name}.partial")
-        partial.mkdir(exist_ok=True)
-        with files.alone(partial, "run"):
-            _write(partial, index, config, limit, verbose)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-    content = files.read_json(folder / _INDEX, (FORMAT,))
-    for file, checksum in content["sha256"].items():
-        if records.sha256(folder / file) != checksum:
+        with files.alone(index.directory, "run", wait=True):
+            if not (folder / _INDEX).is_file():
+                partial = folder.with_name(f".{folder.name}.partial")
+                partial.mkdir(exist_ok=True)
+                _write(partial, index, config, limit, verbose)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(partial, folder)
+    expected = files.read_json(folder / _INDEX, (FORMAT,)).get("sha256", {})
+    for name in Labeled._fields:
+        path = folder / f"{name}.npy"
+        if not path.is_file() or records.sha256(path) != expected.get(path.name):
             raise ValueError(
-                f"{folder / file}: its content has changed (SHA-256 differs). Delete "
-                f"{folder}: it is made anew"
+                f"{path}: its content has changed (SHA-256 differs). Delete {folder}: "
+                "it is made anew"
             )
     columns = (
         np.load(folder / f"{name}.npy", mmap_mode="r" if name == "canvases" else None)
@@ -239,15 +259,31 @@ def _on_disk(index, config, limit, verbose) -> Labeled:
     return Labeled(*columns)
 
 
+def _folder(index, config, limit) -> pathlib.Path:
+    """Where canvases of these people and of this kind are, if they are anywhere."""
+    count = len(index.weights["train"][:limit])
+    key = [FORMAT, index.checksums["train"], config.canvas, config.context, count]
+    name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    return pathlib.Path(index.directory) / f"canvases-{name}"
+
+
 def _write(folder, index, config, limit, verbose) -> None:
     count = len(index.weights["train"][:limit])
     shape = count, config.canvas, config.canvas, 3
     path = folder / _CANVASES
     canvases = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):  # Else a full disk ends the process.
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno), path) from error
     kept = _fill(canvases, index, config, verbose)
     canvases.flush()
     for name, column in zip(Labeled._fields[1:], kept[1:], strict=True):
         np.save(folder / f"{name}.npy", column)
     names = [f"{name}.npy" for name in Labeled._fields]
     checksums = {name: records.sha256(folder / name) for name in names}
-    files.write_json(folder / _INDEX, {"format": FORMAT, "sha256": checksums})
+    files.write_json(
+        folder / _INDEX, {"format": FORMAT, "sha256": checksums}, digest=True
+    )

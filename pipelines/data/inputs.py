@@ -143,7 +143,6 @@ def evaluation_dataset(
     config: InputConfig,
     batch: int,
     limit: int | None = None,
-    chosen: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """A split once, in order, nobody left out; canvases as in training.
 
@@ -153,7 +152,6 @@ def evaluation_dataset(
       config: of the canvases.
       batch: people in a batch.
       limit: use the first people of the split only.
-      chosen: [N] bool, of these records; None for all.
 
     Returns:
       Batches as `training_dataset`, without draws; the last may be smaller.
@@ -161,11 +159,6 @@ def evaluation_dataset(
     dataset = tf.data.TFRecordDataset(list(index.shards[split]))
     if limit is not None:
         dataset = dataset.take(limit)
-    if chosen is not None:
-        marked = tf.data.Dataset.from_tensor_slices(chosen)
-        dataset = tf.data.Dataset.zip((dataset, marked))
-        dataset = dataset.filter(lambda serialized, mark: mark)
-        dataset = dataset.map(lambda serialized, mark: serialized)
     prepare = functools.partial(
         _example, joints=len(index.skeleton.joints), config=config
     )

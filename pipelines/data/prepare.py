@@ -326,7 +326,7 @@ def arrange(
         out, or not one positive repeat for each data set.
     """
     repeat = repeat or [1] * len(parts)
-    if len(repeat) != len(parts) or min(repeat) < 1:
+    if len(repeat) != len(parts) or not 0 < min(repeat) <= max(repeat) < 10**5:
         given = ",".join(map(str, repeat))
         raise ValueError(f"--repeat={given}: give a positive number for each --dataset")
     if not any(len(part["train"]) for part in parts):

@@ -66,7 +66,7 @@ class People:
     """The labels of a split, without images.
 
     Attributes:
-      ids: N, of the
+      ids: N, of the records.
       keypoints: [N, K, 2] float32, pixels.
       labeled: [N, K] bool.
       boxes: [N, 4] float32 first boxes, pixels; zeros for the whole image.
@@ -250,7 +250,7 @@ def verify(directory: str) -> Index:
 
 
 def read_people(index: Index, split: str, limit: int | None = None) -> People:
-    """The labels of a split, in the order of its
+    """The labels of a split, in the order of its records.
 
     Raises:
       ValueError: the data set has no such split, or nobody in it.
@@ -514,7 +514,7 @@ def _require_sound(content: dict) -> None:
 
 def _weights(folder: pathlib.Path, shard: dict) -> list[int]:
     stored = shard.get("weights", "1 " * shard["records"]).split()
-    weights = [int(x) for x in stored if x.isdecimal() and len(x) < 10]
+    weights = [int(x) for x in stored if x.isdecimal() and len(x) < 6]
     if len(weights) != shard["records"] or 0 in weights:
         raise ValueError(
             f"{folder / INDEX}: 'weights' of {shard['file']} must be its "

@@ -184,7 +184,7 @@ def _train_a_little(directory, recipe, number, repeats, cache):
     people = canvases.open_people(index, recipe.inputs, cache)
     batches = _batches(people, recipe)
     shown = recipe.inputs.batch // recipe.inputs.views
-    for _ in range(len(people.weights) // shown):
+    for _ in range(people.weights.sum() // shown):
         next(batches)
     state = _fresh_state(index, recipe, strategy)
     examples = cascade.make_examples(index, recipe, earlier)

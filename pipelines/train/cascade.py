@@ -196,25 +196,20 @@ def make_examples(
     return joint
 
 
-def open_people(
-    index: records.Index, recipe: recipes.Recipe, options: Options
-) -> canvases.People:
-    """Those whom a stage is trained on; see `canvases.open_people`.
+def check_people(
+    index: records.Index, config: InputConfig, limit: int | None = None
+) -> None:
+    """Refuses data with fewer people to train on than one step takes.
 
     Raises:
-      ValueError: there are fewer people than one step takes.
+      ValueError: says how many there are.
     """
-    count, limit = _count(index, options.overfit), options.overfit or None
-    needed = recipe.inputs.batch // recipe.inputs.views
+    count, needed = _count(index, limit), config.batch // config.views
     if count < needed:
         raise ValueError(
             f"{index.directory} has {count} people to train on, a step takes {needed}: "
             "lower --batch, or leave it out to have it fitted"
         )
-    shown, verbose = recipe.train.steps * needed, options.verbose
-    return canvases.open_people(
-        index, recipe.inputs, options.cache, limit, shown, verbose
-    )
 
 
 def mean_target(
@@ -236,7 +231,7 @@ def mean_target(
 def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     """A trained stage with its displacements, as `asked` of by its fingerprint."""
     limit = options.overfit or None
-    people = open_people(index, recipe, options)
+    check_people(index, recipe.inputs, limit)
     asked = fingerprint.continued(work, asked)
     if strategies.is_chief(strategy):
         fingerprint.keep(work, asked)
@@ -246,6 +241,10 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     if begins_as and options.verbose and strategies.is_chief(strategy):
         common = max(count_common(state.model, one.model) for one in begins_as)
         print(f"begins with {common} of {len(state.model.weights)} weights as trained")
+    shown = recipe.train.steps * recipe.inputs.batch // recipe.inputs.views
+    people = canvases.open_people(
+        index, recipe.inputs, options.cache, limit, shown, options.verbose
+    )
     joints = len(index.skeleton.joints)
     unmeasured = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
     stage = Stage(recipe.stage, index.skeleton, state.averaged, *unmeasured, asked)

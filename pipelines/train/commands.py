@@ -169,7 +169,7 @@ COMMON = {
         "kills come between such calls. 0: as many as take about a second.",
         low=0,
     ),
-    "seed": Flag(0, "Of weights, order and augmentation."),
+    "seed": Flag(0, "Of weights, order and augmentation.", low=0),
     "deterministic": Flag(
         False,
         "The same run twice gives the same weights to the bit, at some cost in speed.",

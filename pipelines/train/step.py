@@ -140,14 +140,17 @@ def make_step(
         by_xla = on_gpu and networks.suits_xla(state.model)
     alone = strategy.num_replicas_in_sync == 1
     kept = _on_device(people, strategy)
-    examples = tf.function(examples, jit_compile=True, autograph=False)
     backward = make_backward(state, config, strategy)
 
-    def gradients(kept, batch):
-        if kept:
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    def crops(kept, batch):
+        if kept:  # Gathered by XLA: TensorFlow's own kernel takes no bytes on a GPU.
             chosen, draws = batch
             batch = *(tf.gather(column, chosen) for column in kept), draws
-        return backward(*examples(*batch))
+        return examples(*batch)
+
+    def gradients(kept, batch):
+        return backward(*crops(kept, batch))
 
     if by_xla and not alone:
         gradients = tf.function(gradients, jit_compile=True, autograph=False)
