@@ -28,7 +28,7 @@ from deeppose_tf.pipelines.data.config import CACHES, InputConfig
 SHARE = 0.5
 FORMAT = 1
 _BATCH = 64
-_CANVASES, _INDEX = "canvases.npy", "index.json"
+_INDEX = "index.json"
 
 
 class Labeled(NamedTuple):
@@ -270,7 +270,7 @@ def _folder(index, config, limit) -> pathlib.Path:
 def _write(folder, index, config, limit, verbose) -> None:
     count = len(index.weights["train"][:limit])
     shape = count, config.canvas, config.canvas, 3
-    path = folder / _CANVASES
+    path = folder / "canvases.npy"
     canvases = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     if hasattr(os, "posix_fallocate"):  # Else a full disk ends the process.
         with open(path, "r+b") as file:

@@ -106,7 +106,7 @@ def training_dataset(
         chosen, draws = tf.numpy_function(
             order, [number // here], [tf.int64, tf.float32], stateful=False
         )
-        own = slice(None) if replicas == 1 else _slice(replica * share, share)
+        own = slice(replica * share, (replica + 1) * share)
         chosen, draws = chosen[own], draws[own]
         chosen.set_shape([share])
         draws.set_shape([share, config.views, len(augment.DRAWS)])
@@ -223,10 +223,6 @@ def _per_replica(people, replicas):
             f"evenly: give a --batch of a multiple of {replicas} images"
         )
     return people // replicas
-
-
-def _slice(start, count):
-    return slice(start, start + count)
 
 
 def _traced(function):
