@@ -5,7 +5,6 @@ Run as a program it trains the first stage in processes of their own; see `main`
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -139,8 +138,8 @@ def main(data: str, folder: str, length: str, kills: str) -> None:
     """Trains stage 1 into `folder/whole`, and beside it into `folder/killed`, killed so
     many times, and resumed each time.
 
-    Every step writes a checkpoint. Every other kill waits for one to be half-written,
-    the rest come at random. Where kills are few it is `PLAIN`.
+    Every step writes a checkpoint. Every other kill comes before one gets its name, the
+    first of all among them; the rest come at random. Where kills are few it is `PLAIN`.
     The work is done in forks of this process, which spares them TensorFlow's import.
     """
     if int(kills) < 3:
@@ -160,17 +159,18 @@ def _kill(data, run, length, kills):
     folder = run / "training_1" / "checkpoints"
     moments = []
     for number in range(kills):
-        child = _fork(data, run, length)
-        wanted = _newest(folder) + chance.randint(1, 2)
-        halfway, before = number % 2 == 0, _half_written(folder)
-        while _newest(folder) < wanted:
-            _rest(child)
-        while halfway and not _half_written(folder) - before:
-            _rest(child)
-        time.sleep(0 if halfway else chance.uniform(0, 0.1))
-        os.kill(child, signal.SIGKILL)
+        begun, halfway = _newest(folder), number % 2 == 0
+        child = _fork(data, run, length, begun + 1 if halfway else None)
+        if not halfway:
+            while _newest(folder) <= begun:
+                _rest(child)
+            until = time.monotonic() + chance.uniform(0, 0.1)
+            while _newest(folder) <= begun + 2 and time.monotonic() < until:
+                _rest(child)
+            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        moments.append([_newest(folder), bool(_half_written(folder) - before)])
+        partial = bool(list(folder.glob(f"*{loop.PARTIAL}.index")))
+        moments.append([_newest(folder), partial])
     return moments
 
 
@@ -191,10 +191,18 @@ def _without_dropout(number):
     return dataclasses.replace(recipe, stage=stage)
 
 
-def _fork(data, run, length):
+def _fork(data, run, length, fatal=None):
+    """The process of a training; `fatal` is the step whose checkpoint is its last."""
     child = os.fork()
     if child:
         return child
+
+    def rename(source, target):
+        if pathlib.Path(target).name.startswith(f"ckpt-{fatal}."):
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.rename(source, target)
+
+    os.replace = rename
     status = 1
     try:
         tf.config.experimental.enable_op_determinism()
@@ -211,15 +219,6 @@ def _fork(data, run, length):
 def _newest(folder):
     """The step of the newest checkpoint that is whole."""
     return max(loop.checkpoint_steps(folder), default=0)
-
-
-def _half_written(folder):
-    """The temporary files of checkpoints, and when they were last touched."""
-    found = set()
-    for file in folder.glob("*temp*"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add((file.name, file.stat().st_mtime_ns))
-    return found
 
 
 def _rest(child):

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -48,6 +49,7 @@ ADVICE = """Check, in this order:
 CALL_SECONDS = 1.0
 # Checkpoints that are kept while a stage is trained, and the names of their files.
 KEPT = 2
+PARTIAL = "_partial"
 CHECKPOINT = re.compile(r"ckpt-(\d+)\.(?:index|data-\d+-of-\d+)")
 # TensorFlow would save into such a folder, but never find what is there.
 PATTERNS = "*?[]\\"
@@ -257,10 +259,14 @@ class Checkpoints:
     def save(self, step: int) -> None:
         """Writes a checkpoint; a killed call leaves those before."""
         self._own.mkdir(parents=True, exist_ok=True)
+        partial = f"ckpt-{step}{PARTIAL}"
         try:
-            self._checkpoint.write(str(self._own / f"ckpt-{step}"))
-            for path in [*self._own.glob(f"ckpt-{step}.*"), self._own]:
+            self._checkpoint.write(str(self._own / partial))
+            # The index comes last: with it the checkpoint is there.
+            for path in sorted(self._own.glob(f"{partial}.*")):
                 files.sync(path)
+                os.replace(path, path.with_name(path.name.replace(PARTIAL, "")))
+            files.sync(self._own)
         finally:
             sweep(self._own, KEPT, step)
         self._saved, self._step = time.monotonic(), step
