@@ -30,6 +30,7 @@ import numpy as np
 import toy_lsp
 import toy_training as toy
 
+from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.cli import scripts
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.train import recipes
@@ -48,8 +49,16 @@ READ = (
     (ALL, "predict", "run/cascade.json"),
     (ALL, "predict", "run/stage_2/stage.json"),
     (ALL, "predict", "run/stage_1/weights.safetensors"),
+    (ALL, "train", "run/cascade.json"),
+    (ALL, "train", "run/stage_1/stage.json"),
+    (ALL, "train", "run/stage_2/weights.safetensors"),
     ("prepare train-stage", "train-stage", "run/training_1/checkpoints/ckpt-*"),
     ("prepare train-stage", "train-stage", "run/training_1/settings.json"),
+    ("prepare train-stage", "train-stage", "data/validation-*"),
+    ("prepare train-stage", "train-stage:none", "data/train-*"),
+    ("prepare train-stage:disk", "train-stage:disk", "data/canvases-*/*"),
+    ("prepare:generated", "prepare:generated", "figures/*/*.json"),
+    ("prepare:generated", "prepare:generated", "figures/*/*.jpg"),
     (ALL, "predict", "poses/predictions.json"),
     (ALL, "compare", "out/metrics.json"),
     (ALL, "reproduce", "paper/poses-*"),
@@ -92,6 +101,7 @@ def prepare(root):
     steps = [dataclasses.replace(one, train=short) for one in (toy.RECIPE, toy.REFINER)]
     recipes.RECIPES["compact"] = tuple(steps)
     records.MIN_SHARD_RECORDS = 3
+    generated.COUNTS.update(train=8, validation=2, test=2)
     toy_lsp.make_lsp(root / "lsp", 24)
     (root / "photos").mkdir()
     for i in range(12):
@@ -111,6 +121,11 @@ def prepare(root):
         "tflite": f"--model={root}/run --data={root}/data --output={{}}/pose.tflite "
         "--kind=float32 --limit=2 --max_drop=100",
     }
+    for cache in ("none", "disk"):
+        lines[f"train-stage:{cache}"] = f"{lines['train-stage']} --cache={cache}"
+    lines["prepare:generated"] = (
+        "--dataset=generated --source={}/figures --output={}/drawn"
+    )
     for name in ("prepare", "train", "evaluate"):
         status, said = run(name, lines[name].replace("{}", str(root)), root / "made")
         assert status == 0, said
@@ -194,7 +209,7 @@ class Trial:
         self.counts = {"bit": 0, "half": 0, "empty": 0, "named": 0, "right": 0}
         for before, name, pattern in READ:
             line = lines[name].replace(str(self.root), "{}")
-            if name == "train-stage":
+            if name.startswith("train-stage"):
                 line += " --steps=44"
             kept = pathlib.Path(f"{self.place}.{before}")
             self.clear()
@@ -331,6 +346,7 @@ def fork(name, line, place):
         target = os.open(log(place), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(target, 2)
+        name = name.partition(":")[0]
         sys.argv = [f"deeppose-{name}", *line.split()]
         scripts.start(name)
         status = 0

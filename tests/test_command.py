@@ -17,8 +17,8 @@ from deeppose_tf.export.saved_model import commands as export_commands
 from deeppose_tf.export.serving import commands as client_commands
 from deeppose_tf.export.tflite import commands as tflite_commands
 from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.data import canvases, inputs, records
 from deeppose_tf.pipelines.data import commands as data_commands
-from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.evaluation import commands as evaluation
 from deeppose_tf.pipelines.paper import commands as paper
@@ -74,12 +74,13 @@ def begins(script, *arguments):
     return bool(begun)
 
 
-def rotten(folder):
-    """A prepared data set, one bit of which has turned since."""
+def rotten(folder, what=None):
+    """A prepared data set, one bit of which has turned since: in the middle, or where
+    these bytes are first."""
     toy_training.make_index(folder)
     shard = next((folder / "data").glob("train-*"))
     content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(what) if what else len(content) // 2] ^= 1
     shard.write_bytes(content)
     return str(folder / "data")
 
@@ -118,6 +119,24 @@ def test_a_rotten_record_is_named(tmp_path, capsys):
         flags.DEFINE_string("data", directory, "")
         said = said_of_reading(records.read_index(directory), capsys)
     assert said.startswith(f"deeppose-train: {shard}: record {number} is damaged. ")
+
+
+def test_a_rotten_image_that_cannot_be_decoded_is_named(tmp_path, capsys):
+    """No checksum is looked at where records are read in another order than theirs."""
+    directory = rotten(tmp_path, b"\xff\xd8\xff")  # of the first image: what it is
+
+    def main(argv):
+        index, config = records.read_index(directory), InputConfig(batch=4)
+        everyone = canvases.open_people(index, config, "none")
+        for _ in inputs.training_dataset(everyone, config, 0, range(4)):
+            pass
+
+    with toy_run._own_flags(), pytest.raises(SystemExit):
+        flags.DEFINE_string("data", directory, "")
+        command._guarded(main, ["deeppose-train"])
+    shard = next((tmp_path / "data").glob("train-*"))
+    said = capsys.readouterr().err
+    assert said.startswith(f"deeppose-train: {shard}: record 1 is damaged. ")
 
 
 def test_names_of_files_are_no_commands_to_a_terminal(capsys):

@@ -257,12 +257,23 @@ def test_pictures_of_another_version_are_refused_and_kept(tmp_path):
     generated.read(str(tmp_path), "test", COUNTS)
     path = tmp_path / "test" / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest["format"]
+    del manifest["format"], manifest["digest"]
     path.write_text(json.dumps(manifest | {"version": 1}))
     before = path.read_bytes()
     with pytest.raises(ValueError, match="manifest.json: pictures of 'version 1'"):
         generated.read(str(tmp_path), "test", COUNTS)
     assert path.read_bytes() == before
+
+
+def test_a_changed_joint_is_not_believed(tmp_path):
+    """One bit makes a 7 of a 5, and the picture is still the one that is meant."""
+    generated.read(str(tmp_path), "test", COUNTS)
+    path = tmp_path / "test" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["images"]["00001.jpg"]["keypoints"][3][0] += 20
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="manifest.json: not a manifest"):
+        generated.read(str(tmp_path), "test", COUNTS)
 
 
 def test_splits_have_their_default_counts(tmp_path, monkeypatch):

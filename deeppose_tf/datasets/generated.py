@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -221,7 +220,7 @@ def _manifest(folder: pathlib.Path, seed: int) -> dict:
     if not path.is_file():
         return {}
     try:
-        manifest = files.load_json(path)
+        manifest = files.read_json(path)
         form = manifest.get("format", f"version {manifest.get('version')}")
         entries = manifest["images"] if manifest["seed"] == seed else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -245,7 +244,7 @@ def _save_manifest(folder: pathlib.Path, seed: int, entries: dict) -> None:
         "made_with": {"numpy": np.__version__, "opencv": cv2.__version__},
         "images": entries,
     }
-    files.write_bytes(folder / "manifest.json", json.dumps(manifest).encode())
+    files.write_json(folder / "manifest.json", manifest, digest=True)
 
 
 def _write_image(path: pathlib.Path, data: bytes) -> None:

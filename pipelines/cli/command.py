@@ -347,13 +347,18 @@ def _damaged_record(tensorflow) -> str | None:
 
 
 def _of_files(error: Exception) -> str | None:
-    """What a TensorFlow error says of a file: a record's checksum does not hold, or the
-    system's own words, such as no permission. None for all other errors."""
+    """What a TensorFlow error says of a file: a record is damaged, or the system's own
+    words, such as no permission. None for all other errors."""
     tensorflow = sys.modules.get("tensorflow")  # where it raised something, it is there
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
-    if isinstance(error, tensorflow.errors.DataLossError):
-        return _damaged_record(tensorflow) or f"{DAMAGE} ({error})"
+    errors = tensorflow.errors
+    lost = isinstance(error, errors.DataLossError)
+    # Where no checksum was looked at, decoding may find that there is no image.
+    if lost or isinstance(error, errors.InvalidArgumentError):
+        record = _damaged_record(tensorflow)
+        if record or lost:
+            return record or f"{DAMAGE} ({error})"
     # TensorFlow's file systems say `PATH; REASON`, in a line with names of its nodes.
     for line in error.message.splitlines():
         line = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", line)
