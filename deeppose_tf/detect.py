@@ -271,7 +271,10 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
             f'{path}: expected {{"photo.jpg": [[x0, y0, x1, y1], ...], ...}}, got a '
             f"{type(content).__name__}"
         )
-    return {name: _checked(path, name, boxes) for name, boxes in content.items()}
+    return {
+        name.replace("\\", "/"): _checked(path, name, boxes)
+        for name, boxes in content.items()
+    }
 
 
 def _given_boxes(given, name):
@@ -291,7 +294,7 @@ def _checked(path, name, boxes):
     try:
         with np.errstate(over="ignore"):  # found below, as not finite
             array = np.array(boxes, np.float32).reshape(len(boxes), 4)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path}: {name!r}: expected a list of boxes [x0, y0, x1, y1] in pixels, "
             f"got {json.dumps(boxes)[:80]}"
@@ -303,6 +306,11 @@ def _checked(path, name, boxes):
                 f"{path}: {name!r}, box {i}: {boxes[i]} has no size. A box is "
                 "[x0, y0, x1, y1] with x1 > x0 and y1 > y0, or four zeros for the "
                 "whole image"
+            )
+        if not whole and ((box[2:] - box[:2] < 1).any() or box.max() <= 1):
+            raise ValueError(
+                f"{path}: {name!r}, box {i}: {boxes[i]} is smaller than a pixel, or in "
+                "the first one. Are boxes shares of the image, 0 to 1? Expected pixels"
             )
     return array
 

@@ -137,14 +137,66 @@ def test_detections_and_annotations_of_others_give_boxes(tmp_path):
     images = [{"id": 139, "file_name": "y.png"}, {"id": 2, "file_name": "z.png"}]
     categories = [{"id": 3, "name": "person"}, {"id": 1, "name": "dog"}]
     file = {"images": images, "categories": categories}
-    anns = [person | {"score": 0.1}, *(person | o for o in others)]
+    anns = [person | {"score": 0.1}, *(person | o for o in others[:-1])]
     path.write_text(json.dumps(file | {"annotations": anns}))
     finder = detect.make_finder(str(path), ARM)
     np.testing.assert_allclose(finder(None, "y.png"), [[10, 20, 40, 60]])
     assert finder(None, "z.png").shape == (0, 4)
-    path.write_text('[{"image_id": 1, "bbox": [1, 2, 3]}]')
-    with pytest.raises(ValueError, match="boxes.json: entry 0: expected a bbox"):
-        detect.make_finder(str(path), ARM)
+
+
+@pytest.mark.parametrize("form", [str, float, " {} ".format])
+def test_ids_of_another_type_are_those_of_the_same_people(tmp_path, form):
+    """They gave nobody on y.png, whose person was of another type of id alone."""
+    path, box = tmp_path / "boxes.json", [10, 20, 30, 40]
+    person = {"image_id": form(7), "category_id": form(2), "bbox": box, "iscrowd": "0"}
+    file = {
+        "images": [{"id": 7, "file_name": "y.png"}],
+        "annotations": [person],
+        "categories": [{"id": 2, "name": "person"}],
+    }
+    path.write_text(json.dumps(file))
+    assert coco_results.boxes(str(path)) == {"y.png": [[10, 20, 40, 60]]}
+    path.write_text(json.dumps([person | {"category_id": form(1)}]))
+    assert coco_results.boxes(str(path)) == {"7": [[10, 20, 40, 60]]}
+    result = {"image_id": form(7), "keypoints": [1, 2, 1], "score": 1}
+    path.write_text(json.dumps([result]))
+    np.testing.assert_allclose(coco_results.read(str(path), ["a/7"], 1), [[[1.5, 2.5]]])
+
+
+IMAGE = {"id": 1, "file_name": "a.png"}
+PERSON = {"image_id": 1, "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([PERSON | {"bbox": [1, 2, 3]}], "entry 0: expected a bbox"),
+        ([PERSON, PERSON | {"bbox": [1, 2, 10**400, 4]}], "entry 1: expected a bbox"),
+        ([PERSON | {"bbox": "1 2 3 4"}], "entry 0: expected a bbox"),
+        ([PERSON | {"bbox": [1, 2, float("nan"), 4]}], "'1', box 0: .* has no size"),
+        ([PERSON | {"bbox": [5, 5, -3, 4]}], "'1', box 0: .* has no size"),
+        (
+            [PERSON | {"bbox": [0.2, 0.3, 0.5, 0.6]}],
+            ".* smaller than a pixel, .* 0 to 1",
+        ),
+        ([PERSON | {"score": float("nan")}], "entry 0: its score is no number"),
+        ([PERSON | {"score": 10**400}], "entry 0: its score is no number"),
+        ([PERSON | {"image_id": None}], "entry 0: it has no image_id"),
+        (
+            {"images": [IMAGE], "annotations": [PERSON | {"image_id": 2}]},
+            "entry 0: no image has its image_id",
+        ),
+        (
+            {"images": [IMAGE, IMAGE | {"file_name": "b.png"}], "annotations": []},
+            "image 1: the id is that of a.png and of b.png",
+        ),
+    ],
+)
+def test_boxes_of_others_that_cannot_be_believed(tmp_path, content, message):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"boxes.json: {message}"):
+        detect.read_boxes(str(path))
 
 
 def test_results_of_others_are_matched_by_id(tmp_path):
@@ -211,6 +263,11 @@ def test_numbers_of_images_are_those_of_coco(tmp_path):
         ('[{"image_id": "a/1"}]', "entry 0: expected keypoints"),
         ('[{"image_id": "a/1", "keypoints": [1, null, "x"]}]', "entry 0"),
         ('[{"image_id": ["a"], "keypoints": [1, 2, 3]}]', "no image_id"),
+        ('[{"image_id": "a/1", "keypoints": [1, NaN, 1]}]', "entry 0: .* finite"),
+        ('[{"image_id": "a/1", "keypoints": [1, 1e308, 1]}]', "entry 0: .* finite"),
+        (f'[{{"image_id": "a/1", "keypoints": [1, {10**400}, 1]}}]', "entry 0: .* fin"),
+        ('[{"image_id": "a/1", "keypoints": [1, 2, 1], "score": "x"}]', "its score is"),
+        ('[{"image_id": "a/1", "keypoints": [1, 2, 1], "score": NaN}]', "its score is"),
     ],
 )
 def test_bad_results_say_where(tmp_path, content, message):

@@ -255,7 +255,9 @@ def test_boxes_of_a_file(tmp_path):
         "b.jpg": [],
         "folder/c.jpg": [[-5, -5, 5, 5]],
     }
-    path.write_text(json.dumps(content))
+    written = content | {r"folder\c.jpg": content["folder/c.jpg"]}  # on Windows
+    del written["folder/c.jpg"]
+    path.write_text(json.dumps(written))
     boxes = detect.read_boxes(str(path))
     assert set(boxes) == set(content)
     np.testing.assert_allclose(boxes["a.jpg"], content["a.jpg"])
@@ -276,6 +278,10 @@ def test_boxes_of_a_file(tmp_path):
         ('{"a.jpg": [[9, 1, 5, 9]]}', "'a.jpg', box 0"),
         ('{"a.jpg": [[NaN, 1, 5, 9]]}', "'a.jpg', box 0"),
         ('{"a.jpg": [[1, 1, 5, 1e99]]}', "'a.jpg', box 0"),
+        (f'{{"a.jpg": [[1, 1, 5, {10**400}]]}}', "'a.jpg': expected a list of boxes"),
+        ('{"a.jpg": [[0.1, 0.2, 0.9, 0.8]]}', "'a.jpg', box 0: .* 0 to 1"),
+        ('{"a.jpg": [[0, 0, 1, 1]]}', "'a.jpg', box 0: .* 0 to 1"),
+        ('{"a.jpg": [[1, 2, 30, 40], [5, 5, 5.5, 20]]}', "'a.jpg', box 1: .* a pixel"),
     ],
 )
 def test_a_bad_file_of_boxes_says_where(tmp_path, content, message):

@@ -24,6 +24,7 @@ import numpy as np
 from deeppose_tf import files
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations, people
+from deeppose_tf.datasets.coco_results import CROWD, key
 from deeppose_tf.skeleton import Limb, Skeleton
 
 # What the file of a split may be called, in small letters, from the top or from
@@ -35,8 +36,8 @@ FILES = {
     "test": r"test\.json|person_keypoints_test.*|test/.*annotation.*",
 }
 OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
-# What `iscrowd` may be; see `_key`.
-CROWD, NO_CROWD = ("1", "True", "true"), ("0", "False", "false", "", "None")
+# What `iscrowd` may be of one person.
+NO_CROWD = ("0", "False", "false", "", "None")
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -88,14 +89,14 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
         images.name(annotation.get("image_id")) for annotation in content["annotations"]
     )
     for number, annotation in enumerate(content["annotations"]):
-        key, image = _key(annotation.get("id")), annotation.get("image_id")
-        key, name = key or f"number {number + 1}", images.name(image)
-        with found.reading(f"{path}: annotation {key}", name):
+        own, image = key(annotation.get("id")), annotation.get("image_id")
+        own, name = own or f"number {number + 1}", images.name(image)
+        with found.reading(f"{path}: annotation {own}", name):
             count, order = _order_of(annotation, orders)
             try:
-                place, size = images.find(_key(image))
+                place, size = images.find(key(image))
             except ValueError as error:
-                found.lose(f"{path}: image {image}", str(error), f"annotation {key}")
+                found.lose(f"{path}: image {image}", str(error), f"annotation {own}")
                 continue
             meaning = f"{3 * count} numbers: x, y, v of {count} joints"
             joints = people.numbers(
@@ -103,7 +104,7 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
             )
             joints = joints.reshape(-1, 3)[order]  # [K, 3]
             box = _box(annotation, shown[name] == 1)
-            found.add(f"coco/{stem}/{key}", place, joints, 0.5, box, size)
+            found.add(f"coco/{stem}/{own}", place, joints, 0.5, box, size)
     found.understood += images.notes()
     return found.annotations()
 
@@ -123,12 +124,12 @@ def load(path: str) -> dict:
             f"{path}: a list, as results are; expected an annotation file, an object "
             "with images, annotations and categories"
         )
-    for key in ("images", "annotations", "categories"):
-        values = content.get(key) if isinstance(content, dict) else None
+    for name in ("images", "annotations", "categories"):
+        values = content.get(name) if isinstance(content, dict) else None
         if not isinstance(values, list):
-            raise ValueError(f"{path}: has no list {key!r}; is it COCO keypoint JSON?")
+            raise ValueError(f"{path}: has no list {name!r}; is it COCO keypoint JSON?")
         if not all(isinstance(value, dict) for value in values):
-            raise ValueError(f"{path}: {key!r} holds something that is no object")
+            raise ValueError(f"{path}: {name!r} holds something that is no object")
     return content
 
 
@@ -232,16 +233,16 @@ class _Images:
         for entry in entries:
             named = entry.get("file_name"), _size(entry)
             if isinstance(named[0], str) and named[0]:
-                self.entries[_key(entry.get("id"))][named] = None
+                self.entries[key(entry.get("id"))][named] = None
         # Several images of that name in different folders are not told by it.
         names = {name for found in self.entries.values() for name, _ in found}
         self.last = collections.Counter(map(_last, names))
         self.find = functools.cache(self._find)
         self.by_last: list[str] = []
 
-    def name(self, key) -> str | None:
+    def name(self, number) -> str | None:
         """What the image of this id is called, of whatever ids it may have more."""
-        return next(iter(self.entries.get(_key(key), {})), (None,))[0]
+        return next(iter(self.entries.get(key(number), {})), (None,))[0]
 
     def notes(self) -> list[str]:
         """How some were found otherwise than they are called."""
@@ -252,10 +253,10 @@ class _Images:
             "the last part of their file_name alone"
         ]
 
-    def _find(self, key: str | None) -> tuple[str, tuple[int, int]]:
-        """Of a `_key` the path, and the height and width that the annotation file says
+    def _find(self, number: str | None) -> tuple[str, tuple[int, int]]:
+        """Of a `key` the path, and the height and width that the annotation file says
         it has, or zeros."""
-        named = list(self.entries.get(key, {}))
+        named = list(self.entries.get(number, {}))
         if not named:
             raise ValueError("no image with a file_name has this id")
         sizes = {size for _, size in named if any(size)}
@@ -272,13 +273,6 @@ class _Images:
 
 def _last(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _key(value) -> str | None:
-    """An id in one form, whether it is a number or a text."""
-    if not isinstance(value, str | int | float):
-        return None
-    return re.sub(r"(?<=\d)\.0+$", "", str(value).strip())
 
 
 def _size(entry) -> tuple[int, int]:
@@ -309,10 +303,10 @@ def _skeleton(categories, override) -> tuple[Skeleton, dict, list[str]]:
             notes = ["the limbs of its 'skeleton' count joints from 0"]
     orders = {}
     for category in categories:
-        key = _key(category.get("id"))
+        number = key(category.get("id"))
         order = _order(category, chosen, bool(override)) if category in named else None
-        if orders.setdefault(key, order) != order:
-            raise ValueError(f"two categories of other joints have the id {key}")
+        if orders.setdefault(number, order) != order:
+            raise ValueError(f"two categories of other joints have the id {number}")
     return chosen, orders, notes
 
 
@@ -338,22 +332,22 @@ def _order(category, chosen: Skeleton, part: bool) -> tuple[int, list[int]]:
 def _order_of(annotation, orders) -> tuple[int, list[int]]:
     """That of the category of somebody with joints."""
     category = annotation.get("category_id")
-    if _key(category) not in orders:
+    if key(category) not in orders:
         raise ValueError(f"no category has its category_id {category!r}")
-    if orders[_key(category)] is None:
+    if orders[key(category)] is None:
         raise people.LeftOut(f"category {category!r} has no keypoints")
-    crowd = str(_key(annotation.get("iscrowd")))
+    crowd = str(key(annotation.get("iscrowd")))
     if crowd in CROWD:
         raise people.LeftOut("a crowd, not one person")
     if crowd not in NO_CROWD:
         raise ValueError(f"its 'iscrowd' is {crowd}, expected 0 or 1")
     if not annotation.get("keypoints"):
-        if _key(annotation.get("num_keypoints")) not in (None, "0"):
+        if key(annotation.get("num_keypoints")) not in (None, "0"):
             raise ValueError(
                 "its 'num_keypoints' counts some, and 'keypoints' has none"
             )
         raise people.LeftOut("no joint is labeled")
-    return orders[_key(category)]
+    return orders[key(category)]
 
 
 def _box(annotation, alone: bool) -> np.ndarray:

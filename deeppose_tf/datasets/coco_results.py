@@ -13,11 +13,13 @@ import itertools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from deeppose_tf import files
+from deeppose_tf.datasets.people import numbers
 from deeppose_tf.skeleton import COCO, Skeleton
 
 FORMAT = "deeppose-tf predictions 2"
@@ -37,6 +39,14 @@ _HINT = (
 )
 # Detections of a lower score are no person boxes.
 LEAST_SCORE = 0.5
+CROWD = ("1", "True", "true")  # What `iscrowd` may be; see `key`.
+
+
+def key(value) -> str | None:
+    """An id in one form, whether it is a number or a text."""
+    if not isinstance(value, str | int | float):
+        return None
+    return re.sub(r"(?<=\d)\.0+$", "", str(value).strip())
 
 
 def to_coco(keypoints: np.ndarray) -> np.ndarray:
@@ -273,7 +283,7 @@ def read(
     places = _places(ids)
     found = np.full((len(ids), joints, 2), np.nan)
     best = np.full(len(ids), -np.inf)
-    entries = list(_entries(content))
+    entries = list(_entries(path, content))
     # COCO's image_id is the number of an image; that of a record is a person's.
     by_image = isinstance(content, list) and all(i.startswith("coco/") for i in ids)
     shown = _by_image(sources, ids) if by_image and boxes is not None else {}
@@ -314,7 +324,7 @@ def answers(path: str) -> dict[str, list[tuple[np.ndarray, np.ndarray, tuple]]]:
     listed = isinstance(content, list)
     joints = COCO.joints if listed else _category_joints(path, content)
     found: dict[str, list] = {}
-    for number, (name, entry) in enumerate(_entries(content)):
+    for number, (name, entry) in enumerate(_entries(path, content)):
         if entry.get("valid") is False:
             continue
         flat = _triples(f"{path}: entry {number}", entry, len(joints))
@@ -350,24 +360,24 @@ def boxes(path: str) -> dict[str, list]:
     if not listed:  # An image without people has nobody, which is not unknown.
         found = {_image_name(image): [] for image in content["images"]}
     people = None if listed else _person_categories(content.get("categories"))
-    for number, (name, entry) in enumerate(_entries(content)):
-        kind = entry.get("category_id", 1)
-        left_out = kind != 1 if people is None else kind not in people
-        if left_out or entry.get("iscrowd"):
+    for number, (name, entry) in enumerate(_entries(path, content)):
+        where, kind = f"{path}: entry {number}", key(entry.get("category_id", 1))
+        left_out = kind != "1" if people is None else kind not in people
+        if left_out or key(entry.get("iscrowd")) in CROWD:
+            continue
+        if listed and _score(where, entry) < LEAST_SCORE:
             continue
         try:
-            if listed and float(entry.get("score", 1)) < LEAST_SCORE:
-                continue
             if "bbox" in entry:
-                x, y, width, height = entry["bbox"]
-                box = [x, y, x + width, y + height]
+                box = numbers(entry["bbox"], (4,), "bbox")
+                box[2:] += box[:2]
             else:
-                box = list(entry["box"])
-        except (KeyError, TypeError, ValueError) as error:
+                box = numbers(entry["box"], (4,), "box")
+        except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{path}: entry {number}: expected a bbox of x, y, width, height"
+                f"{where}: expected a bbox of x, y, width, height ({error})"
             ) from error
-        found.setdefault(name, []).append(box)
+        found.setdefault(name, []).append(box.tolist())
     return found
 
 
@@ -468,31 +478,39 @@ def _format(content) -> str:
     return str((info if isinstance(info, dict) else content).get("format"))
 
 
-def _entries(content):
+def _entries(path, content):
     """(name of the image, entry) of each entry."""
-    if isinstance(content, list):
-        return [(_text(entry.get("image_id")), entry) for entry in content]
-    images = {_text(image.get("id")): _image_name(image) for image in content["images"]}
-    return [
-        (images.get(_text(entry.get("image_id")), ""), entry)
-        for entry in content["annotations"]
-    ]
+    listed = isinstance(content, list)
+    for number, entry in enumerate(content if listed else content["annotations"]):
+        if not key(entry.get("image_id")):
+            raise ValueError(f"{path}: entry {number}: it has no image_id")
+    if listed:
+        return [(key(entry["image_id"]), entry) for entry in content]
+    images: dict = {}
+    for image in content["images"]:
+        number, name = key(image.get("id")), _image_name(image)
+        if images.setdefault(number, name) != name:
+            raise ValueError(
+                f"{path}: image {number}: the id is that of {images[number]} and of "
+                f"{name}"
+            )
+    for number, entry in enumerate(content["annotations"]):
+        if key(entry["image_id"]) not in images:
+            raise ValueError(f"{path}: entry {number}: no image has its image_id")
+    return [(images[key(entry["image_id"])], entry) for entry in content["annotations"]]
 
 
 def _image_name(image) -> str:
     frame = f"#{image['frame']}" if "frame" in image else ""
-    return f"{_text(image.get('file_name'))}{frame}"
-
-
-def _text(name) -> str:
-    return str(name) if isinstance(name, str | int) else ""
+    name = image.get("file_name")
+    return f"{name if isinstance(name, str | int) else ''}{frame}"
 
 
 def _person_categories(categories) -> set | None:
     """Their ids; None where no category is one of persons."""
     found = [one for one in categories or [] if isinstance(one, dict)]
     people = [
-        one.get("id")
+        key(one.get("id"))
         for one in found
         if one.get("keypoints") or one.get("name") == "person"
     ]
@@ -507,7 +525,7 @@ def _by_image(sources, ids) -> dict[str, list[int]]:
         for file in sorted(source.rglob("*.json")) if source.is_dir() else [source]:
             try:
                 people = files.load_json(file)["annotations"]
-                images = {str(one["id"]): str(one["image_id"]) for one in people}
+                images = {key(one["id"]): key(one["image_id"]) for one in people}
                 found: dict[str, list[int]] = collections.defaultdict(list)
                 for i, number in enumerate(numbers):
                     found[images[number]].append(i)
@@ -539,22 +557,33 @@ def _places(ids) -> dict[str, int | None]:
 
 
 def _pose(where, entry, joints):
-    flat = _triples(where, entry, joints)
+    return _triples(where, entry, joints)[:, :2], _score(where, entry)
+
+
+def _score(where, entry) -> float:
     try:
-        score = float(entry.get("score", 1.0))
-    except (TypeError, ValueError) as error:
+        return float(_finite(entry.get("score", 1.0), ()))
+    except ValueError as error:
         raise ValueError(f"{where}: its score is no number") from error
-    return flat[:, :2], score if np.isfinite(score) else 0.0
 
 
 def _triples(where, entry, joints):
     """[J, 3]: x, y and score of an entry's joints, as they stand there."""
     try:
-        return np.array(entry["keypoints"], np.float64).reshape(joints, 3)
-    except (KeyError, TypeError, ValueError) as error:
+        flat = np.ravel(entry["keypoints"]).tolist()
+        return _finite(flat, (3 * joints,)).reshape(joints, 3)
+    except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{where}: expected keypoints of {joints} joints, x, y, score each"
+            f"{where}: expected keypoints of {joints} joints, x, y, score each, all "
+            "finite numbers"
         ) from error
+
+
+def _finite(value, shape) -> np.ndarray:
+    found = numbers(value, shape, "value")
+    if not (np.abs(found) < 1e9).all():
+        raise ValueError("a number is NaN, infinite or out of any range")
+    return found
 
 
 def _category_joints(path, content):

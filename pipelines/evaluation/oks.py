@@ -103,9 +103,11 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
         content = files.load_json(path)
         (category,) = [c for c in content["categories"] if c.get("keypoints")]
         every = [
-            a for a in content["annotations"] if a["category_id"] == category["id"]
+            a
+            for a in content["annotations"]
+            if coco_results.key(a["category_id"]) == coco_results.key(category["id"])
         ]
-        by_id = {str(a["id"]): a for a in every}
+        by_id = {coco_results.key(a["id"]): a for a in every}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: no COCO annotations of one kind of keypoints ({error})"
