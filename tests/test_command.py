@@ -173,6 +173,30 @@ def test_sigterm_is_a_clean_stop(capsys, goes_on):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_tensorflow_makes_an_error_of_is_a_stop(capsys, number):
+    """As it does while tracing: a training ended with `Failed to convert elements`."""
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)  # until it comes
+        except KeyboardInterrupt:
+            raise TypeError("Failed to convert elements") from None
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as left:
+            command._guarded(main, ["deeppose-x"])
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert left.value.code == 128 + number
+    assert (
+        capsys.readouterr().err == "\ndeeppose-x: stopped; the same command goes on\n"
+    )
+
+
 def test_a_file_that_tensorflow_cannot_read_is_a_line(tmp_path, capsys):
     toy_training.make_index(tmp_path)
     index = records.read_index(str(tmp_path / "data"))

@@ -253,7 +253,6 @@ def _guarded(
     goes_on: bool = True,
 ) -> None:
     name = program(argv)
-    before = signal.signal(signal.SIGTERM, _terminate)
     for stream in (streams := (sys.stdout, sys.stderr)):
         stream.write = functools.partial(_write, stream.write)
     if not flags.FLAGS["verbosity"].present:
@@ -268,7 +267,8 @@ def _guarded(
                 _check_place(place, is_file)
             if place and not makes_data:
                 outputs.require_no_data(place, flags.FLAGS[place].value or "")
-        main(flags.FLAGS)
+        with _stoppable():
+            main(flags.FLAGS)
     except (ValueError, OSError) as error:
         logging.debug("where it was raised", exc_info=True)
         print(f"{name}: {error}", file=sys.stderr)
@@ -286,15 +286,35 @@ def _guarded(
         print(f"{name}: {message}", file=sys.stderr)
         raise SystemExit(1) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
         for stream in streams:
             del stream.write
 
 
-def _terminate(number, frame):
-    """SIGTERM is a clean stop, as Ctrl-C; a second one is not waited with."""
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt(number)
+@contextlib.contextmanager
+def _stoppable():
+    """SIGTERM is a clean stop, as Ctrl-C; a second one is not waited with. It is one
+    also where TensorFlow, in the middle of something, makes an error of its own of it.
+    """
+    asked = []
+
+    def stop(number, frame):
+        asked.append(number)
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt(number)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except Exception as error:
+        if asked:
+            raise KeyboardInterrupt(asked[0]) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(write, text):
