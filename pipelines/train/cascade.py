@@ -248,17 +248,18 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     joints = len(index.skeleton.joints)
     unmeasured = np.zeros([joints, 2]), np.zeros([joints, 2, 2])
     stage = Stage(recipe.stage, index.skeleton, state.averaged, *unmeasured, asked)
+    cascade = cascades.Cascade([*earlier, stage])
     data = loop.StageData(
         functools.partial(inputs.training_dataset, people, recipe.inputs, options.seed),
         make_examples(index, recipe, earlier),
         recipe.inputs.batch,
         recipe.inputs.batch // recipe.inputs.views,
-        validation.evaluator([*earlier, stage], index, recipe.inputs, target, limit),
+        validation.evaluator(cascade, index, recipe.inputs, target, limit),
         people,
     )
     loop.train(state, data, recipe.train, str(work), strategy, options)
     mean, covariance = validation.observed_displacements(
-        cascades.Cascade([*earlier, stage]),
+        cascade,
         index,
         recipe.inputs,
         limit,

@@ -6,7 +6,7 @@ canvases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,6 @@ from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig, require_extent
 from deeppose_tf.skeleton import Skeleton
-from deeppose_tf.stage import Stage
 
 # People whose poses are looked at during training, and how many of them are drawn.
 HELD_OUT = 200
@@ -32,7 +31,7 @@ MEASURED = 2000
 
 
 def evaluator(
-    stages: Sequence[Stage],
+    cascade: cascades.Cascade,
     index: records.Index,
     config: InputConfig,
     target: np.ndarray,
@@ -41,7 +40,7 @@ def evaluator(
     """What `loop.train` asks for between steps.
 
     Args:
-      stages: the trained ones, and last the one in training, whose weights change.
+      cascade: trained stages, and last the one in training, whose weights change.
       index: the prepared data set; its validation split is looked at, or the first
         training people where there is none, or a limit says that they are overfit.
       config: of the canvases.
@@ -59,7 +58,6 @@ def evaluator(
     """
     require_extent(index.skeleton.joints, index.provenance)
     split = "validation" if index.counts.get("validation") and not limit else "train"
-    cascade = cascades.Cascade(stages)
     # One for all evaluations: to make it takes longer than to read it.
     dataset = inputs.evaluation_dataset(index, split, config, BATCH, limit or HELD_OUT)
 
@@ -68,10 +66,10 @@ def evaluator(
         sheet = _sheet(dataset, poses[:, -1], index.skeleton)
         tf.summary.image("held out", sheet[None], step)
         report = {"pdj": pdj(poses[:, -1], truth, labeled, index.skeleton)}
-        if len(stages) > 1:
+        if cascade.count > 1:
             report["before"] = pdj(poses[:, -2], truth, labeled, index.skeleton)
             return report
-        baseline = _baseline(stages[0], target, boxes)
+        baseline = _baseline(cascade.stages[0], target, boxes)
         report["baseline"] = pdj(baseline, truth, labeled, index.skeleton)
         if len(truth) >= JUDGED:
             report |= _variation(poses[:, -1], baseline, truth, labeled, boxes)
