@@ -52,13 +52,18 @@ def served(tmp_path_factory):
     import toy_export
     import toy_run
 
+    from deeppose_tf import files
     from deeppose_tf.export.saved_model import commands
 
-    folder = tmp_path_factory.mktemp("served")
-    toy_export.save_run(folder / "run")
-    model, output = f"--model={folder / 'run'}", f"--output={folder / 'pose'}"
-    script = toy_run.script(commands, "export")
-    toy_run.call(script, model, output, "--max_pixels=450000")
+    folder = tmp_path_factory.getbasetemp() / "served"
+    if "PYTEST_XDIST_WORKER" in os.environ:  # One for all processes.
+        folder = folder.parent.with_name("served")
+    with files.alone(folder, "test", wait=True):
+        if not (folder / "pose").exists():
+            toy_export.save_run(folder / "run")
+            model, output = f"--model={folder / 'run'}", f"--output={folder / 'pose'}"
+            script = toy_run.script(commands, "export")
+            toy_run.call(script, model, output, "--max_pixels=450000")
     return folder
 
 
