@@ -8,6 +8,7 @@ They are plain Keras models, and can be saved, loaded and fitted as such.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 
@@ -59,12 +60,15 @@ def with_maps(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, [model.output, logits])
 
 
-def suits_xla(model: keras.Model) -> bool:
+def suits_xla(model: keras.Model, replicas: int = 1) -> bool:
     """Whether XLA compiles the network's training step in seconds. Those of networks
     with depthwise convolutions were not done after 150 s on a GPU, and run 7 to 14
-    times slower on a CPU."""
-    depthwise = keras.layers.DepthwiseConv2D
-    return not any(isinstance(layer, depthwise) for layer in model.layers)
+    times slower on a CPU. Nor is what several replicas do together left to it, which
+    normalisation does in the midst of the network."""
+    kinds = [keras.layers.DepthwiseConv2D]
+    if replicas > 1:
+        kinds.append(keras.layers.BatchNormalization)
+    return not any(isinstance(layer, tuple(kinds)) for layer in model.layers)
 
 
 def map_places(model: keras.Model) -> np.ndarray:
@@ -92,10 +96,8 @@ def with_spread(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def dropout_step(step: tf.Tensor):
-    """Within it, dropout draws its masks from this step, a scalar int64, and from the
-    replica that it runs on."""
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    _CURRENT.step = tf.cast(step, tf.int64) * 4096 + tf.cast(replica, tf.int64)
+    """Within it, dropout draws its masks from this step, a scalar int64."""
+    _CURRENT.step = tf.cast(step, tf.int64) * 4096  # what earlier versions drew from
     try:
         yield
     finally:
@@ -302,6 +304,7 @@ def _application(x, config, weights):
         raise ValueError(f"no file {weights} to take the backbone's weights from")
     x = BackbonePreprocessing(name)(x)
     backbone = network(include_top=False, weights=weights, input_tensor=x)
+    _synchronize(backbone.layers)
     # Not nested: every layer stays in the one model.
     if not config.stride:
         return backbone.output
@@ -436,22 +439,54 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             )
         )
         nothing = tf.zeros([0])
-        outputs = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=scale,
-            offset=offset,
-            mean=nothing if training else mean,
-            variance=nothing if training else variance,
-            epsilon=self.epsilon,
-            is_training=bool(training),
-        )
+        if training and _several_replicas():
+            outputs, *moments = _normalized_together(
+                inputs, scale, offset, self.epsilon
+            )
+        else:
+            outputs, *moments = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=scale,
+                offset=offset,
+                mean=nothing if training else mean,
+                variance=nothing if training else variance,
+                epsilon=self.epsilon,
+                is_training=bool(training),
+            )[:3]
         if training:
             keep = self.momentum
-            self.moving_mean.assign(keep * mean + (1 - keep) * outputs.batch_mean)
-            self.moving_variance.assign(
-                keep * variance + (1 - keep) * outputs.batch_variance
-            )
-        return outputs.y
+            self.moving_mean.assign(keep * mean + (1 - keep) * moments[0])
+            self.moving_variance.assign(keep * variance + (1 - keep) * moments[1])
+        return outputs
+
+
+def _synchronize(layers):
+    """Makes Keras's own normalisation take its moments over all replicas as well."""
+    for layer in layers if _several_replicas() else ():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Keras 2 takes its fused kernel, of one replica, where it is not told.
+            layer.synchronized, layer.fused = True, False
+
+
+def _several_replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
+
+
+def _normalized_together(x, scale, offset, epsilon):
+    """What the fused kernel answers for the batches of all replicas as one: outputs,
+    mean, and the unbiased variance."""
+    replica = tf.distribute.get_replica_context()
+    values = tf.cast(x, tf.float32)
+    mean, variance = tf.nn.moments(values, [0, 1, 2])
+    mean, square = tf.unstack(
+        replica.all_reduce("MEAN", tf.stack([mean, variance + mean**2]))
+    )
+    variance = tf.maximum(square - mean**2, 0.0)
+    # Not tf.nn.batch_normalization: its gradient of the scale is rounded much more.
+    y = (values - mean) * tf.math.rsqrt(variance + epsilon) * scale + offset
+    count = tf.size(x) // x.shape[-1] * replica.num_replicas_in_sync
+    unbiased = tf.cast(count / tf.maximum(count - 1, 1), tf.float32)
+    return tf.cast(y, x.dtype), mean, variance * unbiased
 
 
 @_registered
@@ -459,7 +494,8 @@ class Dropout(keras.layers.Layer):
     """Dropout whose mask is given by the training step and the layer's number.
 
     Keras's own keeps a hidden state, with which a resumed run would draw other masks.
-    Outside of `dropout_step`, as in `fit`, every call draws a mask of its own.
+    A replica takes its part of the mask of the whole batch, the same however many share
+    it. Outside of `dropout_step`, as in `fit`, every call draws a mask of its own.
     """
 
     def __init__(self, rate, number, **kwargs):
@@ -477,7 +513,16 @@ class Dropout(keras.layers.Layer):
         if step is None:
             step = tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
         seed = tf.stack([step, tf.cast(self.number, tf.int64)])
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, seed)
+        dropout = functools.partial(
+            tf.nn.experimental.stateless_dropout, rate=self.rate, seed=seed
+        )
+        if not _several_replicas():
+            return dropout(inputs)
+        replica, shape = tf.distribute.get_replica_context(), tf.shape(inputs)
+        whole = tf.concat([shape[:1] * replica.num_replicas_in_sync, shape[1:]], 0)
+        first = replica.replica_id_in_sync_group * shape[0]
+        mask = dropout(tf.ones(whole, inputs.dtype))
+        return inputs * mask[first : first + shape[0]]
 
 
 @_registered

@@ -237,22 +237,57 @@ def test_dropout_rests_when_it_is_not_trained():
         np.testing.assert_array_equal(layer(x, training=training), x)
 
 
-def test_replicas_drop_different_units(mirrored):
-    layer = networks.Dropout(0.5, 0)
+@pytest.mark.parametrize("kind", ["FusedBatchNormalization", "BatchNormalization"])
+def test_replicas_equal_one_device(random, mirrored, kind):
+    """Each is given half a batch, and what is learned of it is that of the whole one:
+    moments, masks of dropout, and gradients through both."""
+    x = random.normal(3, 2, (8, 32, 32, 3)).astype(np.float32)
+    target = random.normal(size=(8, 6)).astype(np.float32)
+
+    def build():
+        keras.utils.set_random_seed(1)
+        crops = keras.Input([32, 32, 3])
+        module = networks if kind.startswith("Fused") else keras.layers
+        y = getattr(module, kind)(momentum=0.9, dtype="float32")(crops)
+        y = keras.layers.GlobalAveragePooling2D()(y)
+        y = networks.Dropout(0.5, 0)(keras.layers.Dense(40)(y))
+        model = keras.Model(crops, keras.layers.Dense(6)(y))
+        networks._synchronize(model.layers)  # as those of keras.applications
+        return model
+
+    def learned(model, x, target):
+        with tf.GradientTape() as tape, networks.dropout_step(tf.constant(1)):
+            error = (model(x, training=True) - target) ** 2
+            loss = tf.reduce_sum(error) / 8
+        return tape.gradient(loss, model.trainable_variables)
+
+    one = build()
+    expected = learned(one, x, target)
+    with mirrored.scope():
+        two = build()
 
     @tf.function
     def run():
-        def one():
-            with networks.dropout_step(tf.constant(1)):
-                return layer(tf.ones([100]), training=True)
+        def replica():
+            context = tf.distribute.get_replica_context()
+            first = context.replica_id_in_sync_group * 4
+            own = (tf.constant(whole)[first:][:4] for whole in (x, target))
+            return context.all_reduce("SUM", learned(two, *own))
 
-        return strategy_results(mirrored.run(one))
+        return tf.nest.map_structure(
+            lambda value: mirrored.experimental_local_results(value)[0],
+            mirrored.run(replica),
+        )
 
-    def strategy_results(value):
-        return mirrored.experimental_local_results(value)
-
-    first, second = run()
-    assert (first.numpy() != second.numpy()).any()
+    for gradient, other in zip(run(), expected, strict=True):
+        # Keras's own is rounded more: terms of its gradients cancel each other.
+        close = 1e-4 if kind.startswith("Fused") else 1e-2
+        np.testing.assert_allclose(gradient, other, atol=close * np.abs(other).max())
+    for weight, other in zip(two.get_weights(), one.get_weights(), strict=True):
+        # Keras 2 keeps the variance of a sample on one device alone.
+        np.testing.assert_allclose(weight, other, rtol=2e-4, atol=1e-5)
+    moments = [w for w in one.weights if "moving_mean" in w.name]
+    assert moments and all(np.abs(moment.numpy()).max() > 1e-3 for moment in moments)
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])

@@ -137,7 +137,8 @@ def make_step(
     """
     if by_xla is None:
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        by_xla = on_gpu and networks.suits_xla(state.model)
+        replicas = strategy.num_replicas_in_sync
+        by_xla = on_gpu and networks.suits_xla(state.model, replicas)
     alone = strategy.num_replicas_in_sync == 1
     kept = _on_device(people, strategy)
     backward = make_backward(state, config, strategy)
