@@ -8,9 +8,9 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -347,27 +347,19 @@ def test_the_guard_stops_a_collapsed_run(index, tmp_path, monkeypatch):
 
 
 def test_two_replicas_equal_one(index, tmp_path, mirrored):
-    """Two virtual devices share each batch of six and add up their gradients. Sums in
-    another order differ in the last digits, of which ten steps make 1e-6."""
-    config = dataclasses.replace(CONFIG, ema=0.5)
-    train = functools.partial(toy.train, index, config=config)
-    one = train(tmp_path / "one")
-    two = train(tmp_path / "two", strategy=mirrored)
-    for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
-        np.testing.assert_allclose(first, second, atol=1e-6)
-    assert np.abs(one.get_weights()[0]).max() > 1e-3
-
-
-def test_replicas_resume_with_normalisation(index, tmp_path, mirrored):
-    """Each replica keeps moments of its own; what is saved is their mean."""
+    """Two virtual devices share each batch of six: they add up their gradients, take
+    moments together and divide the masks of dropout. Sums in another order differ in
+    the last digits. It goes on from a checkpoint, as one does."""
     config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
     compact = StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3)
     build = functools.partial(build_stage, compact, index.skeleton, None)
-    arguments = dict(build=build, strategy=mirrored)
-    toy.train(index, tmp_path, dataclasses.replace(config, steps=2), **arguments)
-    config = dataclasses.replace(config, steps=4)
-    model = toy.train(index, tmp_path, config, **arguments)
-    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    train = functools.partial(toy.train, index, build=build)
+    one = train(tmp_path / "one", config)
+    half = dataclasses.replace(config, steps=5)
+    train(tmp_path / "two", half, strategy=mirrored)
+    two = train(tmp_path / "two", config, strategy=mirrored)
+    for first, second in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(first, second, atol=2e-6)
 
 
 def test_replicas_must_divide_a_batch(index):
@@ -925,11 +917,10 @@ def test_ten_kills(index, tmp_path):
 
 @pytest.mark.slow
 def test_two_workers_equal_one(index, tmp_path):
-    """Two processes that meet over the loopback share every batch of two stages. They
-    are without normalisation, which would take its moments over half a batch each; then
-    sums in another order are all that differs. The chief alone writes."""
+    """Two processes that meet over the loopback share every batch of two stages, with
+    normalisation and dropout. The chief alone writes."""
     program = pathlib.Path(__file__).with_name("toy_training.py")
-    ports = free_ports(2)
+    ports = toy.free_ports(2)
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
     for run, workers in (("one", 1), ("two", 2)):
         processes = []
@@ -964,9 +955,55 @@ def test_two_workers_equal_one(index, tmp_path):
     assert len(list((tmp_path / "two").glob("training_1/logs/*"))) == 1
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+@pytest.mark.slow
+def test_a_worker_that_is_lost_ends_the_others(index, tmp_path):
+    """Killed, and then stopped; what they have in common goes on in between."""
+    program = """
+import dataclasses
+from deeppose_tf.pipelines.train import commands
+options = commands._options
+commands._options = lambda: dataclasses.replace(options(), checkpoint_seconds=0.5)
+commands.run_train()
+"""
+    flags = [
+        f"--data={index.directory}", f"--run={tmp_path / 'run'}", "--batch=6",
+        "--strategy=multiworker", "--stages=1", "--size=32", "--steps=100000",
+        "--set=stage.widths=4,8", "--set=stage.blocks=0,1", "--set=inputs.canvas=48",
+    ]  # fmt: skip
+    folder = tmp_path / "run" / "training_1" / "checkpoints"
+
+    def started():
+        """Both, when they wrote a checkpoint; after 5000 steps they would anyway."""
+        before = max(training.checkpoint_steps(folder), default=0)
+        ports = toy.free_ports(2)
+        cluster = {"worker": [f"localhost:{port}" for port in ports]}
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, *flags],
+                env=os.environ
+                | {"CUDA_VISIBLE_DEVICES": "-1"}
+                | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for task in ({"type": "worker", "index": i} for i in range(2))
+        ]
+        while not before < max(training.checkpoint_steps(folder), default=0) < 5000:
+            assert all(worker.poll() is None for worker in workers)
+            time.sleep(0.1)
+        return workers
+
+    def ends(worker, code, line):
+        error = worker.communicate(timeout=60)[1]
+        assert line in error and error.strip().count("\n") == 0, error
+        assert worker.returncode == code
+
+    first, second = started()
+    second.kill()
+    ends(first, 1, " is gone; start all again with the same command")
+    second.communicate()
+    first, second = started()
+    first.terminate()
+    ends(first, 143, "stopped; the same command goes on")
+    ends(second, 1, " is gone; start all again with the same command")

@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -134,6 +135,15 @@ def recipe_for(number: int) -> recipes.Recipe:
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=6))
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens on."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 def main(data: str, folder: str, length: str, kills: str) -> None:
     """Trains stage 1 into `folder/whole`, and beside it into `folder/killed`, killed so
     many times, and resumed each time.
@@ -178,17 +188,7 @@ def share(data: str, run: str) -> None:
     """Trains two stages, with whom TF_CONFIG names, where it is set."""
     workers = "multiworker" if "TF_CONFIG" in os.environ else "one"
     options = dataclasses.replace(QUIET, strategy=workers)
-    index = records.read_index(data)
-
-    # Moments would be taken over half a batch each.
-    networks._normalized = lambda x, gamma=None: x
-    train_cascade.train_cascade(run, index, _without_dropout, 2, options)
-
-
-def _without_dropout(number):
-    recipe = recipe_for(number)
-    stage = dataclasses.replace(recipe.stage, dropout=0.0)
-    return dataclasses.replace(recipe, stage=stage)
+    train_cascade.train_cascade(run, records.read_index(data), recipe_for, 2, options)
 
 
 def _fork(data, run, length, fatal=None):

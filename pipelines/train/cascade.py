@@ -71,7 +71,8 @@ def train_cascade(
             f"{index.directory} has no validation split to choose the number of stages "
             "by: give --stages=3, or prepare it with one"
         )
-    chief = strategies.is_chief(strategies.make_strategy(options.strategy))
+    strategy = strategies.make_strategy(options.strategy, options.wait_seconds)
+    chief = strategies.is_chief(strategy)
     options = dataclasses.replace(options, verbose=options.verbose and chief)
     trained: list[Stage] = []
     score = -1.0
@@ -138,10 +139,11 @@ def train_stage(
       loop.TrainingError: see there.
     """
     # Several workers have to meet before TensorFlow computes anything.
-    strategy = strategies.make_strategy(options.strategy)
+    strategy = strategies.make_strategy(options.strategy, options.wait_seconds)
     chief = strategies.is_chief(strategy)
     # Of several workers, which share the folder, one keeps others out.
-    with files.alone(run, "training") if chief else contextlib.nullcontext():
+    alone = files.alone(run, "training") if chief else contextlib.nullcontext()
+    with alone, strategies.together(strategy):
         recipe = _fitted(recipe, index, options, strategy)
         earlier = _load_earlier(run, number, index)
         begins_as = earlier[-1:] if recipe.warm_start else []
@@ -165,8 +167,7 @@ def train_stage(
             )
             if chief:
                 save_stage(stage, str(directory))
-            if strategies.worker(strategy):
-                strategies.wait_for_all(strategy)
+            strategies.from_chief(strategy, [0])  # which is when all have come here
         if chief:
             # Of a stage that was there already, later ones may be too, and named.
             if stage is not finished or not _is_named(run, number):

@@ -15,7 +15,7 @@ from deeppose_tf import config, files
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.data.config import CACHES, require_extent
-from deeppose_tf.pipelines.train import recipes
+from deeppose_tf.pipelines.train import cluster, recipes
 
 TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
 
@@ -161,6 +161,12 @@ COMMON = {
         "Devices: one, all GPUs of this machine (mirrored), or several machines "
         "(multiworker, from TF_CONFIG). auto mirrors where there are several GPUs.",
         choices=("auto", "one", "mirrored", "multiworker"),
+    ),
+    "wait_seconds": Flag(
+        cluster.WAIT_SECONDS,
+        "How long the processes of --strategy=multiworker wait for each other to be "
+        "started.",
+        low=0,
     ),
     "cache": CACHE,
     "steps_per_call": Flag(
@@ -368,6 +374,8 @@ def _check_places():
     """What has to be there, before TensorFlow is."""
     command.require_paths("data")
     values = flags.FLAGS
+    if values.strategy == "multiworker":
+        cluster.read()
     start = values.start_from
     if start and not pathlib.Path(config.find_run(start)).exists():
         raise ValueError(f"--start_from={start}: no such folder, and no preset")
@@ -400,6 +408,7 @@ def _options():
         start_from=values.start_from and config.find_run(values.start_from),
         fit_batch=values.batch is None and not given,
         strategy=values.strategy,
+        wait_seconds=values.wait_seconds,
         guard=values.collapse_guard,
         cache=values.cache,
         steps_per_call=values.steps_per_call,

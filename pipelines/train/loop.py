@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -26,8 +25,8 @@ from absl import logging
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import canvases
+from deeppose_tf.pipelines.train import cluster, strategies
 from deeppose_tf.pipelines.train import step as steps
-from deeppose_tf.pipelines.train import strategies
 from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
@@ -75,8 +74,8 @@ class Options:
       cache: where canvases are kept, see `canvases.open_people`.
       steps_per_call: steps without a return to Python; 0 for about a second's.
       evaluations: how often the held-out people are looked at in a stage's training.
-      checkpoint_seconds: between checkpoints; one is written at every evaluation too,
-        and by several workers only then, because they have to agree.
+      wait_seconds: how long several workers wait for each other to be started.
+      checkpoint_seconds: between checkpoints; one is written at every evaluation too.
       verbose: 0 hides progress.
     """
 
@@ -86,6 +85,7 @@ class Options:
     start_from: str | None = None
     fit_batch: bool = True
     strategy: str = "auto"
+    wait_seconds: float = cluster.WAIT_SECONDS
     guard: bool = True
     cache: str = "auto"
     steps_per_call: int = 0
@@ -145,9 +145,17 @@ def train(
     checkpoints = Checkpoints(state, folder / "checkpoints", strategy)
     checkpoints.restore()
     done = int(state.step.numpy())
+    if strategies.from_chief(strategy, [done]) != [done]:
+        raise ValueError(
+            f"{folder}: this process finds other checkpoints than the chief"
+        )
     step = steps.make_step(state, data.examples, config, strategy, data.people)
     run = steps.repeated(lambda batches: step(next(batches)))
-    batches = functools.partial(data.batches, range(done, max(config.steps, done)))
+
+    def batches(context):
+        # Of what ends, TensorFlow asks all workers at each step whether it has ended.
+        return data.batches(range(done, max(config.steps, done)), context).repeat()
+
     ahead = iter(strategy.distribute_datasets_from_function(batches))
     evaluate_every = max(config.steps // options.evaluations, 1)
     pace = _Pace(options.steps_per_call)
@@ -160,6 +168,9 @@ def train(
         display = _Display(bar, data, config.steps)
         while done < config.steps:
             due = min((done // evaluate_every + 1) * evaluate_every, config.steps)
+            # The clocks of several workers differ, and all of them save.
+            old = checkpoints.age() > options.checkpoint_seconds
+            pace.count, old = strategies.from_chief(strategy, (pace.count, old))
             count = min(pace.count, due - done)
             with pace.measured(count):
                 loss = float(run(ahead, count))
@@ -175,8 +186,7 @@ def train(
                 display.report = report
                 if options.guard:
                     check_collapse(report, done, config.steps)
-                checkpoints.save(done)
-            elif checkpoints.is_due(options.checkpoint_seconds):
+            if done == due or old:
                 checkpoints.save(done)
             display.update(done, loss)
     return state.averaged
@@ -288,10 +298,9 @@ class Checkpoints:
                 self.save(step)
             raise
 
-    def is_due(self, seconds: float) -> bool:
-        """Whether the last one is so old. Never with several workers, whose clocks
-        differ."""
-        return self._alone and time.monotonic() - self._saved > seconds
+    def age(self) -> float:
+        """Seconds since the last one was written."""
+        return time.monotonic() - self._saved
 
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from deeppose_tf.pipelines.train import cluster
+
 
 @functools.cache
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(
+    name: str, wait_seconds: float = cluster.WAIT_SECONDS
+) -> tf.distribute.Strategy:
     """`auto`, `one`, `mirrored` or `multiworker` -> a strategy, the same every time.
 
-    `auto` mirrors over the GPUs where there are several. `multiworker` reads TF_CONFIG;
-    it has to be made before TensorFlow computes anything, and only once.
+    `auto` mirrors over the GPUs where there are several. `multiworker` reads TF_CONFIG
+    and waits so long for the others; it has to be made before TensorFlow computes
+    anything, and only once.
 
     Raises:
-      ValueError: the name is none of these.
+      ValueError: the name is none of these; or see `cluster.read` and `cluster.meet`.
+      OSError: see `cluster.meet`.
     """
     if name == "auto":
         several = len(tf.config.list_logical_devices("GPU")) > 1
@@ -25,7 +33,10 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "multiworker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        processes = cluster.read()
+        cluster.meet(processes, wait_seconds)
+        with cluster.watched(processes):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy {name!r} is none of auto, one, mirrored, multiworker")
 
 
@@ -45,12 +56,45 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return worker(strategy) == ("chief_0" if has_chief else "worker_0")
 
 
-def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when all workers have come here."""
+def from_chief(
+    strategy: tf.distribute.Strategy, numbers: Sequence[int]
+) -> Sequence[int]:
+    """What the chief gives here, for all workers, which wait for each other; without
+    any, what is given."""
+    if not worker(strategy):
+        return numbers
+    given = numbers if is_chief(strategy) else [0] * len(numbers)
+    return _summed(strategy)(tf.constant(given, tf.int64)).numpy().tolist()
+
+
+@functools.cache
+def _summed(strategy):
+    """Numbers of each worker -> their sum over all workers."""
+    replicas = len(strategy.extended.worker_devices)  # of this worker
 
     @tf.function(autograph=False)
-    def meet():
-        ones = strategy.run(lambda: tf.constant(1.0))
-        return strategy.reduce("SUM", ones, axis=None)
+    def summed(numbers):
+        shares = strategy.run(lambda: numbers)
+        return strategy.reduce("SUM", shares, axis=None) // replicas
 
-    meet().numpy()
+    return summed
+
+
+@contextlib.contextmanager
+def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Around what several workers do together: when one is gone the others end.
+
+    Raises:
+      ValueError: one is gone; says which.
+    """
+    if not worker(strategy):
+        yield
+        return
+    processes = cluster.read()
+    try:
+        with cluster.watched(processes):
+            yield
+    except tf.errors.OpError as error:
+        if line := cluster.lost(processes):
+            raise ValueError(line) from error
+        raise
