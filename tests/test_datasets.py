@@ -227,7 +227,7 @@ def test_what_is_wrong_with_a_photo_is_said_of_that_photo(tmp_path):
     large, small = (str(tmp_path / f"{name}.png") for name in ("large", "small"))
     found = checks.check_images([large, small], 100_000_000, convert=True)
     assert found.sizes == {large: (9500, 9500), small: (9, 9)} and not found.errors
-    assert found.converted == [large, small]
+    assert list(found.converted) == [large, small]
     found = checks.check_images([large, small], convert=True)
     assert list(found.sizes) == [small]
     assert "9500 x 9500 is more than 50000000 pixels" in found.errors[large]

@@ -104,7 +104,9 @@ def test_a_category_without_keypoints_is_rightly_left_out(tmp_path):
     assert [reason for _, reason in found.skipped] == ["category '2' has no keypoints"]
 
 
-@pytest.mark.parametrize("crowd, kept", [("0", 3), (0.0, 3), (False, 3), ("1", 2)])
+@pytest.mark.parametrize(
+    "crowd, kept", [(None, 3), ("0", 3), (0.0, 3), (False, 3), ("1", 2)]
+)
 def test_a_crowd_in_other_types(tmp_path, crowd, kept):
     """The text 0 is true to Python, so that everyone was a crowd."""
     content = people()
@@ -113,11 +115,12 @@ def test_a_crowd_in_other_types(tmp_path, crowd, kept):
     assert len(found) == kept and not found.damaged
 
 
-def test_a_crowd_that_is_neither_is_told(tmp_path):
+@pytest.mark.parametrize("crowd, said", [(float("nan"), "nan"), ([1], "[1]")])
+def test_a_crowd_that_is_neither_is_told(tmp_path, crowd, said):
     content = people()
-    content["annotations"][0]["iscrowd"] = float("nan")
+    content["annotations"][0]["iscrowd"] = crowd
     found = coco.read(write(tmp_path, content))
-    assert "'iscrowd' is nan, expected 0 or 1" in found.damaged[0][1]
+    assert f"'iscrowd' is {said}, expected 0 or 1" in found.damaged[0][1]
 
 
 def test_a_category_id_given_twice(tmp_path):
@@ -186,7 +189,18 @@ def test_an_image_of_no_stated_size_is_taken(tmp_path, size):
     assert make(tmp_path).counts["train"] == 2
 
 
-def test_labels_of_stored_pixels_that_exif_turns(tmp_path):
+@pytest.mark.parametrize("size", [0, -60, float("nan"), [60], 10**400])
+def test_a_size_that_is_none_is_told(tmp_path, capsys, size):
+    content = people()
+    content["images"][1]["width"] = size
+    write(tmp_path, content)
+    assert make(tmp_path).counts["train"] == 3
+    assert (
+        "1 image(s), such as 2.png, have a width and height" in capsys.readouterr().err
+    )
+
+
+def test_labels_of_stored_pixels_that_exif_turns(tmp_path, capsys):
     """Turned upright the photo has 80 x 60; what was labeled there is understood."""
     content = people()
     content["images"][1] |= {"width": HEIGHT, "height": WIDTH}
@@ -201,6 +215,7 @@ def test_labels_of_stored_pixels_that_exif_turns(tmp_path):
     ((line,), left) = told(tmp_path, convert=True)
     assert "1.jpg: labeled at 60 x 80, the file has 80 x 60 when it is turned" in line
     assert left == ["2", "3"] or left == ["3", "2"]
+    assert "2.jpg, are turned by EXIF, and their labels are" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"--convert takes the 1 image\(s\)"):
         prepare(["coco"], [str(tmp_path)], str(tmp_path / "more"), validation=0, test=0)
 

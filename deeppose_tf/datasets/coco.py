@@ -37,7 +37,7 @@ FILES = {
 }
 OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
 # What `iscrowd` may be of one person.
-NO_CROWD = ("0", "False", "false", "", "None")
+NO_CROWD = ("0", "False", "false", "")
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -239,18 +239,28 @@ class _Images:
         self.last = collections.Counter(map(_last, names))
         self.find = functools.cache(self._find)
         self.by_last: list[str] = []
+        self.unsized = [
+            str(entry.get("file_name"))
+            for entry in entries
+            if [entry.get("width"), entry.get("height")] != [None, None]
+            and not any(_size(entry))
+        ]
 
     def name(self, number) -> str | None:
         """What the image of this id is called, of whatever ids it may have more."""
         return next(iter(self.entries.get(key(number), {})), (None,))[0]
 
     def notes(self) -> list[str]:
-        """How some were found otherwise than they are called."""
-        if not self.by_last:
-            return []
+        """What is known of some of them otherwise than it is said, or not at all."""
+        told = {
+            "are found by the last part of their file_name alone": self.by_last,
+            "have a width and height that are no size, and were not compared with "
+            "their files": self.unsized,
+        }
         return [
-            f"{len(self.by_last)} image(s), such as {self.by_last[0]}, are found by "
-            "the last part of their file_name alone"
+            f"{len(those)} image(s), such as {those[0]}, {what}"
+            for what, those in told.items()
+            if those
         ]
 
     def _find(self, number: str | None) -> tuple[str, tuple[int, int]]:
@@ -336,7 +346,8 @@ def _order_of(annotation, orders) -> tuple[int, list[int]]:
         raise ValueError(f"no category has its category_id {category!r}")
     if orders[key(category)] is None:
         raise people.LeftOut(f"category {category!r} has no keypoints")
-    crowd = str(key(annotation.get("iscrowd")))
+    crowd = annotation.get("iscrowd")
+    crowd = "" if crowd is None else key(crowd) or str(crowd)
     if crowd in CROWD:
         raise people.LeftOut("a crowd, not one person")
     if crowd not in NO_CROWD:

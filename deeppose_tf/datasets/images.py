@@ -32,6 +32,7 @@ SUFFIXES = (
 _COMMON = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")
 _HEIC = b"heic heix heim heis hevc hevx mif1 msf1".split()
 
+TURNED = "EXIF turns it, and labels may belong to either view"
 _ORIENTATION = 0x0112  # The EXIF tag; 1 is upright.
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of some cameras, with a second view.
 
@@ -108,7 +109,7 @@ def _require_usual(path: str, image: Image.Image) -> None:
     elif image.mode not in ("RGB", "RGBA"):
         reason = f"{image.mode} colours, expected RGB"
     elif _turned(image):
-        reason = "EXIF turns it, and labels may belong to either view"
+        reason = TURNED
     elif image.format not in _FORMATS:
         reason = f"a {image.format} file, expected JPEG or PNG"
     if reason:

@@ -35,13 +35,13 @@ class CheckedImages:
     Attributes:
       sizes: of the good images, as stored.
       errors: what is wrong with the others, by path.
-      converted: the good images that cannot be stored as found.
+      converted: why the good images that cannot be stored as found cannot, by path.
       unusual: sizes of those whose errors converting would cure.
     """
 
     sizes: Sizes
     errors: dict[str, str]
-    converted: list[str]
+    converted: dict[str, str]
     unusual: Sizes
 
 
@@ -70,6 +70,13 @@ def check(
     bar = progress.reporter(len(paths), "Checking", "image")
     found = _without_others(people, check_images(paths, max_pixels, convert, bar))
     good, problems = [], []
+    turned = [path for path, why in found.converted.items() if images.TURNED in why]
+    if turned:
+        print(
+            f"WARNING {len(turned)} image(s), such as {turned[0]}, are turned by EXIF, "
+            "and their labels are taken as those of the upright image",
+            file=sys.stderr,
+        )
     for name, parts in sets:
         kept = {}
         problems += _image_problems(parts.values(), found.errors)
@@ -98,14 +105,14 @@ def check_images(
       convert: images that are sound but unusual are good.
       report: called with the number of images done.
     """
-    sizes, errors, converted, unusual = {}, {}, [], {}
+    sizes, errors, converted, unusual = {}, {}, {}, {}
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         results = pool.map(lambda path: _check_image(path, max_pixels), paths)
         for i, (path, (size, error)) in enumerate(zip(paths, results, strict=True)):
             if size and (convert or not error):
                 sizes[path] = size
-                converted += [path] * bool(error)
+                converted |= {path: str(error)} if error else {}
             else:
                 errors[path] = str(error).removeprefix(f"{path}: ")
                 unusual |= {path: size} if size else {}
@@ -211,7 +218,7 @@ def _without_others(parts: list[Annotations], found: CheckedImages) -> CheckedIm
         {path: size for path, size in those.items() if path not in wrong}
         for those in (found.sizes, found.unusual)
     )
-    converted = [path for path in found.converted if path not in wrong]
+    converted = {p: why for p, why in found.converted.items() if p not in wrong}
     return CheckedImages(sizes, found.errors | wrong, converted, unusual)
 
 

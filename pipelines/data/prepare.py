@@ -146,7 +146,7 @@ def prepare(
         {
             "arguments": arguments,
             "version": deeppose_tf.__version__,
-            "converted": checked.images.converted,
+            "converted": list(checked.images.converted),
             "held_out": held,
             "summary": summary,
             **provenance,
