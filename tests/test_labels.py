@@ -314,6 +314,9 @@ def changed(i, *values):
         ({"bbox": [1, 2, 10**400, 3]}, "'bbox' has a number that is too large"),
         ({"bbox": [1e308, 2, 1e308, 3]}, "is outside the 60 x 80 image"),
         ({"bbox": "10 5 40 60"}, "'bbox' are not all numbers"),
+        ({"bbox": [-600, 5, 1200, 60]}, "far larger than the 60 x 80 image"),
+        ({"bbox": [0, 0, 6, 6]}, "most of its joints are far outside of its box"),
+        ({"bbox": [30, 10, 1, 1]}, "most of its joints are far outside of its box"),
     ],
 )
 def test_wrong_labels_are_told_with_the_image(tmp_path, changes, says):
@@ -374,6 +377,45 @@ def test_places_in_per_cent_are_suspicious(tmp_path, capsys):
     assert "within the first 100 pixels of images of 600" in capsys.readouterr().err
 
 
+def shifted(x, y):
+    """The pose further to the right and below."""
+    return [value + (x, y, 0)[i % 3] for i, value in enumerate(POSE)]
+
+
+@pytest.mark.parametrize(
+    "label, says",
+    [
+        # From the centre instead of the corner: all but the hip at (38, 50) are left of
+        # x = 30 or above y = 35.
+        ({"bbox": [30, 35, 40, 60]}, "80% of the joints are outside of their people's"),
+        # Joints from the corner of the box: nose, right shoulder and hip are out.
+        (
+            {"bbox": [15, 8, 30, 50], "keypoints": shifted(-15, -8)},
+            "60% of the joints are outside of their people's boxes",
+        ),
+        # Shares of the width, and pixels of the height.
+        (
+            {"keypoints": [x / (60, 1, 1)[i % 3] for i, x in enumerate(POSE)]},
+            "100% of the joints are outside of their people's boxes",
+        ),
+        # The place of the nose stands for both hips: two joints of five too many.
+        (
+            {"keypoints": POSE[:9] + 2 * POSE[:3]},
+            "40% of the joints are where another joint of the same person is",
+        ),
+    ],
+)
+def test_labels_that_contradict_themselves_are_suspicious(
+    tmp_path, capsys, label, says
+):
+    content = people()
+    for annotation in content["annotations"]:
+        annotation |= label
+    write(tmp_path, content)
+    make(tmp_path)
+    assert f"WARNING coco train: {says}" in capsys.readouterr().err
+
+
 # Skeletons
 
 
@@ -384,6 +426,7 @@ def test_places_in_per_cent_are_suspicious(tmp_path, capsys):
         ([[0.0, "1"], [1, 2.0]], None),
         ([[1, 2], [2, 3]], None),
         ([[0, 1], [1, 5]], "expected two joint numbers from 1 to 5, or all"),
+        ([[1, 2], [3, 3]], "has \\[3, 3\\], expected two joint numbers"),
         ([[1, 6]], "from 1 to 5, or all of them from 0 to 4. Mend it, or give a --sk"),
         ([[1, -1]], "from 1 to 5"),
         ([[1, 2.5]], "expected two joint numbers"),

@@ -202,7 +202,7 @@ def _edges(category) -> list[tuple[int, int]]:
         try:
             a, b = (float(number) for number in edge)
             edges.append((int(a), int(b)))
-            whole = edges[-1] == (a, b)
+            whole = edges[-1] == (a, b) and a != b
         except (TypeError, ValueError, OverflowError):
             whole = False
         if not whole:

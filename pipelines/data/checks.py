@@ -20,6 +20,10 @@ from deeppose_tf.pipelines.cli import progress
 # further than the image is wide or high: that is a wrong scale or a slip.
 MAX_OUTSIDE = 1.0
 SUSPICIOUS_SHARE = 0.05
+# Of real data 3 % of the joints are outside of their person's box.
+SUSPICIOUS_OF_BOXES = 0.2
+# In sizes of the image; of someone of whom only the head is in it, say.
+LARGEST_BOX = 10
 # Places in per cent are told by images larger than this.
 PER_CENT = 100
 MISSING = "no such file"  # As `images` says it.
@@ -264,6 +268,23 @@ def _doubts(people: Annotations, sizes: Sizes) -> list[str]:
             f"{shares['first pixel']:.0%} of the joints are in the first pixel of "
             "their images. Are they not labeled at all?"
         )
+    beside = _beside(people.keypoints, people.boxes[:, np.newaxis], 0.0)
+    beside &= people.boxes.any(axis=1)[:, np.newaxis]
+    share = beside[people.labeled].mean()
+    if share > SUSPICIOUS_OF_BOXES:
+        doubts.append(
+            f"{share:.0%} of the joints are outside of their "
+            "people's boxes. Are these x, y, width, height, from the top-left corner, "
+            "and are joints and boxes measured in pixels of the image?"
+        )
+    points = people.keypoints[..., 0] + 1j * people.keypoints[..., 1]
+    points = np.sort(np.where(people.labeled, points, np.nan), axis=1)
+    shared = np.sum(points[:, 1:] == points[:, :-1]) / people.labeled.sum()
+    if shared > SUSPICIOUS_SHARE:
+        doubts.append(
+            f"{shared:.0%} of the joints are where another joint of the same person "
+            "is. Is that a place for those that are not labeled at all?"
+        )
     small = np.median([min(sizes[path]) for path in people.images])
     if people.keypoints[people.labeled].max() <= PER_CENT + 1 < small / 2:
         doubts.append(
@@ -271,6 +292,14 @@ def _doubts(people: Annotations, sizes: Sizes) -> list[str]:
             f"{small:.0f} and more. Are they in per cent? Expected pixels"
         )
     return doubts
+
+
+def _beside(keypoints, box, margin):
+    """Which joints [..., 2] are outside of a box [..., 4], enlarged by so much of its
+    size on all sides."""
+    reach = margin * (box[..., 2:] - box[..., :2])
+    low, high = box[..., :2] - reach, box[..., 2:] + reach
+    return ((keypoints < low) | (keypoints > high)).any(axis=-1)
 
 
 def _with_extent(people):
@@ -332,6 +361,8 @@ def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:
     if box.any() and (box[2:] - box[:2] < 1).any():
         return f"its box {box.tolist()} is smaller than a pixel"
     size = np.array([width, height])
+    if (box[2:] - box[:2] > LARGEST_BOX * size).any():
+        return f"its box {box.tolist()} is far larger than the {width} x {height} image"
     far = (keypoints < -MAX_OUTSIDE * size) | (keypoints > (1 + MAX_OUTSIDE) * size)
     far = far.any(axis=1) & labeled
     if far.any():
@@ -340,4 +371,6 @@ def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:
             f"joint {names[np.argmax(far)]} at ({x:.0f}, {y:.0f}) is far outside the "
             f"{width} x {height} image"
         )
+    if box.any() and _beside(keypoints, box, 0.5)[labeled].mean() > 0.5:
+        return f"most of its joints are far outside of its box {box.tolist()}"
     return None
