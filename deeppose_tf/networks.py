@@ -114,15 +114,19 @@ def delegable():
         del _CURRENT.delegable
 
 
+# Convolutions of Fig. 2: filters, side, stride, and whether LRN and pooling follow.
+PAPER = (
+    (96, 11, 4, True, True),
+    (256, 5, 1, True, True),
+    (384, 3, 1, False, False),
+    (384, 3, 1, False, False),
+    (256, 3, 1, False, True),
+)
+
+
 def _paper(x):
     """C-LRN-P-C-LRN-P-C-C-C-P of Fig. 2; SAME convolutions give 55, 27, 13, 6."""
-    for filters, kernel, strides, normalize, pool in (
-        (96, 11, 4, True, True),
-        (256, 5, 1, True, True),
-        (384, 3, 1, False, False),
-        (384, 3, 1, False, False),
-        (256, 3, 1, False, True),
-    ):
+    for filters, kernel, strides, normalize, pool in PAPER:
         x = keras.layers.Conv2D(
             filters,
             kernel,

@@ -1,16 +1,31 @@
 """The benchmark measures the parts of training, and reports what it was asked to."""
 
+import importlib.util
 import json
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy_run
 import toy_training as toy
 
+from deeppose_tf import networks
+from deeppose_tf.config import StageConfig
 from deeppose_tf.pipelines.data import augment
-from deeppose_tf.pipelines.profiling import commands, timer, training_step
+from deeppose_tf.pipelines.profiling import (
+    commands,
+    pytorch,
+    roofline,
+    timer,
+    training_step,
+)
 from deeppose_tf.pipelines.train import recipes
+from deeppose_tf.pipelines.train import step as steps
+from deeppose_tf.skeleton import LSP
+from deeppose_tf.stage import build_stage
+
+keras = tf.keras
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +93,9 @@ def test_parts_are_measured_in_turns(index, number, monkeypatch):
     # A full step does all that a bare one does.
     assert found["seconds"]["full"] > 0.5 * found["seconds"]["network"]
     assert found["overhead"] > 0.5 and found["input_speed"] > 0
+    assert found["bound"].keys() == found["work"].keys() == found["seconds"].keys()
+    assert found["bound"]["input"] == "input"
+    assert found["work"]["full"]["flop"] == found["work"]["network"]["flop"] > 0
 
 
 def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
@@ -88,6 +106,11 @@ def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
         "overhead": 1.0,
         "cpu_overhead": 1.0,
         "input_speed": 1.0,
+    }
+    measured |= {
+        "bound": dict.fromkeys(parts, "memory"),
+        "rates": {"flop": 4e9, "bytes": 1e9, "operations": 1e6},
+        "work": {"network": {"flop": 5e8, "bytes": 4e8, "operations": 9}},
     }
     monkeypatch.setattr(recipes, "recipe_for", lambda name, stage: toy.REFINER)
     monkeypatch.setattr(training_step, "measure", lambda *arguments: measured)
@@ -107,7 +130,76 @@ def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
     assert "at most 1.25" in printed and "at least" not in printed
     assert "compact, stage 2, batch of 12 crops of 6 people" in printed
     (full,) = [line for line in printed.splitlines() if line.startswith("full tr")]
-    assert full.split()[3:] == ["500.0", "24", "12", "500.0"]
+    assert full.split()[3:] == ["500.0", "24", "12", "500.0", "memory"]
+    assert "0.50 GFLOP, 1.0 GFLOP/s: 25% of the 4.0 of large matrix prod" in printed
+    assert "0.40 GB, 0.8 GB/s: 80% of the 1.0 of large copies" in printed
+
+
+def test_the_work_of_a_step_by_hand():
+    """Each product once forward and once for either gradient; there is none of the
+    crops."""
+
+    def build(precision="float32"):
+        return keras.Sequential(
+            [
+                keras.Input([16, 12, 3]),
+                keras.layers.Conv2D(8, 3, 2, padding="same"),  # -> 8 x 6
+                keras.layers.DepthwiseConv2D(5, padding="same"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(28),
+                keras.layers.Reshape([14, 2]),
+            ]
+        )
+
+    config = toy.recipe_for(1).train
+    state = steps.make_state(build, config, tf.distribute.get_strategy())
+    crops = tf.zeros([4, 16, 12, 3]), tf.zeros([4, 14, 2]), tf.ones([4, 14])
+    found = roofline.network_work(state, config, crops)
+    seen, depthwise, dense = 4 * 48 * 8 * 9 * 3, 4 * 48 * 8 * 25, 4 * 384 * 28
+    assert found.flop == 2 * (2 * seen + 3 * depthwise + 3 * dense)
+    weights = (9 * 3 * 8 + 8) + (25 * 8 + 8) + (384 * 28 + 28)
+    # The gradient, the weight twice, and AdamW's two moments twice.
+    updated = 4 * 7 * weights
+    images, features, answers = 4 * 16 * 12 * 3, 4 * 48 * 8, 4 * 28
+    products = [images, 9 * 3 * 8, features] * 2  # and the shapes that they are told
+    products += [features, 200, features] * 3 + [features, 384 * 28, answers] * 3
+    assert updated < 4 * sum(products) + updated <= found.bytes
+    assert found.bytes < 1.01 * (4 * sum(products) + updated)
+    assert 30 < found.operations < 300
+
+
+@pytest.mark.parametrize(
+    "work, waited, expected",
+    [
+        ((80, 5, 0), 0.0, "arithmetic"),
+        ((10, 9, 0), 0.0, "memory"),
+        ((10, 1, 700), 0.0, "launch"),
+        ((60, 1, 0), 0.9, "input"),
+        ((10, 1, 10), 0.1, "small operations"),
+    ],
+)
+def test_what_a_step_is_bound_by(work, waited, expected):
+    """Of a second, on a device of 100 FLOP, 10 bytes and 1000 launches a second."""
+    rates = roofline.Rates(100, 10, 1000)
+    assert roofline.bound(1.0, roofline.Work(*work), rates, waited) == expected
+
+
+def test_rates_are_of_this_machine():
+    """No processor takes a millisecond for a byte, or has the speed of a thousand."""
+    rates = roofline.measure_rates("float32")
+    assert 1e8 < rates.flop < 1e15 and 1e8 < rates.bytes < 1e14
+    assert 1e3 < rates.operations < 1e9
+
+
+def test_pytorch_is_the_peer_where_it_is_installed():
+    found = pytorch.step_seconds(networks.PAPER, 220, 2, 28)
+    if importlib.util.find_spec("torch") is None:
+        assert found == {}
+        return
+    assert all(seconds > 0 for seconds in found.values()) and found
+    ours = build_stage(StageConfig("paper", 220, "linear", dropout=0.6), LSP)
+    theirs = pytorch._network(networks.PAPER, 220, 28)
+    assert ours.count_params() == sum(one.numel() for one in theirs.parameters())
 
 
 def test_a_data_set_is_listed_several_times(index):

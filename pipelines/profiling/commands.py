@@ -59,8 +59,9 @@ def run_benchmark(values: flags.FlagValues) -> None:
 
     import tensorflow as tf  # takes seconds, as what imports it
 
+    from deeppose_tf import networks
     from deeppose_tf.pipelines.data import records
-    from deeppose_tf.pipelines.profiling import timer, training_step
+    from deeppose_tf.pipelines.profiling import pytorch, timer, training_step
 
     index = records.read_index(values.data)
     result = {
@@ -79,6 +80,11 @@ def run_benchmark(values: flags.FlagValues) -> None:
         )
         result["memory"] = {"batch": MEMORY_BATCH, "once": once, "repeated": often}
     recipe = _with_batch(recipe, values.batch or recipe.inputs.batch)
+    if values.recipe == "paper":
+        side, answers = recipe.stage.size, 2 * len(index.skeleton.joints)
+        result["pytorch"] = pytorch.step_seconds(
+            networks.PAPER, side, recipe.inputs.batch, answers
+        )
     result |= {
         "batch": recipe.inputs.batch,
         "people": recipe.inputs.batch // recipe.inputs.views,
@@ -98,14 +104,17 @@ def table(result: dict) -> str:
         f"{recipe}, stage {result['stage']}, batch of {batch} crops of {people} "
         f"people, {result['cores']} cores, TensorFlow {result['tensorflow']}, "
         f"{result['device']}",
-        f"{'':24}{'ms / step':>12}{'crops / s':>12}{'people / s':>12}{'CPU ms':>12}",
+        f"{'':24}{'ms / step':>12}{'crops / s':>12}{'people / s':>12}{'CPU ms':>12}"
+        "   bound by",
     ]
     for name, seconds in result["seconds"].items():
         work = 1000 * result["cpu_seconds"][name]
         lines.append(
             f"{ROWS[name]:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}"
-            f"{people / seconds:12.0f}{work:12.1f}"
+            f"{people / seconds:12.0f}{work:12.1f}   {result['bound'][name]}"
         )
+    for name, seconds in result.get("pytorch", {}).items():
+        lines.append(f"{name:24}{1000 * seconds:12.1f}{batch / seconds:12.0f}")
     most, least = MOST_OVERHEAD.get(recipe), LEAST_INPUT.get(recipe)
     lines.append(
         f"{'full step / bare':24}{result['overhead']:12.2f}{'':24}"
@@ -115,6 +124,7 @@ def table(result: dict) -> str:
         f"{'input / network speed':24}{result['input_speed']:12.1f}"
         + (f"{'':36}   at least {least}" if least else "")
     )
+    lines += _reached(result)
     if "memory" in result:
         once, often = result["memory"]["once"], result["memory"]["repeated"]
         lines.append(
@@ -122,6 +132,23 @@ def table(result: dict) -> str:
             f"{often:.0f} with {REPEATS} times the records"
         )
     return "\n".join(lines)
+
+
+def _reached(result):
+    """The work of the bare step beside what the device does, in lines."""
+    rates, work = result["rates"], result["work"]["network"]
+    seconds = result["seconds"]["network"]
+    for title, name, unit in (
+        ("arithmetic", "flop", "GFLOP"),
+        ("memory", "bytes", "GB"),
+    ):
+        reached = work[name] / seconds
+        yield (
+            f"{title + ', bare step':24}{work[name] / 1e9:12.2f} {unit}, "
+            f"{reached / 1e9:.1f} {unit}/s: {reached / rates[name]:.0%} of the "
+            f"{rates[name] / 1e9:.1f} of large "
+            + {"flop": "matrix products", "bytes": "copies"}[name]
+        )
 
 
 def _with_batch(recipe, batch):

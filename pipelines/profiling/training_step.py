@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from deeppose_tf import networks
 from deeppose_tf.pipelines.data import canvases, inputs, records
-from deeppose_tf.pipelines.profiling import timer
+from deeppose_tf.pipelines.profiling import roofline, timer
 from deeppose_tf.pipelines.train import cascade, recipes
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.stage import Stage, build_stage
+
+keras = tf.keras
 
 # Displacements of a simulated earlier stage, standard deviation in pose diameters.
 SIMULATED = 0.2
@@ -55,15 +58,25 @@ def measure(
       what processors work; and as medians over the rounds the ratios `overhead` and
       `cpu_overhead`, full step / bare network step, and `input_speed`, bare network
       step / input side. The bare step is forward, backward and update on crops that
-      are there already.
+      are there already. `rates` of the device, `work` by part, and what each part is
+      `bound` by: see `roofline`.
     """
-    parts = _parts(index, recipe, number, cache)
+    parts, work = _parts(index, recipe, number, cache)
+    rates = roofline.measure_rates(_multiplied_in(recipe))
     once = timer.in_turns({"": lambda: parts["network"](1)}, [1], shown=False)
     count = max(1, round(TURN_SECONDS / once[""][0, 0]))
     taken = timer.in_turns(parts, [count] * rounds, functools.partial)
     found = timer.medians(taken, "network")
+    seconds = {name: one["seconds"] / count for name, one in found.items()}
+    waited = {"input": seconds["input"], "full": seconds["input"]}
     return {
         "steps_per_turn": count,
+        "rates": rates._asdict(),
+        "work": {name: one._asdict() for name, one in work.items()},
+        "bound": {
+            name: roofline.bound(took, work[name], rates, waited.get(name, 0.0))
+            for name, took in seconds.items()
+        },
         **{
             key: {name: one[key] / count for name, one in found.items()}
             for key in ("seconds", "cpu_seconds")
@@ -104,8 +117,9 @@ def repeated(index: records.Index, times: int) -> records.Index:
     )
 
 
-def _parts(index, recipe, number, cache) -> dict[str, Callable[[int], float]]:
-    """A part -> what does it so many times and waits for the last."""
+def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
+    """A part -> what does it so many times and waits for the last; a part -> its
+    `roofline.Work`."""
     config, earlier = recipe.train, _simulated_earlier(index, number)
     strategy = tf.distribute.get_strategy()
     state = _fresh_state(index, recipe, strategy)
@@ -137,12 +151,31 @@ def _parts(index, recipe, number, cache) -> dict[str, Callable[[int], float]]:
         for name, (run, argument) in runs.items()
     }
     network = parts.pop("network")
+    work = {
+        "input": roofline.Work(0, 0, 0),
+        "network": roofline.network_work(state, config, crops),
+        "augmentation": roofline.Work(0, sum(map(roofline.size, (*batch, *crops))), 1),
+    }
+    if config.ema:
+        weights = [*state.model.weights, *2 * state.averaged.weights]
+        moved = sum(map(roofline.size, weights))
+        work["averaging"] = roofline.Work(0, moved, 4 * len(state.model.weights))
+    work["full"] = roofline.Work(*map(sum, zip(*work.values(), strict=True)))
+    if timer.device() != "no GPU" and networks.suits_xla(state.model):
+        # Of many operations XLA makes a few.
+        work = {name: one._replace(operations=0) for name, one in work.items()}
     return {
         "input": functools.partial(_read, ahead),
         "network": network,
         "full": functools.partial(_wait, full, ahead),
         **parts,
-    }
+    }, work
+
+
+def _multiplied_in(recipe):
+    """The type of the network's products."""
+    precision = steps.resolve_precision(recipe.train.precision)
+    return keras.mixed_precision.Policy(precision).compute_dtype
 
 
 def _wait(run, argument, count):

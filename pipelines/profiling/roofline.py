@@ -1,0 +1,165 @@
+"""What bounds a part of a training step: its counted work beside what the device does.
+
+The work is counted in the graph of the step, and the device's rates are measured in the
+same run, so that nothing is taken from a data sheet.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from deeppose_tf.pipelines.train import step as steps
+from deeppose_tf.pipelines.train.recipes import TrainConfig
+
+# Sides of the matrix and bytes of the copy that are timed, without and with a GPU.
+SIDES = 1024, 8192
+COPIED = 1 << 27, 1 << 30
+COPIES = 8
+CHAIN = 500  # smallest operations, one after the other
+TRIES = 3
+# What explains less than this share of the time does not bound it.
+EXPLAINED = 1 / 3
+CONVOLUTIONS = "Conv2D", "DepthwiseConv2dNative"
+
+
+class Work(NamedTuple):
+    """What a part asks of a device.
+
+    Attributes:
+      flop: multiplications and additions of convolutions and matrix products.
+      bytes: what these read and write, and what is updated; the least that is moved.
+      operations: launches, where each is one.
+    """
+
+    flop: float
+    bytes: float
+    operations: int = 0
+
+
+class Rates(NamedTuple):
+    """What a device does.
+
+    Attributes:
+      flop: floating-point operations a second, in large matrix products.
+      bytes: read and written a second, in large copies.
+      operations: the smallest ones a second.
+    """
+
+    flop: float
+    bytes: float
+    operations: float
+
+
+def measure_rates(dtype: str) -> Rates:
+    """Those of the first GPU, else of the processor, for matrices of this type."""
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    side, copied = SIDES[gpu], COPIED[gpu]
+    matrix = tf.cast(tf.random.uniform([side, side]), dtype)
+    many = tf.zeros([copied // 4])
+
+    def chain(x):
+        for _ in range(CHAIN):
+            x = tf.sin(x)
+        return x
+
+    def negatives(x):  # in place: new pages would take longer than what they hold
+        done = tf.constant(0)
+        return tf.while_loop(
+            lambda i, _: i < COPIES, lambda i, x: (i + 1, -x), (done, x)
+        )[1]
+
+    return Rates(
+        2 * side**3 / _fastest(lambda x: tf.matmul(x, x), matrix),
+        2 * COPIES * copied / _fastest(negatives, many),
+        CHAIN / _fastest(chain, tf.constant(1.0)),
+    )
+
+
+def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
+    """Of the bare step on these `augment.Examples`: forward, backward and update."""
+    backward = steps.make_backward(state, config, tf.distribute.get_strategy())
+    traced = tf.function(lambda *crops: backward(*crops), autograph=False)
+    graph = traced.get_concrete_function(*crops).graph
+    found = [_work(one) for one in _needed(graph.outputs)]
+    flop, moved, operations = map(sum, zip(*found, strict=True))
+    trained = state.model.trainable_variables
+    # The gradient is read; weights, and what the optimizer keeps, read and written.
+    updated = [*3 * trained, *2 * [x for x in state.optimizer.variables if x.shape]]
+    moved += sum(map(size, updated))
+    return Work(flop, moved, operations + len(trained))
+
+
+def bound(seconds: float, work: Work, rates: Rates, waited: float = 0.0) -> str:
+    """Names what takes most of the time: `input`, `arithmetic`, `memory`, `launch`; or
+    `small operations`, which reach none of the device's rates.
+
+    Args:
+      seconds: that a step takes.
+      work: of the step; no operations where XLA makes few of many.
+      rates: of the device.
+      waited: seconds that the input side alone takes for its batch.
+    """
+    takes = {
+        "input": waited,
+        "arithmetic": work.flop / rates.flop,
+        "memory": work.bytes / rates.bytes,
+        "launch": work.operations / rates.operations,
+    }
+    name = max(takes, key=takes.get)
+    return name if takes[name] >= EXPLAINED * seconds else "small operations"
+
+
+def size(tensor) -> int:
+    """Bytes of a tensor or variable of known shape."""
+    return math.prod(tensor.shape) * tf.as_dtype(tensor.dtype).size
+
+
+def _fastest(function, argument):
+    """Seconds of a call, the fastest of some, after one that compiles."""
+    run = tf.function(function, autograph=False)
+    taken = []
+    for _ in range(TRIES + 1):
+        began = time.perf_counter()
+        tf.reshape(run(argument), [-1])[:1].numpy()  # waits, and copies no more
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _needed(outputs):
+    """The operations that outputs depend on; the others are not run."""
+    found, open_ = set(), [x.op for x in outputs]
+    while open_:
+        operation = open_.pop()
+        if operation not in found:
+            found.add(operation)
+            open_ += [x.op for x in operation.inputs] + operation.control_inputs
+    return found
+
+
+def _work(operation) -> Work:
+    """Of one operation; what is no product moves nothing that XLA could not spare."""
+    if operation.type in ("Const", "Placeholder", "ReadVariableOp", "NoOp"):
+        return Work(0, 0, 0)
+    touched = [*operation.inputs, *operation.outputs]
+    if operation.type in ("MatMul", "BatchMatMulV2"):
+        of_left = {"MatMul": "transpose_a", "BatchMatMulV2": "adj_x"}[operation.type]
+        left = operation.inputs[0].shape
+        inner = left[-2] if operation.get_attr(of_left) else left[-1]
+        multiplied = operation.outputs[0].shape.num_elements() * inner
+        return Work(2 * multiplied, sum(map(size, touched)), 1)
+    if operation.type.startswith(CONVOLUTIONS):
+        # By each pixel of the output each weight of its channel is multiplied once,
+        # forward, and once in either gradient.
+        inputs, output = operation.inputs, operation.outputs[0].shape
+        image, weights = output, inputs[1].shape
+        if operation.type.endswith("BackpropFilter"):
+            image, weights = inputs[2].shape, output
+        elif operation.type.endswith("BackpropInput"):
+            image = inputs[2].shape
+        multiplied = image.num_elements() * weights.num_elements() // image[-1]
+        return Work(2 * multiplied, sum(map(size, touched)), 1)
+    return Work(0, 0, 1)
