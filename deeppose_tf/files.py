@@ -89,8 +89,11 @@ def load_json(path: str | os.PathLike):
       ValueError: it is none, or nested too deep, or `read_bytes` does not read it.
       OSError: the file cannot be read.
     """
+    content = read_bytes(path, MOST_JSON)
+    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise ValueError("it is compressed: unpack it first")
     try:
-        return json.loads(read_bytes(path, MOST_JSON))
+        return json.loads(content)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 

@@ -103,3 +103,7 @@ def test_json_of_others_is_read_with_the_same_care(tmp_path):
         files.load_json(tmp_path / "deep.json")
     (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert files.load_json(tmp_path / "bom.json") == [1]
+    for content in (b"\x1f\x8b\x08", b"PK\x03\x04"):
+        (tmp_path / "packed.json").write_bytes(content)
+        with pytest.raises(ValueError, match="compressed: unpack it first"):
+            files.load_json(tmp_path / "packed.json")

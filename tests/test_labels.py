@@ -587,6 +587,27 @@ def test_the_layout_of_roboflow(tmp_path):
     assert read_people(index, "test").ids == ("coco/test/1",)
 
 
+def test_a_part_for_testing_alone_is_not_trained_on(tmp_path):
+    """It was, as the lone file of a folder."""
+    write(tmp_path / "test", people(), name="_annotations.coco.json")
+    index = make(tmp_path)
+    assert index.counts == {"train": 0, "validation": 0, "test": 3}
+    (tmp_path / "test").rename(tmp_path / "dev")
+    found = coco.read_splits(str(tmp_path))
+    assert [len(found[split]) for split in found] == [0, 3, 0]
+    write(tmp_path / "Training", people(2), name="_annotations.coco.json")
+    found = coco.read_splits(str(tmp_path))
+    assert [len(found[split]) for split in found] == [2, 3, 0]
+
+
+def test_images_to_test_on_that_are_trained_on_are_told(tmp_path, capsys):
+    write(tmp_path, people(3))
+    write(tmp_path, people(2), images=False, name="TEST.JSON")
+    assert make(tmp_path).counts == {"train": 3, "validation": 0, "test": 2}
+    said = capsys.readouterr().err
+    assert "WARNING coco test: 2 image(s), such as " in said and "also in train" in said
+
+
 def test_a_lone_file_of_any_name_is_for_training(tmp_path):
     """Other JSON beside it, such as results, is none of these."""
     write(tmp_path, people(), name="my labels.json")

@@ -30,10 +30,10 @@ from deeppose_tf.skeleton import Limb, Skeleton
 # What the file of a split may be called, in small letters, from the top or from
 # `annotations`.
 FILES = {
-    "train": r"train\.json|person_keypoints_train.*|train/.*annotation.*",
-    "validation": r"(val|valid|validation)(\.json|/.*annotation.*)"
+    "train": r"train\.json|person_keypoints_train.*|train(ing)?/.*annotation.*",
+    "validation": r"(val|valid|validation|dev)(\.json|/.*annotation.*)"
     r"|person_keypoints_validation.*",
-    "test": r"test\.json|person_keypoints_test.*|test/.*annotation.*",
+    "test": r"test\.json|person_keypoints_test.*|test(ing)?/.*annotation.*",
 }
 OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
 # What `iscrowd` may be of one person.
@@ -48,10 +48,11 @@ def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations
       skeleton: as `read`.
 
     Raises:
-      ValueError: as `read`; or there is no training file.
+      ValueError: as `read`; or there is no file.
     """
     splits = {s: read(str(f), skeleton) for s, f in _files(pathlib.Path(root)).items()}
-    return {split: splits.get(split, splits["train"].nobody()) for split in FILES}
+    nobody = next(iter(splits.values())).nobody()
+    return {split: splits.get(split, nobody) for split in FILES}
 
 
 def read(path: str, skeleton: str | None = None) -> Annotations:
@@ -370,13 +371,18 @@ def _box(annotation, alone: bool) -> np.ndarray:
 
 
 def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The annotation file of each split that has one; `train` has to."""
+    """The annotation file of each split that has one."""
     if path.is_file():
         return {"train": path}
-    splits = ("train", "val", "valid", "validation", "test")
+    splits = "train training val valid validation dev test testing".split()
     inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
     folders = [path, *(f for f in inside if f.name.lower() in ("annotations", *splits))]
-    every = [file for folder in folders for file in sorted(folder.glob("*.json"))]
+    every = [
+        file
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() == ".json"
+    ]
     names = {
         f: f.relative_to(path).as_posix().lower().removeprefix("annotations/")
         for f in every
@@ -388,7 +394,7 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     found = {split: those(pattern) for split, pattern in FILES.items()}
     official = those(OFFICIAL_TEST)
     found["validation" if found["test"] else "test"] += official
-    if not found["train"]:
+    if not any(found.values()):
         found = {"train": _only(every)}
     for split, listed in found.items():
         if len(listed) > 1:
@@ -397,7 +403,7 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
                 f"{path}: several files for {split}: {told}. Leave one, or give the "
                 "JSON file itself as source"
             )
-    if not found["train"]:
+    if not any(found.values()):
         raise ValueError(
             f"{path}: has neither train.json nor annotations/person_keypoints_train*"
             ".json, nor another file of COCO keypoints. Give the JSON file itself as "

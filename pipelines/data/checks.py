@@ -89,7 +89,14 @@ def check(
             indices, wrong = check_people(part, found.sizes)
             kept[split] = part.take(indices)
             problems += [*part.damaged, *wrong]
-            doubts[f"{name} {split}"] = [*part.understood, *_doubts(part, found.sizes)]
+            lines = [*part.understood, *_doubts(part, found.sizes)]
+            again = {*part.images} & {*parts["train"].images}
+            if again and split != "train":
+                lines.append(
+                    f"{len(again)} image(s), such as {min(again)}, are also in train: "
+                    "scores on what was trained on say nothing"
+                )
+            doubts[f"{name} {split}"] = lines
         for what, lines in doubts.items():
             for line in lines:
                 print(f"WARNING {what}: {line}", file=sys.stderr)
