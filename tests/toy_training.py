@@ -53,6 +53,7 @@ REFINER = dataclasses.replace(
     inputs=InputConfig(canvas=48, batch=12, views=2),
     augment=AugmentConfig(flip=True),
 )
+CACHES = "none", "device", "memory", "disk"
 QUIET = loop.Options(verbose=0, guard=False, checkpoint_seconds=0, evaluations=1)
 
 
@@ -149,17 +150,18 @@ def main(data: str, folder: str, length: str, kills: str) -> None:
     many times, and resumed each time.
 
     Every step writes a checkpoint. Every other kill comes before one gets its name, the
-    first of all among them; the rest come at random. Where kills are few it is `PLAIN`.
+    first of all among them; the rest come at random. Each goes on with its people kept
+    elsewhere. Where kills are few it is `PLAIN`.
     The work is done in forks of this process, which spares them TensorFlow's import.
     """
     if int(kills) < 3:
         for module, name, value in PLAIN:
             setattr(module, name, value)
-    whole = _fork(data, pathlib.Path(folder) / "whole", int(length))
+    whole = _fork(data, pathlib.Path(folder) / "whole", int(length), "disk")
     run = pathlib.Path(folder) / "killed"
     moments = _kill(data, run, int(length), int(kills))
     os.waitpid(whole, 0)
-    os.waitpid(_fork(data, run, int(length)), 0)
+    os.waitpid(_fork(data, run, int(length), "memory"), 0)
     print(json.dumps(moments))
 
 
@@ -170,7 +172,8 @@ def _kill(data, run, length, kills):
     moments = []
     for number in range(kills):
         begun, halfway = _newest(folder), number % 2 == 0
-        child = _fork(data, run, length, begun + 1 if halfway else None)
+        cache = CACHES[number % len(CACHES)]
+        child = _fork(data, run, length, cache, begun + 1 if halfway else None)
         if not halfway:
             while _newest(folder) <= begun:
                 _rest(child)
@@ -191,8 +194,9 @@ def share(data: str, run: str) -> None:
     train_cascade.train_cascade(run, records.read_index(data), recipe_for, 2, options)
 
 
-def _fork(data, run, length, fatal=None):
-    """The process of a training; `fatal` is the step whose checkpoint is its last."""
+def _fork(data, run, length, cache, fatal=None):
+    """The process of a training that keeps people in this `cache`; `fatal` is the step
+    whose checkpoint is its last."""
     child = os.fork()
     if child:
         return child
@@ -208,7 +212,9 @@ def _fork(data, run, length, fatal=None):
         tf.config.experimental.enable_op_determinism()
         config = dataclasses.replace(RECIPE.train, steps=length)
         recipe = dataclasses.replace(RECIPE, train=config)
-        train_cascade.train_stage(str(run), 1, records.read_index(data), recipe, QUIET)
+        options = dataclasses.replace(QUIET, cache=cache)
+        index = records.read_index(data)
+        train_cascade.train_stage(str(run), 1, index, recipe, options)
         status = 0
     except Exception:
         traceback.print_exc()
