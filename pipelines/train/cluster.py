@@ -23,11 +23,12 @@ EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
+AGAIN = "start all again with the same command"
 WAIT_SECONDS = 300.0
 # A process that has not answered for so long is gone; it is asked so often.
 LOST_SECONDS, ASK_SECONDS = 15.0, 3.0
 # A process that was stopped may take so long to leave.
-LEAVING_SECONDS = 30.0
+LEAVING_SECONDS = 15.0
 
 
 class Cluster(NamedTuple):
@@ -116,7 +117,7 @@ def lost(cluster: Cluster, seconds: float = LEAVING_SECONDS) -> str:
             return ""
         time.sleep(0.5)
     verb = "is" if len(absent) == 1 else "are"
-    return f"{', '.join(absent)} {verb} gone; start all again with the same command"
+    return f"{', '.join(absent)} {verb} gone; {AGAIN}"
 
 
 def _watch(cluster, done):

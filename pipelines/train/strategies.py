@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -35,9 +38,18 @@ def make_strategy(
     if name == "multiworker":
         processes = cluster.read()
         cluster.meet(processes, wait_seconds)
-        with cluster.watched(processes):
+        with cluster.watched(processes), _signals_kept():
             return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy {name!r} is none of auto, one, mirrored, multiworker")
+
+
+@contextlib.contextmanager
+def _signals_kept():
+    """Several workers of TensorFlow take SIGTERM for themselves, and go on."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def worker(strategy: tf.distribute.Strategy) -> str:
@@ -95,6 +107,11 @@ def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
         with cluster.watched(processes):
             yield
     except tf.errors.OpError as error:
-        if line := cluster.lost(processes):
+        line = cluster.lost(processes)
+        # One that stands still keeps its port, and sends TensorFlow no heartbeats.
+        named = re.search(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", error.message)
+        if not line and named and "Collective" in error.message:
+            line = f"{'_'.join(named.groups())} does not answer; {cluster.AGAIN}"
+        if line:
             raise ValueError(line) from error
         raise
