@@ -100,7 +100,7 @@ def prepare(root):
     short = dataclasses.replace(toy.RECIPE.train, steps=40, schedule="constant")
     steps = [dataclasses.replace(one, train=short) for one in (toy.RECIPE, toy.REFINER)]
     recipes.RECIPES["compact"] = tuple(steps)
-    records.MIN_SHARD_RECORDS = 3
+    records.SHARD_BYTES = 3000
     generated.COUNTS.update(train=8, validation=2, test=2)
     toy_lsp.make_lsp(root / "lsp", 24)
     (root / "photos").mkdir()

@@ -174,10 +174,16 @@ def decode(example):
 
 def read(data, people):
     index = records.read_index(data)
-    shards = tf.data.TFRecordDataset(list(index.shards["test"]))
-    joints = len(index.skeleton.joints)
-    parsed = shards.map(lambda one: records.parse(one, joints)).take(people)
-    return list(parsed.as_numpy_iterator())
+    labels = records.read_people(index, "test", people)
+    return [
+        {
+            "image": records.read(index, "test", i),
+            "box": labels.boxes[i],
+            "keypoints": labels.keypoints[i],
+            "labeled": labels.labeled[i],
+        }
+        for i in range(len(labels.ids))
+    ]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from deeppose_tf import geometry, sampling
 from deeppose_tf.config import StageConfig
-from deeppose_tf.pipelines.data import augment, inputs
+from deeppose_tf.pipelines.data import augment, canvases
 from deeppose_tf.pipelines.data.augment import (
     DRAWS,
     View,
@@ -74,13 +74,14 @@ def centroids(crops):
 def canvases_of(images, keypoints, side=288):
     """As the pipeline cuts them: [K, C, C, 3], keypoints and boxes of the canvas."""
     config = InputConfig(canvas=side, batch=1)
-    box = tf.constant(BOX, tf.float32)
-    cut = [inputs.cut_canvas(tf.constant(image), box, config) for image in images]
-    _, factor, origin = cut[0]
-    boxes = box * factor - tf.concat([origin, origin], 0)
-    count = len(images)
+    box = np.float32(BOX)
+    (halvings,), (origin,) = canvases.place(box[None], config)
+    cut = [canvases.cut(image, halvings, origin, side) for image in images]
+    factor, count = np.float32(0.5**halvings), len(images)
+    origin = origin.astype(np.float32)
+    boxes = tf.constant(box * factor - np.tile(origin, 2))
     return (
-        tf.stack([canvas for canvas, _, _ in cut]),
+        tf.constant(np.stack(cut)),
         tf.repeat((keypoints * factor - origin)[None], count, 0),
         tf.repeat(boxes[None], count, 0),
     )

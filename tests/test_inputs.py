@@ -7,6 +7,8 @@ import itertools
 import os
 import pathlib
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -31,8 +33,9 @@ def noise(height, width, seed=0):
 
 def cut(image, box, canvas, context=0.0):
     config = InputConfig(canvas=canvas, context=context)
-    found = inputs.cut_canvas(tf.constant(image), tf.constant(box, tf.float32), config)
-    return (np.asarray(part) for part in found)
+    (halvings,), (origin,) = canvases.place(np.float32([box]), config)
+    found = canvases.cut(image, halvings, origin, canvas)
+    return found, 0.5**halvings, origin.astype(np.float32)
 
 
 def window(image, origin, side):
@@ -90,6 +93,29 @@ def test_a_cut_holds_its_person(seed):
     assert np.abs(canvas - expected).max() <= 0.5 + 1e-3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_sums_of_bytes_are_the_averages_of_floats(seed):
+    """Bit for bit, though a canvas halves no more of the image than it shows: all of it
+    halved in float32, where each level is exact."""
+    random = np.random.default_rng(seed)
+    side, image = int(random.integers(2, 20)), noise(*random.integers(1, 300, 2), seed)
+    corner = random.uniform(-30, 200, 2)
+    box = np.concatenate([corner, corner + random.uniform(1, 300, 2)])
+    canvas, factor, origin = cut(image, box, side)
+    level = tf.cast(image, tf.float32)[None]
+    for _ in range(int(np.log2(1 / factor))):
+        level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
+    expected = window(np.asarray(tf.cast(tf.round(level[0]), tf.uint8)), origin, side)
+    np.testing.assert_array_equal(canvas, expected)
+
+
+def test_the_most_halvings_are_exact():
+    """Of white, whose sums are the largest: 4^8 times 255."""
+    canvas, factor, _ = cut(np.full((257, 600, 3), 255, np.uint8), [0, 0, 600, 257], 2)
+    assert factor == 1 / 256 and canvas.max() == 255
+    assert set(np.unique(canvas)) <= {128, 255}  # grey around it
+
+
 def last_level(pyramid):
     """The last level of a pyramid of one image, as pixels in 0..255."""
     height, width = pyramid.sizes.numpy()[-1]
@@ -128,18 +154,20 @@ def test_jpegs_are_the_pixels_that_prediction_reads(tmp_path):
     path = tmp_path / "photo.jpg"
     pixels = tf.cast(tf.clip_by_value(smooth, 0, 255), tf.uint8)
     path.write_bytes(tf.io.encode_jpeg(pixels, quality=90).numpy())
-    decoded = inputs.decode(path.read_bytes())
+    decoded = records.decode(path.read_bytes())
     np.testing.assert_array_equal(decoded, images.read_image(str(path)))
 
 
 def test_images_are_decoded_as_they_are(tmp_path):
     image = noise(HEIGHT, WIDTH)
     png = tf.io.encode_png(image)
-    np.testing.assert_array_equal(inputs.decode(png), image)
+    np.testing.assert_array_equal(records.decode(png.numpy()), image)
     gray = tf.io.encode_png(image[..., :1])
-    np.testing.assert_array_equal(inputs.decode(gray), image[..., :1].repeat(3, -1))
-    jpeg = inputs.decode(tf.io.encode_jpeg(np.full_like(image, 90), quality=95))
-    assert np.abs(jpeg.numpy().astype(int) - 90).max() <= 1
+    np.testing.assert_array_equal(
+        records.decode(gray.numpy()), image[..., :1].repeat(3, -1)
+    )
+    jpeg = tf.io.encode_jpeg(np.full_like(image, 90), quality=95).numpy()
+    assert np.abs(records.decode(jpeg).astype(int) - 90).max() <= 1
 
 
 @pytest.mark.parametrize(("batch", "views"), [(0, 1), (8, 3), (8, 0), (2, 4)])
@@ -148,10 +176,32 @@ def test_views_divide_the_batch(batch, views):
         InputConfig(batch=batch, views=views)
 
 
+def make_index(folder, pictures, truth, boxes):
+    """A data set in three shards of people on PNG `pictures`, one for each person; the
+    same array twice is one file."""
+    files, ids = {}, tuple(f"person/{i}" for i in range(len(pictures)))
+    for picture in pictures:
+        if id(picture) not in files:
+            files[id(picture)] = path = str(folder / f"{len(files)}.png")
+            images.Image.fromarray(picture).save(path)
+    paths = tuple(files[id(picture)] for picture in pictures)
+    people = Annotations(LSP, paths, *truth, boxes, ids)
+    size = sum(os.path.getsize(path) for path in files.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "SHARD_BYTES", size // 3 + 1)
+        splits = {"validation": people, "train": people.nobody()}
+        index = records.write(splits, str(folder / "data"))
+    # In order: those to train on would be shuffled.
+    renamed = {
+        name: {"train": getattr(index, name)["validation"]}
+        for name in ("shards", "checksums", "people", "counts")
+    }
+    return dataclasses.replace(index, provenance={"people": people}, **renamed)
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     """PEOPLE in three shards; person 4 has a box, all others their whole image."""
-    folder = tmp_path_factory.mktemp("records")
     random = np.random.default_rng(2)
     keypoints = random.uniform(0, HEIGHT, (PEOPLE, K, 2)).astype(np.float32)
     keypoints[:, 0, 0], keypoints[:, 0, 1] = np.arange(PEOPLE), 3
@@ -159,22 +209,34 @@ def index(tmp_path_factory):
     labeled[:, 0] = True
     boxes = np.zeros((PEOPLE, 4), np.float32)
     boxes[4] = [3, 2, 25, 14]
-    ids = tuple(f"person/{i}" for i in range(PEOPLE))
-    people = Annotations(LSP, ids, keypoints, labeled, boxes, ids)
-    shards = tuple(str(folder / f"train-{i}") for i in range(3))
-    for shard, some in zip(shards, np.array_split(range(PEOPLE), 3), strict=True):
-        with tf.io.TFRecordWriter(shard) as writer:
-            for i in some:
-                image = tf.io.encode_png(noise(HEIGHT, WIDTH, i)).numpy()
-                writer.write(records.serialize(people, i, image, (HEIGHT, WIDTH)))
-    counts = {"train": PEOPLE, "validation": 0, "test": 0}
-    shards = {"train": shards, "validation": (), "test": ()}
-    weights = {"train": np.ones(PEOPLE, int)}
-    provenance = {"people": people}
-    checksums = {"train": "some"}
-    return records.Index(
-        str(folder), LSP, counts, shards, provenance, (), checksums, weights
+    pictures = [noise(HEIGHT, WIDTH, i) for i in range(PEOPLE)]
+    folder = tmp_path_factory.mktemp("records")
+    index = make_index(folder, pictures, (keypoints, labeled), boxes)
+    assert len(index.shards["train"]) == 3
+    return index
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """Twelve people, every fourth of them on the same of four images."""
+    random = np.random.default_rng(3)
+    pictures = [noise(60, 90, i) for i in range(4)] * 3
+    keypoints = random.uniform(0, 60, (12, K, 2)).astype(np.float32)
+    corners = random.uniform(0, 40, (12, 2))
+    boxes = np.hstack([corners, corners + random.uniform(5, 45, (12, 2))])
+    truth = keypoints, np.ones((12, K), bool)
+    folder = tmp_path_factory.mktemp("crowd")
+    return make_index(folder, pictures, truth, boxes.astype(np.float32))
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How often an image has been decoded."""
+    found, decode = [], records.decode
+    monkeypatch.setattr(
+        records, "decode", lambda content: found.append(1) or decode(content)
     )
+    return found
 
 
 def batches(index, config=CONFIG, seed=1, steps=range(5), cache="none", **options):
@@ -183,6 +245,7 @@ def batches(index, config=CONFIG, seed=1, steps=range(5), cache="none", **option
     dataset = inputs.training_dataset(people, config, seed, steps)
     found = list(dataset.as_numpy_iterator())
     if cache == "device":  # where the compiled step gathers them
+        assert people.ready.all()
         found = [(*(column[who] for column in people.kept), x) for who, x in found]
     return found
 
@@ -243,7 +306,8 @@ def test_weights_say_how_often_one_is_shown(index):
     """Each time by other draws."""
     weights = np.ones(PEOPLE, int)
     weights[7], weights[20] = 4, 2
-    index = dataclasses.replace(index, weights={"train": weights})
+    people = dataclasses.replace(index.people["train"], weights=weights)
+    index = dataclasses.replace(index, people={"train": people})
     shown = batches(index, ONES, steps=range(PEOPLE + 4))
     assert np.bincount(who(shown)).tolist() == weights.tolist()
     draws = [batch[-1].tobytes() for batch in shown if who([batch]) == [7]]
@@ -267,41 +331,104 @@ def test_batches_are_the_same_wherever_canvases_are_kept(index, cache):
     assert same(batches(index, steps=range(3, 9), cache=cache), expected)
 
 
-def test_a_file_of_canvases_is_checked(index):
-    batches(index, cache="disk")
-    (folder,) = pathlib.Path(index.directory).glob("canvases-*")
-    path = folder / "canvases.npy"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="canvases.npy: its content has changed"):
-        batches(index, cache="disk")
-    shutil.rmtree(folder)
-    assert same(batches(index, cache="disk"), batches(index))
+@pytest.mark.parametrize("cache", ["device", "memory", "disk", "none"])
+def test_an_image_is_decoded_once(crowd, decoded, cache):
+    """However many people are on it: by a cache in the first steps, else in a batch."""
+    for path in pathlib.Path(crowd.directory).glob("canvases-*"):
+        shutil.rmtree(path)
+    config = InputConfig(canvas=16, batch=12)
+    people = canvases.open_people(crowd, config, cache)
+    assert len(decoded) == (4 if cache == "device" else 0)
+    found = [people.take(np.arange(12)) for _ in range(3)]
+    assert len(decoded) == (12 if cache == "none" else 4)
+    for person in range(12):
+        box = crowd.people["train"].boxes[person]
+        expected, factor, origin = cut(noise(60, 90, person % 4), box, 16, 0.25)
+        for one in found:
+            np.testing.assert_array_equal(one.canvases[person], expected)
+            np.testing.assert_allclose(
+                one.boxes[person], box * factor - np.tile(origin, 2), atol=1e-4
+            )
 
 
-def test_several_who_want_a_file_of_canvases_make_one(index, monkeypatch):
-    """Who comes second waits for the first, and takes what it made."""
+@pytest.mark.parametrize("cache", ["auto", "memory", "disk", "none"])
+def test_nobody_is_decoded_before_the_first_step(crowd, decoded, cache):
+    """And then who is asked for, and who is on the same image."""
+    for path in pathlib.Path(crowd.directory).glob("canvases-*"):
+        shutil.rmtree(path)
+    people = canvases.open_people(crowd, CONFIG, cache)
+    dataset = inputs.training_dataset(people, CONFIG, 0, range(1))
+    assert not decoded and not people.ready.any()
+    list(dataset)
+    shown = inputs.Order(people.weights, 0, CONFIG)(0)[0]
+    expected = np.isin(np.arange(12) % 4, shown % 4) & (cache != "none")
+    np.testing.assert_array_equal(people.ready, expected)
+    assert len(decoded) == len(set(shown % 4))
+
+
+def test_images_in_flight_are_bounded_in_bytes(crowd, monkeypatch):
+    """Of 60 x 90 pixels, counted twice: two at a time where there is room for two and a
+    half, and one where there is none."""
+    for room, most in ((2.5, 2), (0.5, 1)):
+        monkeypatch.setattr(canvases, "_ROOM", canvases._Room(int(room * 2 * 16200)))
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        now, seen, lock, decode = [], [], threading.Lock(), records.decode
+
+        def slow(content, now=now, seen=seen, lock=lock, decode=decode):
+            with lock:
+                now.append(1)
+                seen.append(len(now))
+            time.sleep(0.05)
+            now.pop()
+            return decode(content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(records, "decode", slow)
+            canvases.open_people(crowd, CONFIG, "none").take(np.arange(12))
+        assert len(seen) == 4 and max(seen) == most
+
+
+def test_a_file_of_canvases_is_finished_by_later_runs(index, decoded):
+    """Which decode nobody who is there, and whoever is damaged anew."""
     for path in pathlib.Path(index.directory).glob("canvases-*"):
         shutil.rmtree(path)
-    written, original = [], canvases._write
-    monkeypatch.setattr(
-        canvases, "_write", lambda *some: written.append(1) or original(*some)
-    )
+    expected = batches(index, ONES, steps=range(PEOPLE))
+    decoded.clear()
+    assert same(batches(index, ONES, steps=range(9), cache="disk"), expected[:9])
+    assert len(decoded) == 9
+    assert same(batches(index, ONES, steps=range(PEOPLE), cache="disk"), expected)
+    assert len(decoded) == PEOPLE
+    (folder,) = pathlib.Path(index.directory).glob("canvases-*")
+    damages = {
+        "canvases": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        "crc32": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    }
+    for name, damage in damages.items():
+        decoded.clear()
+        (folder / name).write_bytes(damage((folder / name).read_bytes()))
+        assert same(batches(index, ONES, steps=range(PEOPLE), cache="disk"), expected)
+        assert len(decoded) == 1
+    decoded.clear()
+    (folder / "canvases").write_bytes(b"half a file")
+    assert same(batches(index, ONES, steps=range(PEOPLE), cache="disk"), expected)
+    assert len(decoded) == PEOPLE
+
+
+def test_several_who_want_a_file_of_canvases_share_one(index):
+    for path in pathlib.Path(index.directory).glob("canvases-*"):
+        shutil.rmtree(path)
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         jobs = [threads.submit(batches, index, cache="disk") for _ in range(2)]
         one, two = (job.result() for job in jobs)
-    assert len(written) == 1 and same(one, two)
+    assert same(one, two) and same(one, batches(index))
+    assert len(list(pathlib.Path(index.directory).glob("canvases-*"))) == 1
 
 
 def test_canvases_of_more_people_are_others(index):
     """A benchmark lists everyone several times."""
     batches(index, cache="disk")
-    twice = dataclasses.replace(
-        index,
-        weights={"train": np.ones(2 * PEOPLE, int)},
-        shards={**index.shards, "train": 2 * index.shards["train"]},
-    )
+    people = index.people["train"].take(np.tile(np.arange(PEOPLE), 2))
+    twice = dataclasses.replace(index, people={"train": people})
     assert len(batches(twice, ONES, steps=range(2 * PEOPLE), cache="disk")) == 46
 
 
@@ -316,16 +443,20 @@ def test_what_does_not_fit_is_told(index, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     for path in pathlib.Path(index.directory).glob("canvases-*"):
         shutil.rmtree(path)
-    with pytest.raises(OSError, match="No space left on device: .*canvases.npy"):
+    with pytest.raises(OSError, match="No space left on device: .*/canvases'"):
         batches(index, cache="disk")
 
 
-def test_a_record_cut_short_is_named(index, tmp_path):
+def test_an_image_cut_short_is_named(index, tmp_path):
     shard = tmp_path / "train-0"
     shard.write_bytes(pathlib.Path(index.shards["train"][0]).read_bytes()[:-5])
-    broken = dataclasses.replace(index, shards={**index.shards, "train": (str(shard),)})
-    with pytest.raises(ValueError, match="train-0: record 8 of the split is damaged"):
-        batches(broken)
+    shards = (str(shard), *index.shards["train"][1:])
+    broken = dataclasses.replace(index, shards={"train": shards})
+    last = index.people["train"].images[:, 0].tolist().index(1) - 1
+    with pytest.raises(ValueError, match="train-0: the image at byte .* is damaged"):
+        records.read(broken, "train", last)
+    with pytest.raises(tf.errors.OpError, match="train-0: the image at byte"):
+        batches(broken, steps=range(6))
 
 
 def test_auto_keeps_what_fits(index, monkeypatch, capsys):
@@ -336,10 +467,10 @@ def test_auto_keeps_what_fits(index, monkeypatch, capsys):
         for path in pathlib.Path(index.directory).glob("canvases-*"):
             shutil.rmtree(path)
         people = canvases.open_people(index, CONFIG, verbose=1)
-        assert people.cache == cache and people.kept is not None
+        assert people.cache == cache
         assert f"--cache={cache}" in capsys.readouterr().out
     people = canvases.open_people(index, CONFIG, shown=2 * PEOPLE - 1)
-    assert people.cache == "none" and people.kept is None
+    assert people.cache == "none"
 
 
 def test_the_same_seed_gives_the_same_batches(index):
@@ -405,7 +536,7 @@ def test_shapes_are_known_to_the_compiler(index, cache):
 
 
 def test_a_missing_shard_is_an_error_not_a_shorter_epoch(index, tmp_path):
-    gone = {**index.shards, "train": (str(tmp_path / "gone"),)}
+    gone = {"train": 3 * (str(tmp_path / "gone"),)}
     broken = dataclasses.replace(index, shards=gone)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(tf.errors.OpError, match="gone: No such file or directory"):
         batches(broken)

@@ -793,7 +793,8 @@ def test_a_network_begins_at_the_mean_of_the_first_records(index, monkeypatch):
     """All labels of a large data set were read before the first step."""
     monkeypatch.setattr(validation, "MEASURED", 3)
     weights = np.array([4] + [1] * 15)
-    index = dataclasses.replace(index, weights={"train": weights})
+    people = dataclasses.replace(index.people["train"], weights=weights)
+    index = dataclasses.replace(index, people={"train": people})
     first = records.read_people(index, "train", 3)
     stage = toy.RECIPE.stage
     boxes = geometry.first_boxes(first.first_boxes, stage.margin, stage.square)

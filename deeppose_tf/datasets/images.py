@@ -98,6 +98,14 @@ def encoded(path: str, convert: bool = False) -> tuple[bytes, int, int]:
         return pathlib.Path(path).read_bytes(), image.height, image.width
 
 
+def size(encoded: bytes) -> tuple[int, int]:
+    """Height and width of an image that `encoded` gave."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(encoded)) as image:
+            return image.height, image.width
+
+
 def _require_usual(path: str, image: Image.Image) -> None:
     reason = None
     if image.mode[0] in "IF" or image.format == "PNG" and _png_depth(image) == 16:

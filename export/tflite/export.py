@@ -22,8 +22,8 @@ from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import convert, lite
 from deeppose_tf.pipelines.cli import progress
-from deeppose_tf.pipelines.data import inputs, records
-from deeppose_tf.pipelines.evaluation import evaluate, scores
+from deeppose_tf.pipelines.data import records
+from deeppose_tf.pipelines.evaluation import scores
 
 # Names of scores in the report, and where `scores.scores` has them.
 SCORES = {
@@ -200,8 +200,8 @@ def compare(
 
 def read_images(index: records.Index, split: str, count: int):
     """Image [H, W, 3] uint8 and first box [4] of the first people of a split."""
-    for record in evaluate.read_records(index, split).take(count):
-        yield inputs.decode(record["image"]).numpy(), record["box"].numpy()
+    for i, box in enumerate(index.people[split].boxes[:count]):
+        yield records.read_image(index, split, i), box
 
 
 def _require(report, max_drop):

@@ -25,9 +25,6 @@ import deeppose_tf
 from deeppose_tf import config, files, startup
 from deeppose_tf.pipelines.cli import outputs
 
-DAMAGE = (
-    "a record of --data is damaged. The same deeppose-prepare as before names the file"
-)
 # What asks for the flags of a command; absl's own --helpfull and --helpxml stay.
 HELP = ("--help", "-help", "-h", "--helpshort")
 # Of absl's flags, those that a user of ours may want.
@@ -350,35 +347,14 @@ def _check_place(name, is_file):
         )
 
 
-def _damaged_record(tensorflow) -> str | None:
-    """Which record of --data is the first whose checksum does not hold."""
-    folder = pathlib.Path("data" in flags.FLAGS and flags.FLAGS["data"].value or "-")
-    for shard in sorted(folder.glob("*.tfrecord")):
-        number = 0
-        try:
-            for _ in tensorflow.data.TFRecordDataset(str(shard)):
-                number += 1
-        except tensorflow.errors.DataLossError:
-            return (
-                f"{shard}: record {number + 1} is damaged. Delete {folder} and run "
-                "deeppose-prepare again"
-            )
-    return None
-
-
 def _of_files(error: Exception) -> str | None:
-    """What a TensorFlow error says of a file: a record is damaged, or the system's own
-    words, such as no permission. None for all other errors."""
+    """What a TensorFlow error says of a file: a line of our own, of an image that is
+    damaged for one, or of the system, such as no permission. None for all others."""
     tensorflow = sys.modules.get("tensorflow")  # where it raised something, it is there
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
-    errors = tensorflow.errors
-    lost = isinstance(error, errors.DataLossError)
-    # Where no checksum was looked at, decoding may find that there is no image.
-    if lost or isinstance(error, errors.InvalidArgumentError):
-        record = _damaged_record(tensorflow)
-        if record or lost:
-            return record or f"{DAMAGE} ({error})"
+    if said := re.search(r"^ValueError: (.*)", error.message, re.MULTILINE):
+        return said[1]  # raised in Python, by a record for one
     # TensorFlow's file systems say `PATH; REASON`, in a line with names of its nodes.
     for line in error.message.splitlines():
         line = re.sub(r"\{\{.*?\}\} *| *\[Op:.*", "", line)

@@ -1,34 +1,40 @@
-"""The training people of a data set, any of whom can be had at once.
+"""The people of a data set, any of whose canvases can be had at once.
 
-Decoding and cutting are paid once a stage where the canvases fit somewhere: on the
-accelerator, in the host's memory, or in a file beside the records. Else every person is
-read and decoded again each time.
+A canvas is a fixed uint8 square around a person with some context. Cutting moves whole
+pixels: only a person larger than the canvas is halved, by the same average as the
+resampler's own levels. Where canvases fit somewhere, an image is decoded once a stage,
+when the first person on it is asked for: they are kept on the accelerator, in the
+host's memory, or in a file beside the data. Else they are made anew each time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import mmap
 import os
 import pathlib
 import shutil
-import struct
+import threading
+import zlib
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import files
+from deeppose_tf import geometry, sampling
 from deeppose_tf.pipelines.cli import progress
-from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.config import CACHES, InputConfig
 
+MOST_HALVINGS = 8
 # `auto` keeps what takes no more than this share of what is free.
 SHARE = 0.5
-FORMAT = 1
+FORMAT = 2
+# Bytes of images that are decoded at the same time, whatever the number of people.
+AT_ONCE = 512 << 20
 _BATCH = 64
-_INDEX = "index.json"
 
 
 class Labeled(NamedTuple):
@@ -49,65 +55,103 @@ class Labeled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """Those whom a stage is trained on.
+    """Those whom a stage is trained on or judged by.
 
     Attributes:
+      index, split: whose first people they are.
       weights: [N], how often each of them is shown in an epoch.
-      joints: K.
-      cache: where they are: one of `CACHES`, but for `auto`.
-      kept: their canvases; None where they are read again each time.
-      records: their records, else.
+      cache: where their canvases are: one of `CACHES`, but for `auto`.
+      kept: their labels and, where they are kept, their canvases, as far as they are
+        `ready`.
+      halvings, origins: [N] and [N, 2] (x, y), where each canvas is cut.
+      images: [N], the same number for people of one image.
+      ready: [N], whose canvases are there.
+      sums: [N] uint32, of those in a file their CRC-32, by which it is seen who is
+        there from an earlier run.
     """
 
+    index: records.Index
+    split: str
     weights: np.ndarray
-    joints: int
     cache: str
-    kept: Labeled | None = None
-    records: Records | None = None
+    kept: Labeled
+    halvings: np.ndarray
+    origins: np.ndarray
+    images: np.ndarray
+    ready: np.ndarray
+    sums: np.ndarray | None
 
-    def gather(self, chosen: tf.Tensor, draws: tf.Tensor) -> tuple:
-        """Numbers [B] of people -> their columns of `Labeled`, and the draws."""
-        columns = tf.numpy_function(
-            lambda some: tuple(column[some] for column in self.kept),
-            [chosen],
-            [column.dtype for column in self.kept],
-            stateful=False,
-        )
-        for column, found in zip(self.kept, columns, strict=True):
-            found.set_shape([chosen.shape[0], *column.shape[1:]])
-        return *columns, draws
+    def gather(self, chosen: tf.Tensor) -> Labeled:
+        """Numbers [B] of people -> their canvases and labels."""
+        types = [tf.uint8, tf.float32, tf.bool, tf.float32]
+        columns = tf.numpy_function(self.take, [chosen], types, stateful=False)
+        joints, side = self.kept.keypoints.shape[1], self.kept.canvases.shape[1]
+        shapes = [side, side, 3], [joints, 2], [joints], [4]
+        for column, shape in zip(columns, shapes, strict=True):
+            column.set_shape([chosen.shape[0], *shape])
+        return Labeled(*columns)
 
+    def take(self, chosen: np.ndarray) -> Labeled:
+        """The same of and as arrays."""
+        canvases, *labels = self.kept
+        if self.cache == "none":
+            found = np.empty([len(chosen), *canvases.shape[1:]], np.uint8)
+            self._decode(chosen, found)
+        else:
+            self._fill(chosen)
+            found = canvases[chosen]
+        return Labeled(found, *(column[chosen] for column in labels))
 
-class Records:
-    """The records of a split in any order: index [n] -> n serialized records."""
+    def fill(self, verbose: int) -> None:
+        """Makes all canvases at once."""
+        count = len(self.ready)
+        with progress.bar(count, "Decoding", "person", shown=bool(verbose)) as bar:
+            for start in range(0, count, _BATCH):
+                chosen = np.arange(count)[start : start + _BATCH]
+                self._fill(chosen)
+                bar.update(len(chosen))
 
-    def __init__(self, index: records.Index, split: str, limit: int | None = None):
-        self._shards, places = index.shards[split], []
-        for number, shard in enumerate(self._shards):
-            with (
-                open(shard, "rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            ):
-                at = 0
-                # A length and its checksum, as many bytes, and their checksum.
-                while at + 16 <= len(content) and len(places) < (limit or np.inf):
-                    (length,) = struct.unpack_from("<Q", content, at)
-                    places.append((number, at + 12, length))
-                    at += length + 16
-                if at != len(content) and len(places) != limit:
-                    raise ValueError(
-                        f"{shard}: record {len(places)} of the split is damaged. "
-                        f"Delete {index.directory} and run deeppose-prepare again"
-                    )
-        self._places = np.array(places, np.int64)
+    def _fill(self, chosen):
+        """Makes the canvases that are missing, and those of others on the same images.
+        Who else does so at the same time, here or in another process, writes the same.
+        """
+        missing = chosen[~self.ready[chosen]]
+        if not len(missing):
+            return
+        decoded = np.zeros(len(self.ready), bool)
+        decoded[self.images[missing]] = True
+        missing = np.flatnonzero(decoded[self.images] & ~self.ready)
+        canvases = self.kept.canvases
+        if self.sums is not None:
+            there = [zlib.crc32(canvases[i]) == self.sums[i] for i in missing]
+            self.ready[missing[there]] = True
+            missing = missing[np.logical_not(there)]
+        self._decode(missing, canvases, missing)
+        if self.sums is not None:  # After the canvases: a kill may come in between.
+            self.sums[missing] = [zlib.crc32(canvases[i]) for i in missing]
+        self.ready[missing] = True
 
-    def __call__(self, chosen: np.ndarray) -> np.ndarray:
-        found = np.empty(len(chosen), object)
-        for i, (number, start, length) in enumerate(self._places[chosen]):
-            with open(self._shards[number], "rb") as file:
-                file.seek(start)
-                found[i] = file.read(length)
-        return found
+    def _decode(self, people, canvases, places=None):
+        """Makes canvases of people [n] at `places` [n], by default in their order;
+        decodes each of their images once, several at a time."""
+        places = np.arange(len(people)) if places is None else places
+        order = np.argsort(self.images[people], kind="stable")
+        ends = np.flatnonzero(np.diff(self.images[people[order]])) + 1
+        sides = self.kept.canvases.shape[1]
+
+        def decode(group):
+            first = people[group[0]]
+            size = self.index.people[self.split].sizes[first]
+            # Halving takes as much again.
+            with _ROOM.taken(2 * 3 * int(size[0]) * int(size[1])):
+                content = records.read(self.index, self.split, first)
+                image = records.decode(content)
+                for i in group:
+                    where = self.halvings[people[i]], self.origins[people[i]]
+                    canvases[places[i]] = cut(image, *where, sides)
+
+        with futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(decode, np.split(order, ends) if len(order) else []))
 
 
 def open_people(
@@ -117,8 +161,9 @@ def open_people(
     limit: int | None = None,
     shown: int | None = None,
     verbose: int = 0,
+    split: str = "train",
 ) -> People:
-    """Opens the training people of a data set and decodes them where they are kept.
+    """Opens people of a data set; decodes them where they are kept on a device.
 
     Args:
       index: of the prepared data set.
@@ -128,36 +173,104 @@ def open_people(
       shown: how many people training will look at: `auto` keeps none who would not be
         looked at twice.
       verbose: 0 hides progress, and what `auto` chose.
+      split: whose people.
 
     Raises:
-      ValueError: `cache` is none of them, or there is no room.
+      ValueError: `cache` is none of them, there is no room, or nobody in the split.
     """
-    weights = index.weights["train"][:limit]
-    joints, side = len(index.skeleton.joints), config.canvas
-    needed = len(weights) * side**2 * 3
+    people, side = records.read_people(index, split, limit), config.canvas
+    count = len(people.ids)
+    needed, folder = count * side**2 * 3, _folder(index, config, count, split)
     if cache == "auto":
-        often = shown is None or shown >= 2 * weights.sum()
-        folder = _folder(index, config, limit)
+        often = shown is None or shown >= 2 * people.weights.sum()
         cache, why = choose(needed, folder) if often else ("none", "")
         if verbose and often:
-            print(f"{len(weights)} canvases of {side} pixels: {why}", flush=True)
-    if cache == "none":
-        people = Records(index, "train", limit)
-        return People(weights, joints, cache, records=people)
-    if cache == "disk":
-        kept = _on_disk(index, config, limit, verbose)
-    elif cache in CACHES:
-        if needed > free_memory():
-            raise ValueError(
-                f"--cache={cache}: {needed / 1e9:.1f} GB of canvases, and "
-                f"{free_memory() / 1e9:.1f} GB of memory are free: give --cache=disk "
-                "or none"
-            )
-        canvases = np.empty([len(weights), side, side, 3], np.uint8)
-        kept = _fill(canvases, index, config, verbose)
-    else:
+            print(f"{count} canvases of {side} pixels: {why}", flush=True)
+    if cache not in CACHES:
         raise ValueError(f"cache {cache!r} is none of {', '.join(CACHES)}")
-    return People(weights, joints, cache, kept)
+    if cache in ("device", "memory") and needed > free_memory():
+        raise ValueError(
+            f"--cache={cache}: {needed / 1e9:.1f} GB of canvases, and "
+            f"{free_memory() / 1e9:.1f} GB of memory are free: give --cache=disk "
+            "or none"
+        )
+    shape, sums = [0 if cache == "none" else count, side, side, 3], None
+    if cache == "disk":
+        folder.mkdir(exist_ok=True)
+        canvases = _mapped(folder / "canvases", np.uint8, shape)
+        sums = _mapped(folder / "crc32", np.uint32, [count])
+    else:
+        canvases = np.empty(shape, np.uint8)  # no memory before they are written
+    boxes = people.first_boxes
+    halvings, origins = place(boxes, config)
+    scale = np.ldexp(np.float32(1), -halvings)[:, None]
+    moved = origins.astype(np.float32)
+    labels = (
+        people.keypoints * scale[:, None] - moved[:, None],
+        people.labeled,
+        boxes * scale - np.tile(moved, 2),
+    )
+    _, images = np.unique(people.images, axis=0, return_inverse=True)
+    opened = People(
+        *(index, split, people.weights, cache, Labeled(canvases, *labels)),
+        *(halvings, origins, images.reshape(-1), np.zeros(count, bool), sums),
+    )
+    if cache == "device":
+        opened.fill(verbose)
+    return opened
+
+
+def place(boxes: np.ndarray, config: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Where canvases are cut, for boxes [N, 4] in pixels of the image.
+
+    Returns:
+      halvings [N] int and origins [N, 2] int (x, y): a point of the image lies at
+      y / 2^halvings - origin.
+    """
+    sides = np.asarray(geometry.box_size(boxes)).max(1) * np.float32(1 + config.context)
+    halvings = np.zeros(len(boxes), int)
+    for _ in range(MOST_HALVINGS):
+        halvings += np.ldexp(sides, -halvings) > config.canvas
+    middles = np.ldexp(np.asarray(geometry.box_center(boxes)), -halvings[:, None])
+    origins = np.round(middles - np.float32(config.canvas / 2))
+    return halvings, origins.astype(np.int32)
+
+
+def cut(image: np.ndarray, halvings: int, origin: np.ndarray, side: int) -> np.ndarray:
+    """Cuts a canvas: whole pixels of the image, or averages of 2 x 2 of them and so on.
+
+    Args:
+      image: [H, W, 3] uint8.
+      halvings, origin, side: of the canvas, see `place`.
+
+    Returns:
+      [C, C, 3] uint8, grey outside of the image.
+    """
+    step, origin = 1 << int(halvings), origin[::-1].astype(int)  # y, x
+    size = -(-np.array(image.shape[:2]) // step)
+    start, end = np.clip(origin, 0, size), np.clip(origin + side, 0, size)
+    (top, left), (bottom, right) = start * step, end * step
+    part = image[top:bottom, left:right]
+    if halvings:
+        # Sums of so many bytes; all is exact, in whatever order it is added.
+        kind = np.uint16 if halvings <= 4 else np.uint32
+        for _ in range(halvings):
+            part = _pairs(_pairs(part, kind).swapaxes(0, 1), kind).swapaxes(0, 1)
+        part = np.round(part / np.float32(4**halvings))
+    canvas = np.full([side, side, 3], sampling.PADDING, np.uint8)
+    (top, left), (bottom, right) = start - origin, end - origin
+    canvas[top:bottom, left:right] = part
+    return canvas
+
+
+def _pairs(sums, kind):
+    """Sums of pairs of rows; the last of an odd number is its own pair, as the average
+    of what there is."""
+    out = sums[::2].astype(kind)
+    second = sums[1::2]
+    out[: len(second)] += second
+    out[len(second) :] *= 2
+    return out
 
 
 def choose(needed: int, folder: pathlib.Path) -> tuple[str, str]:
@@ -212,78 +325,53 @@ def _room_on_devices() -> int:
     return min(gpu.memory_limit for gpu in gpus)
 
 
-def _fill(canvases, index, config, verbose) -> Labeled:
-    """Decodes the first people into `canvases`, in parallel."""
-    count, joints = len(canvases), len(index.skeleton.joints)
-    kept = Labeled(
-        canvases,
-        np.empty([count, joints, 2], np.float32),
-        np.empty([count, joints], bool),
-        np.empty([count, 4], np.float32),
-    )
-    dataset = inputs.evaluation_dataset(index, "train", config, _BATCH, count)
-    done = 0
-    with progress.bar(count, "Decoding", "person", shown=bool(verbose)) as bar:
-        for batch in dataset.as_numpy_iterator():
-            for column, part in zip(kept, batch, strict=True):
-                column[done : done + len(part)] = part
-            done += len(batch[0])
-            bar.update(len(batch[0]))
-    return kept
-
-
-def _on_disk(index, config, limit, verbose) -> Labeled:
-    """Canvases in a folder beside the records, made where there are none yet: by one of
-    those who want it at once, for whom the others wait."""
-    folder = _folder(index, config, limit)
-    if not (folder / _INDEX).is_file():
-        with files.alone(index.directory, "run", wait=True):
-            if not (folder / _INDEX).is_file():
-                partial = folder.with_name(f".{folder.name}.partial")
-                partial.mkdir(exist_ok=True)
-                _write(partial, index, config, limit, verbose)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(partial, folder)
-    expected = files.read_json(folder / _INDEX, (FORMAT,)).get("sha256", {})
-    for name in Labeled._fields:
-        path = folder / f"{name}.npy"
-        if not path.is_file() or records.sha256(path) != expected.get(path.name):
-            raise ValueError(
-                f"{path}: its content has changed (SHA-256 differs). Delete {folder}: "
-                "it is made anew"
-            )
-    columns = (
-        np.load(folder / f"{name}.npy", mmap_mode="r" if name == "canvases" else None)
-        for name in Labeled._fields
-    )
-    return Labeled(*columns)
-
-
-def _folder(index, config, limit) -> pathlib.Path:
+def _folder(index, config, count, split) -> pathlib.Path:
     """Where canvases of these people and of this kind are, if they are anywhere."""
-    count = len(index.weights["train"][:limit])
-    key = [FORMAT, index.checksums["train"], config.canvas, config.context, count]
+    key = [FORMAT, index.checksums[split], config.canvas, config.context, count]
     name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     return pathlib.Path(index.directory) / f"canvases-{name}"
 
 
-def _write(folder, index, config, limit, verbose) -> None:
-    count = len(index.weights["train"][:limit])
-    shape = count, config.canvas, config.canvas, 3
-    path = folder / "canvases.npy"
-    canvases = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):  # Else a full disk ends the process.
-        with open(path, "r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                raise OSError(error.errno, os.strerror(error.errno), path) from error
-    kept = _fill(canvases, index, config, verbose)
-    canvases.flush()
-    for name, column in zip(Labeled._fields[1:], kept[1:], strict=True):
-        np.save(folder / f"{name}.npy", column)
-    names = [f"{name}.npy" for name in Labeled._fields]
-    checksums = {name: records.sha256(folder / name) for name in names}
-    files.write_json(
-        folder / _INDEX, {"format": FORMAT, "sha256": checksums}, digest=True
-    )
+def _mapped(path, kind, shape) -> np.ndarray:
+    """The array that a file is, zeros where it has not been written.
+
+    Raises:
+      OSError: there is no room for it.
+    """
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    with open(path, "ab") as file:
+        try:
+            # Without it a full disk would end the process, as a map is written.
+            lacking = os.fstat(file.fileno()).st_blocks * 512 < size
+            if lacking and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            os.truncate(path, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
+    return np.memmap(path, kind, "r+", shape=tuple(shape))
+
+
+class _Room:
+    """Bytes that several take at the same time; who needs more than there are takes all
+    of them."""
+
+    def __init__(self, size: int):
+        self._all = self._free = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, size: int):
+        size = min(size, self._all)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+_ROOM = _Room(AT_ONCE)

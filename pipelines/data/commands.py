@@ -214,7 +214,7 @@ def describe(index) -> str:
             f"outside of the image, {found['first pixel']:.1%} in its first pixel"
             + (f"; {unmeasured} people cannot be measured" if unmeasured else "")
         )
-    shown = sum(index.weights.get("train", ()))
+    shown = index.people["train"].weights.sum() if "train" in index.people else 0
     if shown > index.counts.get("train", 0):
         lines.append(f"an epoch shows {shown} people: some of train several times")
     held_out = index.provenance.get("held_out")

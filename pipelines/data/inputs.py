@@ -1,29 +1,20 @@
-"""Records -> tf.data: training and evaluation batches of canvases.
+"""People -> tf.data: training and evaluation batches of canvases.
 
-The host parses, decodes and cuts the person with some context to a uint8 canvas of
-fixed size: once, where the canvases are kept, see `canvases`. Cutting moves whole
-pixels: only a person larger than the canvas is halved, by the same average as the
-resampler's own levels. So decoding is paid once per image and the one resampling is
-left to the accelerator.
+Who is shown, and by which draws, is a function of the seed and the step alone, wherever
+the canvases come from; see `canvases`.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import geometry, sampling
-from deeppose_tf.pipelines.data import augment, records
+from deeppose_tf.pipelines.data import augment, canvases, records
 from deeppose_tf.pipelines.data.config import InputConfig
 
-if TYPE_CHECKING:
-    from deeppose_tf.pipelines.data import canvases
-
-MOST_HALVINGS = 8
 # Batches made ahead. AUTOTUNE makes more each time that the input side falls behind,
 # and keeps them: of the paper's, 57 MB each, memory grew with the length of an epoch.
 AHEAD = 2
@@ -114,27 +105,13 @@ def training_dataset(
 
     numbers = tf.data.Dataset.range(here * steps.start, here * steps.stop)
     dataset = numbers.map(_traced(choose))
-    if people.records:
-        dataset = _decoded(dataset, people, config, share)
-    elif people.cache != "device":
-        dataset = dataset.map(_traced(people.gather), 2, deterministic=True)
+    if people.cache != "device":
+        dataset = dataset.map(
+            _traced(lambda chosen, draws: (*people.gather(chosen), draws)),
+            2,
+            deterministic=True,
+        )
     return dataset.prefetch(AHEAD)
-
-
-def _decoded(dataset, people, config, share):
-    """The people of each batch, read and decoded anew; several at a time."""
-
-    def read(chosen, draws):
-        return tf.numpy_function(people.records, [chosen], tf.string, stateful=False)
-
-    def example(serialized):
-        return _example(tf.ensure_shape(serialized, []), people.joints, config)[1:]
-
-    serialized = dataset.map(_traced(read)).unbatch()
-    examples = serialized.map(_traced(example), tf.data.AUTOTUNE, deterministic=True)
-    examples = examples.batch(share, drop_remainder=True)
-    zipped = tf.data.Dataset.zip((examples, dataset))
-    return zipped.map(_traced(lambda labeled, chosen: (*labeled, chosen[1])))
 
 
 def evaluation_dataset(
@@ -156,64 +133,11 @@ def evaluation_dataset(
     Returns:
       Batches as `training_dataset`, without draws; the last may be smaller.
     """
-    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
-    if limit is not None:
-        dataset = dataset.take(limit)
-    prepare = functools.partial(
-        _example, joints=len(index.skeleton.joints), config=config
+    people = canvases.open_people(index, config, "none", limit, split=split)
+    numbers = tf.data.Dataset.range(len(people.weights)).batch(batch)
+    return numbers.map(_traced(lambda chosen: tuple(people.gather(chosen)))).prefetch(
+        AHEAD
     )
-    dataset = dataset.map(
-        lambda serialized: prepare(serialized)[1:], tf.data.AUTOTUNE, deterministic=True
-    )
-    return dataset.batch(batch).prefetch(AHEAD)
-
-
-def cut_canvas(
-    image: tf.Tensor, box: tf.Tensor, config: InputConfig
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Cuts the square around a box, whole pixels only, halved where it is too large.
-
-    Args:
-      image: [H, W, 3] uint8.
-      box: [4], pixels of the image.
-      config: gives C and the context.
-
-    Returns:
-      canvas [C, C, 3] uint8, grey outside the image; factor, scalar float32, and
-      origin [2] float32: a point of the image lies at y * factor - origin.
-    """
-    side = tf.reduce_max(geometry.box_size(box)) * (1 + config.context)
-    factor = 1.0
-    level = tf.cast(image, tf.float32)
-    for _ in range(MOST_HALVINGS):
-        large = side * factor > config.canvas
-        level = tf.cond(
-            large, functools.partial(_halve, level), lambda level=level: level
-        )
-        factor = tf.where(large, factor / 2, factor)
-    size = tf.shape(level)[:2]
-    middle = geometry.box_center(box) * factor
-    origin = tf.cast(tf.round(middle - config.canvas / 2), tf.int32)  # x, y
-    start = tf.clip_by_value(origin[::-1], 0, size)  # y, x
-    end = tf.clip_by_value(origin[::-1] + config.canvas, 0, size)
-    cut = level[start[0] : end[0], start[1] : end[1]]
-    before = tf.clip_by_value(-origin[::-1], 0, config.canvas - (end - start))
-    after = config.canvas - (end - start) - before
-    padding = tf.concat([tf.stack([before, after], 1), [[0, 0]]], 0)
-    canvas = tf.pad(tf.round(cut), padding, constant_values=sampling.PADDING)
-    canvas = tf.ensure_shape(canvas, [config.canvas, config.canvas, 3])
-    return tf.cast(canvas, tf.uint8), factor, tf.cast(origin, tf.float32)
-
-
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Encoded image, scalar string -> [H, W, 3] uint8, the pixels of `read_image`."""
-    image = tf.cond(
-        tf.io.is_jpeg(encoded),
-        # The default trades accuracy for speed: other pixels than in prediction.
-        lambda: tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    return tf.ensure_shape(image, [None, None, 3])
 
 
 def _per_replica(people, replicas):
@@ -228,19 +152,3 @@ def _per_replica(people, replicas):
 def _traced(function):
     """As it is: there is nothing in it that AutoGraph would have to convert."""
     return tf.autograph.experimental.do_not_convert(function)
-
-
-@tf.autograph.experimental.do_not_convert
-def _example(serialized, joints, config):
-    """(id, canvas, keypoints, labeled, box) of one record."""
-    record = records.parse(serialized, joints)
-    image = decode(record["image"])
-    box = geometry.whole_image_boxes(record["box"], record["size"])
-    canvas, factor, origin = cut_canvas(image, box, config)
-    keypoints = record["keypoints"] * factor - origin
-    box = box * factor - tf.concat([origin, origin], 0)
-    return record["id"], canvas, keypoints, record["labeled"], box
-
-
-def _halve(level):
-    return tf.nn.avg_pool2d(level[None], 2, 2, "SAME")[0]

@@ -388,7 +388,9 @@ def _full(path: str) -> str:
 
 def _require_space(splits: Splits, output: str) -> None:
     needed = sum(
-        os.path.getsize(path) for people in splits.values() for path in people.images
+        os.path.getsize(path)
+        for people in splits.values()
+        for path in set(people.images)
     )
     folder = pathlib.Path(output).parent
     while not folder.exists():

@@ -1,19 +1,27 @@
-"""Annotations <-> TFRecord shards with a checked index, `dataset.json`.
+"""Annotations <-> TFRecord shards of images, labels, and an index, `dataset.json`.
 
-A record is one person: the image file's bytes as found, and the labels. A data set is
-written in `.NAME.partial` beside its place and renamed when it is whole. The partial
-folder has its own `dataset.json`, which grows by an entry for each finished shard: the
-same call after a kill keeps those whose checksums hold.
+A record is an image file's bytes as found: once, however many people are on it. The
+labels of a split are a small file of their own, a NumPy array with a row for each
+person that says where in which shard their image lies. So whoever trains knows all
+labels at once, and reads an image when it is asked for.
+
+A data set is written in `.NAME.partial` beside its place and renamed when it is whole.
+The partial folder has its own `dataset.json`, which grows by an entry for each finished
+shard: the same call after a kill keeps those whose checksums hold.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 import hashlib
+import io
 import json
 import os
 import pathlib
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -22,16 +30,15 @@ from deeppose_tf import files, geometry
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.datasets import Annotations, images
 
-FORMAT = "deeppose-tf records 1"
+FORMAT = "deeppose-tf records 2"
+# Whose records are people, each with their image and labels.
+FORMAT_1 = "deeppose-tf records 1"
 KEYS = "counts finished fingerprint provenance shards skeleton skipped".split()
 INDEX = "dataset.json"
 FACES = "faces.json"  # In the partial folder, while first boxes are looked for.
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 64 << 20
-MIN_SHARDS = 16  # Of a big split, so that shards can be read in parallel and mixed.
-MIN_SHARD_RECORDS = 128
-_PARSED_AT_ONCE = 1024
-_LABELS = ("keypoints", "labeled", "box")
+AGAIN = "Delete {} and run deeppose-prepare again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +52,8 @@ class Index:
       shards: absolute paths of the TFRecord files by split.
       provenance: how it was made.
       skipped: (what, reason) for everything that was left out.
-      checksums: by split, SHA-256 of those of its shards and of its weights;
-        hexadecimal.
-      weights: by split, [N] int64 in the order of its records: how often an epoch shows
-        each person.
+      checksums: by split, SHA-256 of those of its files; hexadecimal.
+      people: by split, in the order that training counts them and evaluation shows.
     """
 
     directory: str
@@ -58,7 +63,7 @@ class Index:
     provenance: dict
     skipped: tuple[tuple[str, str], ...]
     checksums: dict[str, str]
-    weights: dict[str, np.ndarray] = dataclasses.field(compare=False)
+    people: dict[str, People] = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +71,14 @@ class People:
     """The labels of a split, without images.
 
     Attributes:
-      ids: N, of the records.
-      keypoints: [N, K, 2] float32, pixels.
+      ids: N, unique in the data set.
+      keypoints: [N, K, 2] float32, pixels; zeros where not labeled.
       labeled: [N, K] bool.
       boxes: [N, 4] float32 first boxes, pixels; zeros for the whole image.
       sizes: [N, 2] int32 height and width of the images.
-      weights: [N] int64, see `Index`.
+      weights: [N] int64, how often an epoch shows each of them.
+      images: [N, 4] int64, where each image is: number of its shard, first byte,
+        length, CRC-32.
     """
 
     ids: tuple[str, ...]
@@ -80,6 +87,13 @@ class People:
     boxes: np.ndarray
     sizes: np.ndarray
     weights: np.ndarray
+    images: np.ndarray | None = None
+
+    def take(self, chosen: np.ndarray) -> People:
+        """Some of them, by their numbers."""
+        arrays = [getattr(self, field.name) for field in dataclasses.fields(self)[1:]]
+        ids = tuple(self.ids[i] for i in chosen)
+        return People(ids, *(array[chosen] for array in arrays))
 
     @property
     def first_boxes(self) -> np.ndarray:
@@ -102,7 +116,7 @@ def write(
 ) -> Index:
     """Writes a data set, or continues or confirms one written by the same call.
 
-    The records of `train` are shuffled once, by `seed`.
+    The people of `train` are shuffled once, by `seed`.
 
     Args:
       splits: by name (`train`, `validation`, `test`), all with the same skeleton.
@@ -112,7 +126,7 @@ def write(
       skipped: (what, reason) of what had been left out, kept in the index.
       fingerprint: identity of the data set; by default that of the other arguments.
       convert: stores odd images as upright 8-bit RGB PNG instead of refusing them.
-      progress: called with the number of records done.
+      progress: called with the number of people whose images are written.
       weights: [N] positive integers, how often an epoch shows each person of `train`;
         by default once.
 
@@ -132,7 +146,7 @@ def write(
     partial = partial_directory(output)
     with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
-        _write_shards(partial, content, splits, weights, seed, convert, progress)
+        _write_splits(partial, content, splits, weights, seed, convert, progress)
         content |= {
             "finished": True,
             "skipped": [{"what": what, "reason": why} for what, why in skipped],
@@ -148,7 +162,8 @@ def identity(splits: dict[str, Annotations], arguments) -> str:
     """A fingerprint of labels, image files (size and time) and other arguments."""
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode())
     for split, people in sorted(splits.items()):
-        head = [FORMAT, split, skeletons.to_json(people.skeleton)]
+        # The first format's name, by which data of that format is known again.
+        head = [FORMAT_1, split, skeletons.to_json(people.skeleton)]
         stats = [(path, *_stat(path)) for path in people.images]
         digest.update(json.dumps([head, people.ids, stats]).encode())
         for array in (people.keypoints, people.labeled, people.boxes, people.torsos):
@@ -190,13 +205,14 @@ def partial_directory(output: str) -> pathlib.Path:
 
 
 def read_index(directory: str) -> Index:
-    """The index of a prepared data set; checks that all its shards are there.
+    """The index of a prepared data set with its labels; no image is read.
 
-    Compares sizes only; `verify` reads every byte.
+    Of images compares sizes only; `verify` reads every byte. Data of the first format
+    has its labels beside its images, so that all of it is read.
 
     Raises:
-      ValueError: not a finished data set, or a shard is missing or of a wrong size;
-        names the file and what to do.
+      ValueError: not a finished data set, or a file of it is missing, of a wrong size
+        or damaged; names it and what to do.
     """
     content = load(directory)
     if not content["finished"]:
@@ -205,14 +221,14 @@ def read_index(directory: str) -> Index:
             "to finish it"
         )
     folder = pathlib.Path(directory).resolve()
-    for shard in _shards(content):
-        file = folder / shard["file"]
+    for entry in _files(content):
+        file = folder / entry["file"]
         size = file.stat().st_size if file.is_file() else None
-        if size != shard["bytes"]:
+        if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
             raise ValueError(
-                f"{file}: {found}, expected {shard['bytes']} bytes. Delete {folder} "
-                "and run deeppose-prepare again"
+                f"{file}: {found}, expected {entry['bytes']} bytes. "
+                + AGAIN.format(folder)
             )
     return Index(
         directory=str(folder),
@@ -224,33 +240,25 @@ def read_index(directory: str) -> Index:
         },
         provenance=content["provenance"],
         skipped=tuple((s["what"], s["reason"]) for s in content["skipped"]),
-        checksums={s: _checksum(shards) for s, shards in content["shards"].items()},
-        weights={
-            split: np.array([x for s in shards for x in _weights(folder, s)], np.int64)
-            for split, shards in content["shards"].items()
-        },
+        checksums={split: _checksum(content, split) for split in content["shards"]},
+        people={split: _people(folder, content, split) for split in content["shards"]},
     )
 
 
 def verify(directory: str) -> Index:
-    """As `read_index`, and compares the SHA-256 of every shard.
+    """As `read_index`, and compares the SHA-256 of every file.
 
     Raises:
-      ValueError: as `read_index`, or a shard's content has changed.
+      ValueError: as `read_index`, or a file's content has changed.
     """
     index = read_index(directory)
-    for shard in _shards(load(directory)):
-        file = pathlib.Path(index.directory) / shard["file"]
-        if sha256(file) != shard["sha256"]:
-            raise ValueError(
-                f"{file}: its content has changed (SHA-256 differs). Delete "
-                f"{index.directory} and run deeppose-prepare again"
-            )
+    for entry in _files(load(directory)):
+        _require_unchanged(pathlib.Path(index.directory), entry)
     return index
 
 
 def read_people(index: Index, split: str, limit: int | None = None) -> People:
-    """The labels of a split, in the order of its records.
+    """The labels of a split, or of its first people.
 
     Raises:
       ValueError: the data set has no such split, or nobody in it.
@@ -258,18 +266,33 @@ def read_people(index: Index, split: str, limit: int | None = None) -> People:
     if not index.counts.get(split):
         having = ", ".join(name for name, count in index.counts.items() if count)
         raise ValueError(f"{index.directory}: nobody in its {split}; it has {having}")
-    joints = len(index.skeleton.joints)
+    people = index.people[split]
+    return people.take(np.arange(len(people.ids))[:limit])
 
-    def labels(serialized):
-        record = parse(serialized, joints)
-        return [record[name] for name in ("id", *_LABELS, "size")]
 
-    dataset = tf.data.TFRecordDataset(list(index.shards[split]))
-    dataset = dataset.take(-1 if limit is None else limit).map(labels)
-    batches = dataset.batch(_PARSED_AT_ONCE).as_numpy_iterator()
-    ids, *arrays = map(np.concatenate, zip(*batches, strict=True))
-    names = tuple(name.decode() for name in ids)
-    return People(names, *arrays, index.weights[split][: len(names)])
+def read(index: Index, split: str, person: int) -> bytes:
+    """The image that a person is on, as found: JPEG or PNG, 8-bit RGB, upright.
+
+    Raises:
+      ValueError: it cannot be read, or is damaged; names the shard.
+    """
+    return _read(*_place(index, split, person))
+
+
+def read_image(index: Index, split: str, person: int) -> np.ndarray:
+    """The same, decoded: [H, W, 3] uint8, not to be written into."""
+    return _decoded(*_place(index, split, person))
+
+
+def decode(encoded: bytes) -> np.ndarray:
+    """Encoded image -> [H, W, 3] uint8, the pixels of `images.read_image`."""
+    with tf.device("CPU:0"):
+        if encoded.startswith(b"\xff\xd8\xff"):
+            # The default trades accuracy for speed: other pixels than in prediction.
+            image = tf.io.decode_jpeg(encoded, 3, dct_method="INTEGER_ACCURATE")
+        else:
+            image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return np.asarray(image)
 
 
 def fingerprint(people: People) -> str:
@@ -286,60 +309,6 @@ def fingerprint(people: People) -> str:
     return hashlib.sha256(b"".join(sorted(parts))).hexdigest()[:16]
 
 
-def serialize(
-    people: Annotations, i: int, image: bytes, size: tuple[int, int]
-) -> bytes:
-    """The record of person i; `parse` is the way back.
-
-    Args:
-      image: encoded JPEG or PNG, 8-bit RGB, upright.
-      size: its height and width.
-    """
-    # Never NaN where not labeled: not even times zero would keep it out of a loss.
-    keypoints = np.where(people.labeled[i][:, None], people.keypoints[i], 0.0)
-    features = {
-        "image": _bytes(image),
-        "keypoints": _floats(keypoints),
-        "labeled": _integers(people.labeled[i]),
-        "box": _floats(people.boxes[i]),
-        "id": _bytes(people.ids[i].encode()),
-        "size": _integers(size),
-    }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString(deterministic=True)
-
-
-def parse(serialized: tf.Tensor, joints: int) -> dict[str, tf.Tensor]:
-    """One record, the image still encoded.
-
-    Args:
-      serialized: scalar string.
-      joints: K, the number of joints of the skeleton.
-
-    Returns:
-      image: scalar string, a JPEG or PNG, 8-bit RGB, upright.
-      keypoints: [K, 2] float32, pixels; zeros where not labeled.
-      labeled: [K] bool.
-      box: [4] float32, pixels; all zeros for the whole image.
-      id: scalar string, unique in the data set.
-      size: [2] int32, height and width of the image.
-    """
-    parsed = tf.io.parse_single_example(
-        serialized,
-        {
-            "image": tf.io.FixedLenFeature([], tf.string),
-            "keypoints": tf.io.FixedLenFeature([joints, 2], tf.float32),
-            "labeled": tf.io.FixedLenFeature([joints], tf.int64),
-            "box": tf.io.FixedLenFeature([4], tf.float32),
-            "id": tf.io.FixedLenFeature([], tf.string),
-            "size": tf.io.FixedLenFeature([2], tf.int64),
-        },
-    )
-    parsed["labeled"] = tf.cast(parsed["labeled"], tf.bool)
-    parsed["size"] = tf.cast(parsed["size"], tf.int32)
-    return parsed
-
-
 def load(directory: str) -> dict:
     """`dataset.json` as it is, finished or not.
 
@@ -352,15 +321,15 @@ def load(directory: str) -> dict:
             f"{directory}: no {INDEX} there, so no prepared data set. Make one with "
             "deeppose-prepare"
         )
-    again = f"Delete {directory} and run deeppose-prepare again"
+    again = AGAIN.format(directory)
     try:
         content = files.read_json(path)
     except ValueError as error:
         raise ValueError(f"{error}. {again}") from error
-    if content.get("format", FORMAT) != FORMAT:
+    if content.get("format") not in (FORMAT, FORMAT_1):
         raise ValueError(
-            f"{path}: format {content['format']!r}, this version reads {FORMAT!r}. Run "
-            "deeppose-prepare again into another folder"
+            f"{path}: format {content.get('format')!r}, this version reads "
+            f"{FORMAT!r}. Run deeppose-prepare again into another folder"
         )
     try:
         if missing := ", ".join(sorted(set(KEYS) - content.keys())):
@@ -387,10 +356,11 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
     counts = {split: len(annotations) for split, annotations in splits.items()}
     if (partial / INDEX).is_file():
         content = load(str(partial))
-        # Earlier versions wrote copies of people, and counted these.
-        if content["fingerprint"] == fingerprint and content["counts"] == counts:
-            return content
-        difference = _difference(content, provenance.get("arguments", {}))
+        difference = "of another version"
+        if content["format"] == FORMAT:
+            if content["fingerprint"] == fingerprint:
+                return content
+            difference = _difference(content, provenance.get("arguments", {}))
         raise ValueError(
             f"{partial}: left by a run that was stopped, of another data set "
             f"({difference}). Repeat that command to finish it, or delete that folder"
@@ -402,6 +372,7 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
         "skeleton": skeletons.to_json(next(iter(splits.values())).skeleton),
         "counts": counts,
         "shards": {split: [] for split in splits},
+        "people": {},
         "provenance": provenance,
         "skipped": [],
     }
@@ -423,47 +394,58 @@ def _difference(content: dict, arguments: dict) -> str:
     return "; ".join(changed) or "the same flags, but labels or images have changed"
 
 
-def _write_shards(partial, content, splits, weights, seed, convert, progress) -> None:
-    """Writes the shards that `content` does not list yet, and adds them to it."""
+def _write_splits(partial, content, splits, weights, seed, convert, progress) -> None:
+    """Writes the shards that `content` does not list yet, and the labels, and adds them
+    to it."""
     done = 0
     for split, people in splits.items():
-        order = np.arange(len(people))
+        order, shown = np.arange(len(people)), np.ones(len(people), int)
         if split == "train":
             order = np.random.default_rng(seed).permutation(order)
-        chunks = np.array_split(order, _shard_count(people)) if len(people) else []
+            shown = shown if weights is None else np.asarray(weights)
+        people, places = people.take(order), {}
+        on = collections.Counter(people.images)
+        chunks = _chunks(list(on))
         listed = {shard["file"]: shard for shard in content["shards"][split]}
         for i, chunk in enumerate(chunks):
             name = f"{split}-{i:05d}-of-{len(chunks):05d}.tfrecord"
-            shard = listed.get(name)
-            if not shard or not _intact(partial / name, shard):
-                report = progress and (lambda n, done=done: progress(done + n))
-                _write_shard(partial / name, people.take(chunk), convert, report)
-                shard = {
-                    "file": name,
-                    "records": len(chunk),
-                    "bytes": (partial / name).stat().st_size,
-                    "sha256": sha256(partial / name),
-                }
-                if split == "train" and weights is not None and max(weights[chunk]) > 1:
-                    # As text: a list of JSON takes a line for each number.
-                    shard["weights"] = " ".join(map(str, weights[chunk]))
-                listed[name] = shard
+            if name not in listed or not _intact(partial, listed[name]):
+                _write_shard(partial / name, chunk, convert, progress, done, on)
+                listed[name] = _entry(partial / name)
                 content["shards"][split] = [listed[key] for key in sorted(listed)]
                 files.write_json(partial / INDEX, content, digest=True)
-            done += len(chunk)
+            found = zip(chunk, _records(partial / name), strict=True)
+            for path, (start, image) in found:
+                place = i, start, len(image), zlib.crc32(image)
+                places[path] = images.size(image), place
+            done += sum(on[path] for path in chunk)
             if progress:
                 progress(done)
+        if len(people):
+            file = partial / f"{split}-people.npy"
+            _write_people(file, people, shown[order], places)
+            content["people"][split] = _entry(file)
 
 
-def _write_shard(path, people, convert, progress) -> None:
+def _chunks(paths: list[str]) -> list[list[str]]:
+    """The images of each shard: as many as end within its share of all bytes."""
+    ends = np.cumsum([max(1, _stat(path)[0]) for path in paths])
+    shards = collections.defaultdict(list)
+    for path, end in zip(paths, ends, strict=True):
+        shards[(end - 1) // SHARD_BYTES].append(path)
+    return list(shards.values())
+
+
+def _write_shard(path, chunk, convert, progress, done, on) -> None:
+    """Writes images, telling after each how many people are on those written."""
     temporary = path.with_suffix(".tmp")
     try:
         with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for i, image_path in enumerate(people.images):
-                image, height, width = images.encoded(image_path, convert)
-                writer.write(serialize(people, i, image, (height, width)))
+            for image in chunk:
+                writer.write(images.encoded(image, convert)[0])
+                done += on[image]
                 if progress:
-                    progress(i + 1)
+                    progress(done)
     except tf.errors.OpError as error:  # A full disk, for one.
         raise OSError(f"{temporary}: cannot be written ({error.message})") from error
     files.sync(temporary)
@@ -471,14 +453,156 @@ def _write_shard(path, people, convert, progress) -> None:
     files.sync(path.parent)
 
 
-def _shard_count(annotations: Annotations) -> int:
-    size = sum(max(0, _stat(path)[0]) for path in annotations.images)
-    spread = min(MIN_SHARDS, -(-len(annotations) // MIN_SHARD_RECORDS))
-    return max(spread, -(-size // SHARD_BYTES))
+def _write_people(path, people, weights, places) -> None:
+    ids = np.array([person.encode() for person in people.ids])
+    rows = np.zeros(len(ids), _row(people.keypoints.shape[1], ids.dtype.itemsize))
+    rows["id"], rows["labeled"], rows["box"] = ids, people.labeled, people.boxes
+    # Never NaN where not labeled: not even times zero would keep it out of a loss.
+    rows["keypoints"] = np.where(people.labeled[..., None], people.keypoints, 0.0)
+    rows["size"], rows["image"] = zip(*map(places.get, people.images), strict=True)
+    rows["weight"] = weights
+    content = io.BytesIO()
+    np.save(content, rows)
+    files.write_bytes(path, content.getvalue())
 
 
-def _intact(path: pathlib.Path, shard: dict) -> bool:
-    return path.is_file() and sha256(path) == shard["sha256"]
+def _row(joints: int, width: int) -> np.dtype:
+    """Of the labels of a person, whose id takes so many bytes; see `People`."""
+    return np.dtype(
+        [
+            ("id", f"S{width}"),
+            ("keypoints", "<f4", (joints, 2)),
+            ("labeled", "?", joints),
+            ("box", "<f4", 4),
+            ("size", "<i4", 2),
+            ("weight", "<i8"),
+            ("image", "<i8", 4),
+        ]
+    )
+
+
+def _people(folder: pathlib.Path, content: dict, split: str) -> People:
+    """The labels of a split, checked."""
+    joints, count = len(content["skeleton"]["joints"]), content["counts"][split]
+    if content["format"] == FORMAT_1:
+        rows = _rows_of_format_1(folder, content["shards"][split], joints)
+    elif not count:
+        rows = np.zeros(0, _row(joints, 1))
+    else:
+        entry = content["people"][split]
+        _require_unchanged(folder, entry)
+        # A map is no longer than its file, whatever that says.
+        rows = np.array(np.load(folder / entry["file"], mmap_mode="r"))
+    if rows.dtype != _row(joints, rows.dtype["id"].itemsize) or len(rows) != count:
+        raise ValueError(
+            f"{folder}: the labels of {split} are not of {count} people with {joints} "
+            f"joints. {AGAIN.format(folder)}"
+        )
+    shard, start, length, _ = rows["image"].T
+    ends = np.array([one["bytes"] for one in content["shards"][split]] + [0])
+    sound = (rows["weight"] > 0) & np.isfinite(rows["box"]).all(1)
+    sound &= np.isfinite(rows["keypoints"]).all((1, 2)) & (rows["size"] > 0).all(1)
+    sound &= (shard >= 0) & (shard < len(ends) - 1) & (start >= 0) & (length >= 0)
+    sound &= length <= ends[np.clip(shard, 0, len(ends) - 1)] - start
+    if not sound.all():
+        person = rows["id"][np.argmin(sound)].decode(errors="replace")
+        raise ValueError(
+            f"{folder}: damaged labels of {person!r} in {split}. {AGAIN.format(folder)}"
+        )
+    return People(
+        tuple(person.decode() for person in rows["id"].tolist()),
+        *(np.ascontiguousarray(rows[name]) for name in rows.dtype.names[1:]),
+    )
+
+
+def _rows_of_format_1(folder, shards, joints) -> np.ndarray:
+    rows = []
+    for number, shard in enumerate(shards):
+        records = list(_records_of_format_1(folder / shard["file"], joints))
+        weights = shard.get("weights", "1 " * len(records)).split()
+        weights = [int(x) for x in weights if x.isdecimal() and len(x) < 6]
+        if len(weights) != len(records) or 0 in weights:
+            raise ValueError(
+                f"{folder / INDEX}: 'weights' of {shard['file']} must be its "
+                f"{len(records)} positive whole numbers"
+            )
+        for (*labels, place), weight in zip(records, weights, strict=True):
+            rows.append((*labels, weight, (number, *place)))
+    width = max((len(row[0]) for row in rows), default=1)
+    return np.array(rows, _row(joints, width))
+
+
+def _records_of_format_1(path, joints) -> Iterator[tuple]:
+    """Columns of `_row` but for the weight, and of the place all but the shard."""
+    for start, record in _records(path):
+        features = tf.train.Example.FromString(record).features.feature
+        image, person = (features[k].bytes_list.value[0] for k in ("image", "id"))
+        keypoints, box = (features[k].float_list.value for k in ("keypoints", "box"))
+        labeled, size = (features[k].int64_list.value for k in ("labeled", "size"))
+        yield (
+            person,
+            np.reshape(keypoints, [joints, 2]),
+            np.array(labeled, bool),
+            np.array(box),
+            np.array(size),
+            (start + record.index(image), len(image), zlib.crc32(image)),
+        )
+
+
+def _records(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+    """The place of the first byte of each record of a shard, and the record."""
+    start, number = 12, 0  # A length and its checksum; another checksum at the end.
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield start, record
+            start, number = start + len(record) + 16, number + 1
+    except tf.errors.DataLossError as error:
+        raise ValueError(
+            f"{path}: record {number + 1} is damaged. {AGAIN.format(path.parent)}"
+        ) from error
+
+
+def _place(index, split, person) -> tuple:
+    number, *place = index.people[split].images[person].tolist()
+    return index.shards[split][number], *place
+
+
+def _read(path: str, start: int, length: int, crc: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            content = file.read(length)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    if zlib.crc32(content) != crc:
+        raise ValueError(
+            f"{path}: the image at byte {start} is damaged. "
+            + AGAIN.format(os.path.dirname(path))
+        )
+    return content
+
+
+@functools.lru_cache(1)  # People of one image follow each other.
+def _decoded(*place) -> np.ndarray:
+    return decode(_read(*place))
+
+
+def _entry(path: pathlib.Path) -> dict:
+    """What the index says of a file."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _intact(folder: pathlib.Path, entry: dict) -> bool:
+    path = folder / entry["file"]
+    return path.is_file() and sha256(path) == entry["sha256"]
+
+
+def _require_unchanged(folder: pathlib.Path, entry: dict) -> None:
+    if not _intact(folder, entry):
+        raise ValueError(
+            f"{folder / entry['file']}: its content has changed (SHA-256 differs). "
+            + AGAIN.format(folder)
+        )
 
 
 def _stat(path: str) -> tuple[int, int]:
@@ -490,52 +614,37 @@ def _stat(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _checksum(shards: list[dict]) -> str:
-    content = "".join(s["sha256"] + s.get("weights", "") for s in shards)
-    return hashlib.sha256(content.encode()).hexdigest()
+def _checksum(content: dict, split: str) -> str:
+    files = _files(content, split)
+    text = "".join(entry["sha256"] + entry.get("weights", "") for entry in files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _require_sound(content: dict) -> None:
-    """That shards are files of this folder with as many records as are counted, none of
-    which, with its length and checksums, is shorter than 16 bytes."""
+    """That files are in this folder."""
     skeletons.from_json(content["skeleton"])
-    for split, shards in content["shards"].items():
-        count = 0
-        for shard in shards:
-            name, records = shard["file"], shard["records"]
+    for split in content["shards"]:
+        for entry in _files(content, split):
+            name, size = entry["file"], entry["bytes"]
             if name != os.path.basename(name) or not name.startswith(f"{split}-"):
-                raise ValueError(f"{name!r} is no shard of {split}")
-            if not 0 <= records <= shard["bytes"] // 16:
-                raise ValueError(f"{records} records in {shard['bytes']} bytes")
-            count += records
-        if content["finished"] and count != content["counts"][split]:
-            raise ValueError(f"the shards of {split} have {count} records")
+                raise ValueError(f"{name!r} is no file of {split}")
+            if not isinstance(size, int) or not 0 <= size < 1 << 62:
+                raise ValueError(f"{name} cannot have {size} bytes")
+    if content["shards"].keys() != content["counts"].keys():
+        raise ValueError("counts are not of the splits")
+    for split, count in content["counts"].items():
+        if not isinstance(count, int) or count < 0:
+            raise ValueError(f"{split} has {count} people")
+        if content["finished"] and content["format"] == FORMAT and count:
+            content["people"][split]  # raises
 
 
-def _weights(folder: pathlib.Path, shard: dict) -> list[int]:
-    stored = shard.get("weights", "1 " * shard["records"]).split()
-    weights = [int(x) for x in stored if x.isdecimal() and len(x) < 6]
-    if len(weights) != shard["records"] or 0 in weights:
-        raise ValueError(
-            f"{folder / INDEX}: 'weights' of {shard['file']} must be its "
-            f"{shard['records']} positive whole numbers"
-        )
-    return weights
-
-
-def _shards(content: dict) -> list[dict]:
-    return [shard for shards in content["shards"].values() for shard in shards]
-
-
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _floats(values) -> tf.train.Feature:
-    values = np.asarray(values, np.float32).ravel()
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
-def _integers(values) -> tf.train.Feature:
-    values = np.asarray(values, np.int64)
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+def _files(content: dict, of: str | None = None) -> list[dict]:
+    """The entries of all files, or of those of one split."""
+    people = content.get("people", {})
+    return [
+        entry
+        for split, shards in content["shards"].items()
+        if of in (None, split)
+        for entry in [*shards, *([people[split]] if split in people else [])]
+    ]

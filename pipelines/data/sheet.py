@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import pathlib
 
-import numpy as np
-import tensorflow as tf
-
 from deeppose_tf import draw
-from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.data import records
 
 NAME = "people.png"
 PEOPLE = 16
@@ -21,21 +18,21 @@ def write(index: records.Index) -> None:
     """Draws the first people of the data set, whose training part is shuffled, with
     their joints and the names of these; a sheet that is there stays."""
     path = pathlib.Path(index.directory) / NAME
-    shards = [shard for split in index.shards.values() for shard in split]
-    if path.exists() or not shards:
+    if path.exists() or not any(index.counts.values()):
         return
-    parse = functools.partial(records.parse, joints=len(index.skeleton.joints))
-    people = tf.data.TFRecordDataset(shards).take(PEOPLE).map(parse)
+    everyone = (
+        (split, i) for split, count in index.counts.items() for i in range(count)
+    )
     cells, captions = [], []
-    for person in people.as_numpy_iterator():
-        image = inputs.decode(tf.constant(person["image"])).numpy()
-        known = person["keypoints"][person["labeled"]]
-        box = person["box"] if person["box"].any() else [0, 0, *image.shape[1::-1]]
-        shown = [known, np.reshape(box, (2, 2))]
-        cell, move = draw.cut(image, shown, CELL, margin=0.1)
-        pose = move(person["keypoints"]), index.skeleton, person["labeled"]
+    for split, i in itertools.islice(everyone, PEOPLE):
+        people = index.people[split]
+        keypoints, labeled = people.keypoints[i], people.labeled[i]
+        box = people.take([i]).first_boxes.reshape(2, 2)
+        image = records.read_image(index, split, i)
+        cell, move = draw.cut(image, [keypoints[labeled], box], CELL, margin=0.1)
+        pose = move(keypoints), index.skeleton, labeled
         cells.append(draw.draw_names(draw.draw_pose(cell, *pose), *pose))
-        captions.append(person["id"].decode())
+        captions.append(people.ids[i])
     columns = min(COLUMNS, len(cells))
     sheet = draw.contact_sheet(cells, captions, columns, CELL, draw.SIDES_LEGEND)
     draw.write_image(path, sheet)

@@ -13,12 +13,11 @@ import zipfile
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from deeppose_tf import draw, files, metrics
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.pipelines.cli import progress
-from deeppose_tf.pipelines.data import inputs, records
+from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import figures, oks, scores
 
@@ -141,19 +140,6 @@ def kept_poses(
     return _stacked(found[:count])
 
 
-def read_image(index: records.Index, split: str, person: int) -> np.ndarray:
-    """One image of a split, [H, W, 3] uint8 RGB, read again: keeping all of them would
-    take memory by the size of the set."""
-    record = next(iter(read_records(index, split).skip(person).take(1)))
-    return inputs.decode(record["image"]).numpy()
-
-
-def read_records(index: records.Index, split: str) -> tf.data.Dataset:
-    """The records of a split in order; see `records.parse`."""
-    parse = functools.partial(records.parse, joints=len(index.skeleton.joints))
-    return tf.data.TFRecordDataset(list(index.shards[split])).map(parse)
-
-
 def _asked(data, split, limit, annotations):
     """The index of the data, the people to score, and what OKS compares them with."""
     index = data if isinstance(data, records.Index) else records.read_index(data)
@@ -225,7 +211,7 @@ def _write_pictures(folder, rows, people, index, content) -> None:
         people,
         index.skeleton,
         functools.lru_cache(64)(
-            functools.partial(read_image, index, protocol["split"])
+            functools.partial(records.read_image, index, protocol["split"])
         ),
     )
     title = figures.title(protocol)
@@ -250,11 +236,11 @@ def _predict(cascade, index, split, first, count, verbose) -> Iterator[Pose]:
     """[S, K, 2] pixels and [K] scores of the people from `first` to before `count`."""
     if first >= count:
         return
-    dataset = read_records(index, split).skip(first).take(count - first)
-    dataset = dataset.map(lambda r: (inputs.decode(r["image"]), r["box"]))
+    boxes = index.people[split].boxes
     with progress.bar(count, "Predicting", "person", first, bool(verbose)) as bar:
-        for image, box in dataset.prefetch(8):
-            answer = cascade.predict(image.numpy(), box.numpy()[np.newaxis])
+        for i in range(first, count):
+            image = records.read_image(index, split, i)
+            answer = cascade.predict(image, boxes[i : i + 1])
             poses, valid = answer["keypoints_by_stage"][0], answer["valid"][0]
             yield np.where(valid, poses, np.nan), answer["scores"][0]
             bar.update(1)

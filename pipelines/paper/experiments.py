@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from deeppose_tf import metrics
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.pipelines.data import first_boxes, inputs, records
-from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
+from deeppose_tf.pipelines.data import first_boxes, records
+from deeppose_tf.pipelines.evaluation import figures, scores
 from deeppose_tf.pipelines.paper import published
 from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.plot import Bars, Curve, plot_bars
@@ -210,14 +210,15 @@ def running_time(
 
     Every image is decoded and predicted by all shorter cascades in turn.
     """
-    parts = {"decoding": lambda r: lambda: inputs.decode(r["image"]).numpy()}
+    parts = {"decoding": lambda one: lambda: records.decode(one[0])}
     for number in range(1, cascade.count + 1):
         shorter = Cascade(cascade.stages[:number])
         name = f"{number} stage{'s' if number > 1 else ''}"
         parts[name] = functools.partial(_prediction, shorter)
-    people = evaluate.read_records(index, split).take(count)
+    boxes = index.people[split].boxes[:count]
+    people = ((records.read(index, split, i), box) for i, box in enumerate(boxes))
     taken = timer.in_turns(
-        parts, people, lambda part, record: part(record), shown=bool(verbose)
+        parts, people, lambda part, person: part(person), shown=bool(verbose)
     )
     rows = [_row(name, _times(*pairs.T)) for name, pairs in taken.items()]
     others = _published_rows(paper, TIMES)
@@ -385,8 +386,8 @@ def _sheet(measured, errors, chosen, how, picture):
     return Result(unit, list(errors), rows, meanings, picture)
 
 
-def _prediction(cascade, record):
-    image, box = inputs.decode(record["image"]).numpy(), record["box"].numpy()
+def _prediction(cascade, person):
+    image, box = records.decode(person[0]), person[1]
     return lambda: cascade.predict(image, box[np.newaxis])
 
 

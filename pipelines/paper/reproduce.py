@@ -89,7 +89,7 @@ def reproduce(
         count = len(people.ids)
         result = experiments.running_time(cascade, index, split, count, paper, verbose)
     else:
-        images = functools.partial(evaluate.read_image, index, split)
+        images = functools.partial(records.read_image, index, split)
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
         given = cascade, index, split, people, protocol, kept, verbose
         found = experiments.Measured(

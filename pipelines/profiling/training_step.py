@@ -97,7 +97,7 @@ def peak_memory(
     Args:
       directory: of the prepared data set.
       recipe, number, cache: see `measure`.
-      repeats: how often every shard is listed.
+      repeats: how often everyone is listed.
     """
     arguments = directory, recipe, number, repeats, cache
     # Not forked: a fork would start with the memory of this process.
@@ -108,12 +108,14 @@ def peak_memory(
 
 
 def repeated(index: records.Index, times: int) -> records.Index:
-    """The same data set with every shard listed several times."""
+    """The same data set with everyone listed several times."""
     return dataclasses.replace(
         index,
         counts={split: times * count for split, count in index.counts.items()},
-        shards={split: times * shards for split, shards in index.shards.items()},
-        weights={split: np.tile(one, times) for split, one in index.weights.items()},
+        people={
+            split: people.take(np.tile(np.arange(len(people.ids)), times))
+            for split, people in index.people.items()
+        },
     )
 
 
@@ -129,8 +131,7 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     step = steps.make_step(state, examples, config, strategy, people)
     full = steps.repeated(lambda batches: step(next(batches)))
     # A batch of canvases, wherever they are kept.
-    kept = "none" if people.records else "memory"
-    batch = next(_batches(dataclasses.replace(people, cache=kept), recipe))
+    batch = next(_batches(dataclasses.replace(people, cache="memory"), recipe))
     batch = tuple(map(tf.identity, batch))
     augmented = tf.function(examples, jit_compile=True, autograph=False)
     crops = tuple(augmented(*batch))

@@ -293,7 +293,8 @@ def _fitted(recipe, index, options, strategy):
 
 def _count(index, limit):
     """How many people an epoch shows, each as often as the weights say."""
-    return int(index.weights.get("train", np.zeros(0))[: limit or None].sum())
+    people = index.people.get("train")
+    return int(people.weights[: limit or None].sum()) if people else 0
 
 
 def _build(index, recipe, begins_as, options, target, precision):

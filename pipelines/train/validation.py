@@ -119,7 +119,7 @@ def observed_displacements(
     much.
     """
     limit = min(limit or MEASURED, MEASURED)
-    counts = index.weights["train"][:limit]
+    counts = index.people["train"].weights[:limit]
     dataset = inputs.evaluation_dataset(index, "train", config, BATCH, limit)
     title = f"Displacements that stage {cascade.count} leaves"
     with progress.bar(len(counts), title, "person", shown=bool(verbose)) as bar:
