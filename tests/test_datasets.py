@@ -219,6 +219,14 @@ def test_inspect_missing_file_and_size(tmp_path):
         images.inspect(str(tmp_path / "x.png"), max_pixels=599)
 
 
+def test_postscript_is_not_run(tmp_path):
+    """Pillow hands it to Ghostscript, whatever the file is called."""
+    path = tmp_path / "a.jpg"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    with pytest.raises(ValueError, match="a.jpg: PostScript, a program"):
+        images.read_image(str(path))
+
+
 def test_what_is_wrong_with_a_photo_is_said_of_that_photo(tmp_path):
     """A gray photo over the usual limit ended all, whatever --max_pixels said. Pillow
     warns of one as large as this."""

@@ -3,6 +3,7 @@ one of two tiny untrained stages."""
 
 import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -575,7 +576,9 @@ def test_inputs_are_found(photos, tmp_path):
     cv2.imwrite(str(photos / "odd[1].jpg"), np.zeros((9, 9, 3), np.uint8))
     assert names(photos / "odd[1].jpg") == ["odd[1].jpg"]
     (tmp_path / "empty").mkdir()
-    for source in (tmp_path / "empty", tmp_path / "nothing.jpg", photos / "*.gif"):
+    os.mkfifo(tmp_path / "pipe.mp4")  # whose reader would wait without end
+    none = tmp_path / "empty", tmp_path / "nothing.jpg", photos / "*.gif"
+    for source in (*none, tmp_path / "pipe.mp4"):
         with pytest.raises(ValueError, match="no image or video there"):
             media.find_files(str(source))
 
@@ -591,7 +594,7 @@ def tiny_run(tmp_path_factory):
 def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     output = tmp_path / "out"
     boxes = tmp_path / "boxes.json"
-    boxes.write_text('{"a.jpg": [[10, 10, 50, 50], [5, 5, 5.00001, 900]], "b.PNG": []}')
+    boxes.write_text('{"a.jpg": [[10, 10, 50, 50], [500, 5, 600, 50]], "b.PNG": []}')
     common = [f"--model={tiny_run}", f"--output={output}"]
     toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
     content = saved(output)

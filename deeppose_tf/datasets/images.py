@@ -150,6 +150,9 @@ def _open(path: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # Damage surfaces in Pillow as nearly any exception.
         reason = _foreign(path) or "not an image, or its header is damaged"
         raise ValueError(f"{path}: {reason}") from error
+    if image.format == "EPS":  # Pillow would have Ghostscript run it.
+        image.close()
+        raise ValueError(f"{path}: PostScript, a program: convert it to PNG or JPEG")
     if image.width * image.height > max_pixels:
         image.close()
         raise ValueError(

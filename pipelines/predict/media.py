@@ -78,7 +78,7 @@ def find_files(source: str) -> list[File]:
         ]
         for path in inside:
             (found if _is_medium(path) else others).append(str(path))
-    elif os.path.exists(source):
+    elif os.path.isfile(source):  # of a pipe no end may come
         found = [source]
     else:
         found = [p for p in glob.glob(source, recursive=True) if os.path.isfile(p)]
