@@ -42,9 +42,10 @@ VARYING += ("saved_model.pb", "fingerprint.pb", "variables.", "deeppose.json")
 # What has filled a folder, the command that reads it again, and the file that it reads.
 ALL = "prepare train predict evaluate reproduce"
 READ = (
-    (ALL, "prepare", "data/train-*"),
+    (ALL, "prepare", "data/train-*.tfrecord"),
     (ALL, "prepare", "data/dataset.json"),
-    (ALL, "evaluate", "data/test-*"),
+    (ALL, "evaluate", "data/test-*.tfrecord"),
+    (ALL, "evaluate", "data/test-people.npy"),
     (ALL, "evaluate", "data/dataset.json"),
     (ALL, "predict", "run/cascade.json"),
     (ALL, "predict", "run/stage_2/stage.json"),
@@ -55,7 +56,8 @@ READ = (
     ("prepare train-stage", "train-stage", "run/training_1/checkpoints/ckpt-*"),
     ("prepare train-stage", "train-stage", "run/training_1/settings.json"),
     ("prepare train-stage", "train-stage", "data/validation-*"),
-    ("prepare train-stage", "train-stage:none", "data/train-*"),
+    ("prepare train-stage", "train-stage:none", "data/train-*.tfrecord"),
+    ("prepare train-stage", "train-stage", "data/train-people.npy"),
     ("prepare train-stage:disk", "train-stage:disk", "data/canvases-*/*"),
     ("prepare:generated", "prepare:generated", "figures/*/*.json"),
     ("prepare:generated", "prepare:generated", "figures/*/*.jpg"),
