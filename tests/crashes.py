@@ -39,6 +39,8 @@ COMMANDS = "prepare train train-stage predict evaluate compare reproduce export 
 # Differ from run to run: times, versions of folders, summaries.
 VARYING = ("metrics.json", "comparison.json", "pose.json", "events.", "fig4.json")
 VARYING += ("saved_model.pb", "fingerprint.pb", "variables.", "deeppose.json")
+# Variables are named by how many a process made before; the stages' weights tell.
+VARYING += ("ckpt-",)
 # What has filled a folder, the command that reads it again, and the file that it reads.
 ALL = "prepare train predict evaluate reproduce"
 READ = (
