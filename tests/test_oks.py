@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -138,6 +139,16 @@ def test_annotations_that_do_not_fit_are_refused(sample, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"annotations": []}))
     with pytest.raises(ValueError, match="a.json: no COCO annotations"):
         oks.from_annotations(str(tmp_path / "a.json"), ids, COCO)
+    for change in ({"area": None}, {"keypoints": [1, 2, 3]}, {"keypoints": None}):
+        content = json.loads(pathlib.Path(file).read_text())
+        last = content["annotations"][-1]
+        (name,) = change
+        last |= change
+        if last[name] is None:
+            del last[name]
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=f"annotation {last['id']}: OKS needs"):
+            oks.from_annotations(str(tmp_path / "a.json"), ids, COCO)
 
 
 def test_without_pycocotools_it_says_what_to_install(sample, monkeypatch):

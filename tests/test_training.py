@@ -907,8 +907,9 @@ def check_kills(index, tmp_path, length, kills):
 
 
 def test_killed_runs_go_on_to_the_same_weights(index, tmp_path):
-    """Both files of the stage are the same to the byte, displacements included, wherever
-    people are kept: on disk, and with a kill between, anew, on the device, in memory."""
+    """Both files of the stage are the same to the byte, displacements included, where
+    ever people are kept: on disk, and with kills between, anew, on the device, in
+    memory."""
     check_kills(index, tmp_path, length=8, kills=2)
 
 

@@ -125,19 +125,28 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
             + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
         )
     own = [by_id[name.rsplit("/", 1)[-1]] for name in ids]
-    if any("area" not in annotation for annotation in own):
-        raise ValueError(f"{path}: its annotations have no 'area', which OKS needs")
-    shown = {annotation["image_id"] for annotation in own}
+    shown = {str(annotation.get("image_id")) for annotation in own}
+    every = [a for a in every if str(a.get("image_id")) in shown]
+    for one in every:
+        flat = one.get("keypoints")
+        if (
+            "area" not in one
+            or not isinstance(flat, list)
+            or len(flat) != 3 * len(names)
+        ):
+            raise ValueError(
+                f"{path}: annotation {one['id']}: OKS needs its 'area' and its "
+                f"'keypoints', {3 * len(names)} numbers"
+            )
     annotations = [
         {"iscrowd": 0, "num_keypoints": int(np.count_nonzero(a["keypoints"][2::3]))}
         | a
         | {"category_id": 1}
         for a in every
-        if a["image_id"] in shown
     ]
     order = [skeleton.canonical.index(joint) for joint in names]
     return Truth(
-        _dataset(sorted(shown), annotations),
+        _dataset(sorted({a["image_id"] for a in every}, key=str), annotations),
         order,
         metrics.oks_sigmas(skeleton)[order],
         own,
