@@ -369,9 +369,10 @@ def test_nobody_is_decoded_before_the_first_step(crowd, decoded, cache):
 def test_images_in_flight_are_bounded_in_bytes(crowd, monkeypatch):
     """Of 60 x 90 pixels, counted twice: two at a time where there is room for two and a
     half, and one where there is none."""
+    threads = concurrent.futures.ThreadPoolExecutor(4)
+    monkeypatch.setattr(canvases, "_threads", lambda process: threads)
     for room, most in ((2.5, 2), (0.5, 1)):
         monkeypatch.setattr(canvases, "_ROOM", canvases._Room(int(room * 2 * 16200)))
-        monkeypatch.setattr(os, "cpu_count", lambda: 4)
         now, seen, lock, decode = [], [], threading.Lock(), records.decode
 
         def slow(content, now=now, seen=seen, lock=lock, decode=decode):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -150,8 +151,8 @@ class People:
                     where = self.halvings[people[i]], self.origins[people[i]]
                     canvases[places[i]] = cut(image, *where, sides)
 
-        with futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(decode, np.split(order, ends) if len(order) else []))
+        groups = np.split(order, ends) if len(order) else []
+        list(_threads(os.getpid()).map(decode, groups))
 
 
 def open_people(
@@ -350,6 +351,13 @@ def _mapped(path, kind, shape) -> np.ndarray:
             path.unlink(missing_ok=True)
             raise OSError(error.errno, os.strerror(error.errno), path) from error
     return np.memmap(path, kind, "r+", shape=tuple(shape))
+
+
+@functools.cache
+def _threads(process: int) -> futures.Executor:
+    """Those of a process, which a fork does not inherit: always the same ones, because
+    the C library keeps memory for each thread that ever took some."""
+    return futures.ThreadPoolExecutor(os.cpu_count())
 
 
 class _Room:
