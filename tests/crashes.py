@@ -62,7 +62,6 @@ READ = (
     ("prepare train-stage", "train-stage", "data/train-people.npy"),
     ("prepare train-stage:disk", "train-stage:disk", "data/canvases-*/*"),
     ("prepare:generated", "prepare:generated", "figures/*/*.json"),
-    ("prepare:generated", "prepare:generated", "figures/*/*.jpg"),
     (ALL, "predict", "poses/predictions.json"),
     (ALL, "compare", "out/metrics.json"),
     (ALL, "reproduce", "paper/poses-*"),
@@ -314,9 +313,10 @@ def strays(place):
 
 
 def is_told(words, name):
-    """Whether a line of the command's own, TensorFlow's apart, names a file."""
-    lines = [line for line in words.splitlines() if line.startswith("deeppose-")]
-    return len(lines) == 1 and name in lines[0] and "Traceback" not in words
+    """Whether what the command itself says, after what TensorFlow does, names a file:
+    in a line, or in one of a list."""
+    _, found, own = words.partition("deeppose-")
+    return bool(found) and name in own and "Traceback" not in words
 
 
 def run(name, line, place):
