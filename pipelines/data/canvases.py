@@ -253,9 +253,9 @@ def cut(image: np.ndarray, halvings: int, origin: np.ndarray, side: int) -> np.n
     (top, left), (bottom, right) = start * step, end * step
     part = image[top:bottom, left:right]
     if halvings:
-        # Sums of so many bytes; all is exact, in whatever order it is added.
-        kind = np.uint16 if halvings <= 4 else np.uint32
-        for _ in range(halvings):
+        # All is exact, in whatever order bytes are added; 256 of them fit into 16 bits.
+        for level in range(halvings):
+            kind = np.uint16 if level < 4 else np.uint32
             part = _pairs(_pairs(part, kind).swapaxes(0, 1), kind).swapaxes(0, 1)
         part = np.round(part / np.float32(4**halvings))
     canvas = np.full([side, side, 3], sampling.PADDING, np.uint8)
