@@ -14,7 +14,7 @@ import toy_people
 import toy_run
 from toy_people import LSP, TEST, Oracle
 
-from deeppose_tf import draw, files, skeleton
+from deeppose_tf import config, draw, files, skeleton
 from deeppose_tf.datasets import CONVENTIONS
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.evaluation import evaluate, figures
@@ -259,6 +259,13 @@ def test_predictions_are_those_of_one_model_and_one_split(data, model, tmp_path)
     found = {reproduce._fingerprint(*pair, "test") for pair in arguments}
     assert len(found) == 3
     assert reproduce._fingerprint(model, index, "test") in found
+
+
+def test_a_preset_is_known_by_its_name(data):
+    _, index = data
+    names = map(str, (config.PRESETS / "full_body", config.PRESETS / "upper_body"))
+    found = [reproduce._fingerprint(run, index, "test") for run in names]
+    assert reproduce._fingerprint("full_body", index, "test") == found[0] != found[1]
 
 
 def test_poses_are_saved_on_the_way(data, tmp_path, monkeypatch):

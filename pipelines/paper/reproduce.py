@@ -13,7 +13,7 @@ import string
 import numpy as np
 
 import deeppose_tf
-from deeppose_tf import draw, files
+from deeppose_tf import config, draw, files
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import read_people
@@ -165,12 +165,10 @@ def _predict(cascade, index, split, people, protocol, kept, verbose):
 
 def _fingerprint(run, index, split):
     """Of all that predictions depend on."""
-    folder = pathlib.Path(run)
-    names = files.load_json(folder / "cascade.json")["stages"]
-    kept = "stage.json", "weights.safetensors"
-    stages = [folder / name / file for name in names for file in kept]
     parts = [deeppose_tf.__version__, index.checksums[split]]
-    parts += [records.sha256(path) for path in stages]
+    for stage in map(pathlib.Path, config.check_run(run)):
+        parts += [records.sha256(stage / "stage.json")]
+        parts += [records.sha256(stage / "weights.safetensors")]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 
@@ -184,11 +182,10 @@ def _whose(paper):
 def _model(run, cascade):
     training = cascade.stages[0].training
     arguments = training.get("data", {}).get("provenance", {}).get("arguments", {})
-    config = cascade.stages[0].config
     return {
         "run": run,
         "stages": cascade.count,
-        "network": config.network,
+        "network": cascade.stages[0].config.network,
         "trained": " + ".join(arguments.get("dataset", [])) or UNKNOWN_DATA,
         "labels": scores.convention(arguments),
     }
