@@ -205,8 +205,8 @@ def test_pytorch_is_the_peer_where_it_is_installed():
 def test_a_data_set_is_listed_several_times(index):
     thrice = training_step.repeated(index, 3)
     assert thrice.counts["train"] == 3 * index.counts["train"]
-    assert thrice.shards["train"] == 3 * index.shards["train"]
-    assert len(thrice.weights["train"]) == 3 * 16
+    assert thrice.people["train"].ids == 3 * index.people["train"].ids
+    assert len(thrice.people["train"].weights) == 3 * 16
     np.testing.assert_equal(index.counts["train"], 16)
 
 
