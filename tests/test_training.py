@@ -475,6 +475,19 @@ def test_a_run_trained_stage_by_stage_is_a_cascade_too(index, trained, tmp_path)
     assert named(run) == ["stage_1"]
 
 
+def test_a_damaged_index_of_a_run_forgets_no_stage(index, trained, tmp_path):
+    """A bit that makes it no text was an error that named no file; one in a name would
+    have made it name the first stage alone."""
+    shutil.copytree(trained[0], run := tmp_path / "run")
+    whole = (run / "cascade.json").read_bytes()
+    for change in (b"stage_1", b"stage_9"), (b"stage_1", b"stage_\xe5"):
+        damaged = whole.replace(*change)
+        (run / "cascade.json").write_bytes(damaged)
+        with pytest.raises(ValueError, match="cascade.json is damaged"):
+            train_cascade.train_stage(str(run), 1, index, toy.recipe_for(1), toy.QUIET)
+        assert (run / "cascade.json").read_bytes() == damaged
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

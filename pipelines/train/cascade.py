@@ -352,7 +352,7 @@ def _keep_newest(checkpoints):
 def _is_named(run, number):
     """Whether `cascade.json` names this stage."""
     path = pathlib.Path(run) / "cascade.json"
-    return path.exists() and f'"stage_{number}"' in path.read_text()
+    return path.exists() and f"'stage_{number}'" in str(files.read_json(path))
 
 
 def _load_earlier(run, number, index):
