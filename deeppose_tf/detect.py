@@ -307,7 +307,7 @@ def _checked(path, name, boxes):
                 "[x0, y0, x1, y1] with x1 > x0 and y1 > y0, or four zeros for the "
                 "whole image"
             )
-        if not whole and ((box[2:] - box[:2] < 1).any() or box.max() <= 1):
+        if not whole and ((box[2:] - box[:2] < 1).any() or np.abs(box).max() <= 1):
             raise ValueError(
                 f"{path}: {name!r}, box {i}: {boxes[i]} is smaller than a pixel, or in "
                 "the first one. Are boxes shares of the image, 0 to 1? Expected pixels"

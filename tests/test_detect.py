@@ -253,7 +253,7 @@ def test_boxes_of_a_file(tmp_path):
     content = {
         "a.jpg": [[1, 2, 30.5, 40], [0, 0, 0, 0]],
         "b.jpg": [],
-        "folder/c.jpg": [[-5, -5, 5, 5]],
+        "folder/c.jpg": [[-5, -5, 5, 5], [-400, -300, -100, -50]],
     }
     written = content | {r"folder\c.jpg": content["folder/c.jpg"]}  # on Windows
     del written["folder/c.jpg"]
