@@ -213,8 +213,9 @@ def run_train(values: flags.FlagValues) -> None:
     from deeppose_tf.pipelines.data import records
     from deeppose_tf.pipelines.train import cascade
 
+    options = _options()
     index = records.read_index(values.data)
-    cascade.train_cascade(values.run, index, recipe_for, stages, _options())
+    cascade.train_cascade(values.run, index, recipe_for, stages, options)
     print(
         f"{values.run} is trained. Score it with deeppose-evaluate "
         f"--model={values.run} --data={values.data}"
@@ -238,8 +239,9 @@ def run_train_stage(values: flags.FlagValues) -> None:
     from deeppose_tf.pipelines.data import records
     from deeppose_tf.pipelines.train import cascade
 
+    options = _options()
     index = records.read_index(values.data)
-    cascade.train_stage(values.run, values.stage, index, recipe, _options())
+    cascade.train_stage(values.run, values.stage, index, recipe, options)
 
 
 CHOOSE_FLAGS = COMMON | {
@@ -392,14 +394,17 @@ def _check_places():
 
 
 def _options():
-    """`loop.Options` as the flags say; switches determinism on where asked."""
+    """`loop.Options` as the flags say; switches determinism on where asked, and meets
+    other workers, before TensorFlow reads anything, such as records."""
     import tensorflow as tf
 
+    from deeppose_tf.pipelines.train import strategies
     from deeppose_tf.pipelines.train.loop import Options
 
     values = flags.FLAGS
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
+    strategies.make_strategy(values.strategy, values.wait_seconds)
     given = any("inputs.batch" in text for text in values.set or [])
     return Options(
         seed=values.seed,
