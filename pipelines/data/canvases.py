@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import mmap
 import os
 import pathlib
 import shutil
@@ -196,12 +197,17 @@ def open_people(
             "or none"
         )
     shape, sums = [0 if cache == "none" else count, side, side, 3], None
-    if cache == "disk":
+    if cache == "none":
+        canvases = np.empty(shape, np.uint8)
+    elif cache == "disk":
         folder.mkdir(exist_ok=True)
         canvases = _mapped(folder / "canvases", np.uint8, shape)
         sums = _mapped(folder / "crc32", np.uint32, [count])
     else:
-        canvases = np.empty(shape, np.uint8)  # no memory before they are written
+        # Takes memory as it is written; NumPy asks for pages of two megabytes, each of
+        # which would come for one canvas.
+        memory = mmap.mmap(-1, needed, access=mmap.ACCESS_COPY)
+        canvases = np.ndarray(shape, np.uint8, memory)
     boxes = people.first_boxes
     halvings, origins = place(boxes, config)
     scale = np.ldexp(np.float32(1), -halvings)[:, None]
