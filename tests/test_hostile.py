@@ -37,4 +37,5 @@ def test_many(served):
     assert sum(answered.values()) >= int(COUNT)
     for kind in ("images", "bytes"):
         for answer in ("valid", "not valid"):
-            assert answered[f"{kind}, {answer}"] > int(COUNT) / 20
+            # Few boxes of few undamaged files lie in the image.
+            assert answered[f"{kind}, {answer}"] > int(COUNT) / 50
