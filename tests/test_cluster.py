@@ -116,3 +116,33 @@ with cluster.watched(cluster.Cluster({pair.addresses!r}, "worker_0")):
     line = cluster.lost(pair, 0)
     assert "is gone; start all again with the same command" in line
     assert watching.returncode == 1 and line in error
+
+
+MEETING = """
+import ctypes, sys
+from deeppose_tf.pipelines.train import cluster
+two = {"worker_0": ("a", 1), "worker_1": ("b", 2)}
+with cluster.in_time(cluster.Cluster(two, "worker_0"), float(sys.argv[1])):
+    print("waits", flush=True)
+    # In C, which holds the lock of the interpreter.
+    ctypes.PyDLL(None).sleep(20)
+"""
+
+
+@pytest.mark.parametrize("number, seconds", [(None, 0.2), (2, 15), (15, 15)])
+def test_the_meeting_ends_in_time_or_by_a_signal(number, seconds):
+    """Where another program answers at the address of a worker it had no end, and
+    Python sees no signal while TensorFlow waits."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MEETING, str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    told = f"meeting worker_1: this ends after {seconds:g} s if what answers there"
+    assert process.stdout.readline().startswith(told)
+    assert process.stdout.readline() == "waits\n"
+    if number:
+        process.send_signal(number)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == (-number if number else 1)

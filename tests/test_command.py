@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import sys
 import time
 
 import pytest
@@ -170,6 +171,26 @@ def test_a_stop_that_tensorflow_makes_an_error_of_is_a_stop(capsys, number):
     assert (
         capsys.readouterr().err == "\ndeeppose-x: stopped; the same command goes on\n"
     )
+
+
+def test_a_stop_that_comes_while_something_is_deleted_is_a_stop(capsys):
+    """Python drops what is raised there, and the training went on."""
+
+    class Deleted:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # until it comes
+
+    def main(argv):
+        Deleted()
+        time.sleep(5)  # until it comes again
+
+    began, before = time.monotonic(), sys.unraisablehook
+    with pytest.raises(SystemExit) as left:
+        command._guarded(main, ["deeppose-x"])
+    assert left.value.code == 143 and time.monotonic() - began < 4
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert sys.unraisablehook is before
 
 
 def test_a_file_that_tensorflow_cannot_read_is_a_line(tmp_path, capsys):

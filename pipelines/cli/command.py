@@ -16,6 +16,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -137,6 +138,7 @@ class Command:
         words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         name = program(argv)
         if any(word in HELP for word in words):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # of `head`, which has enough
             print(self._help(name))
             raise SystemExit(0)
         if "--version" in words:
@@ -290,9 +292,10 @@ def _guarded(
 @contextlib.contextmanager
 def _stoppable():
     """SIGTERM is a clean stop, as Ctrl-C; a second one is not waited with. It is one
-    also where TensorFlow, in the middle of something, makes an error of its own of it.
+    also where TensorFlow, in the middle of something, makes an error of its own of it,
+    and where Python drops it because something is being deleted.
     """
-    asked = []
+    asked, dropped = [], sys.unraisablehook
 
     def stop(number, frame):
         asked.append(number)
@@ -300,6 +303,14 @@ def _stoppable():
             signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt(number)
 
+    def again(what):
+        if not asked or not issubclass(what.exc_type, KeyboardInterrupt):
+            dropped(what)
+            return
+        signal.signal(asked[0], stop)
+        threading.Timer(0.1, os.kill, (os.getpid(), asked[0])).start()
+
+    sys.unraisablehook = again
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
         before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
@@ -310,6 +321,7 @@ def _stoppable():
             raise KeyboardInterrupt(asked[0]) from error
         raise
     finally:
+        sys.unraisablehook = dropped
         for number, handler in before.items():
             signal.signal(number, handler)
 

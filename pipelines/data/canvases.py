@@ -34,6 +34,7 @@ MOST_HALVINGS = 8
 # `auto` keeps what takes no more than this share of what is free.
 SHARE = 0.5
 FORMAT = 2
+SUMS = "crc32"
 # Bytes of images that are decoded at the same time, whatever the number of people.
 AT_ONCE = 512 << 20
 _BATCH = 64
@@ -202,7 +203,7 @@ def open_people(
     elif cache == "disk":
         folder.mkdir(exist_ok=True)
         canvases = _mapped(folder / "canvases", np.uint8, shape)
-        sums = _mapped(folder / "crc32", np.uint32, [count])
+        sums = _mapped(folder / SUMS, np.uint32, [count])
     else:
         # Takes memory as it is written; NumPy asks for pages of two megabytes, each of
         # which would come for one canvas.
@@ -287,7 +288,7 @@ def choose(needed: int, folder: pathlib.Path) -> tuple[str, str]:
     memory = free_memory()
     # On the way to a device they are in memory.
     rooms = {"device": min(_room_on_devices(), memory), "memory": memory}
-    if folder.exists():
+    if os.access(folder / SUMS, os.W_OK):  # which comes last
         rooms["disk"] = needed / SHARE
     elif os.access(folder.parent, os.W_OK):
         rooms["disk"] = shutil.disk_usage(folder.parent).free
@@ -355,7 +356,9 @@ def _mapped(path, kind, shape) -> np.ndarray:
             os.truncate(path, size)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise OSError(error.errno, os.strerror(error.errno), path) from error
+            with contextlib.suppress(OSError):  # it is not empty
+                path.parent.rmdir()
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     return np.memmap(path, kind, "r+", shape=tuple(shape))
 
 

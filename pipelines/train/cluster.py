@@ -7,8 +7,10 @@ Imports no TensorFlow, so that a wrong TF_CONFIG is told at once.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +29,8 @@ AGAIN = "start all again with the same command"
 WAIT_SECONDS = 300.0
 # A process that has not answered for so long is gone; it is asked so often.
 LOST_SECONDS, ASK_SECONDS = 15.0, 3.0
+# TensorFlow takes some of it to meet when all processes are there.
+MEETING_SECONDS = 60.0
 # A process that was stopped may take so long to leave.
 LEAVING_SECONDS = 15.0
 
@@ -107,6 +111,30 @@ def watched(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         done.set()
+
+
+@contextlib.contextmanager
+def in_time(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """Within it, this process ends with status 1 after so many seconds, and at once by
+    Ctrl-C: while TensorFlow waits for the others, no Python runs. A line says so first.
+    Afterwards signals are handled as before, whatever TensorFlow did of them."""
+    others = ", ".join(name for name in cluster.addresses if name != cluster.own)
+    print(
+        f"meeting {others}: this ends after {seconds:g} s if what answers there is "
+        "not the same command",
+        flush=True,
+    )
+    main = threading.current_thread() is threading.main_thread()
+    stops = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in stops}
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def lost(cluster: Cluster, seconds: float = LEAVING_SECONDS) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -38,18 +36,10 @@ def make_strategy(
     if name == "multiworker":
         processes = cluster.read()
         cluster.meet(processes, wait_seconds)
-        with cluster.watched(processes), _signals_kept():
+        limit = max(wait_seconds, cluster.MEETING_SECONDS)
+        with cluster.watched(processes), cluster.in_time(processes, limit):
             return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy {name!r} is none of auto, one, mirrored, multiworker")
-
-
-@contextlib.contextmanager
-def _signals_kept():
-    """Several workers of TensorFlow take SIGTERM for themselves, and go on."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
 
 
 def worker(strategy: tf.distribute.Strategy) -> str:
