@@ -472,7 +472,7 @@ def _row(joints: int, width: int) -> np.dtype:
         [
             ("id", f"S{width}"),
             ("keypoints", "<f4", (joints, 2)),
-            ("labeled", "?", joints),
+            ("labeled", "?", (joints,)),
             ("box", "<f4", 4),
             ("size", "<i4", 2),
             ("weight", "<i8"),
