@@ -138,16 +138,15 @@ def _reached(result):
     """The work of the bare step beside what the device does, in lines."""
     rates, work = result["rates"], result["work"]["network"]
     seconds = result["seconds"]["network"]
-    for title, name, unit in (
-        ("arithmetic", "flop", "GFLOP"),
-        ("memory", "bytes", "GB"),
+    for title, name, unit, large in (
+        ("arithmetic", "flop", "GFLOP", "matrix products"),
+        ("memory", "bytes", "GB", "copies"),
     ):
         reached = work[name] / seconds
         yield (
             f"{title + ', bare step':24}{work[name] / 1e9:12.2f} {unit}, "
             f"{reached / 1e9:.1f} {unit}/s: {reached / rates[name]:.0%} of the "
-            f"{rates[name] / 1e9:.1f} of large "
-            + {"flop": "matrix products", "bytes": "copies"}[name]
+            f"{rates[name] / 1e9:.1f} of large {large}"
         )
 
 
