@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 .PHONY: help venv venv-addons demo test slow lint test-addons clean
 
 help:
-	@echo "make demo         train, score, draw and export a three-stage cascade on generated figures"
+	@echo "make demo         train, score and export a three-stage cascade on generated figures; draw poses"
 	@echo "make test         the test suite"
 	@echo "make slow         the tests that take longer"
 	@echo "make lint         ruff"
@@ -29,8 +29,8 @@ venv:
 venv-addons:
 	@PYTHON="$(ADDONS_PYTHON)" .ci/environment $(ADDONS_VENV) addons,dev 3.11 3.10
 
-# The commands of the README on figures that are drawn first; each goes on where it was
-# stopped.
+# The commands of the README on figures that are drawn first, and a model that ships on a
+# photo; each goes on where it was stopped.
 demo: venv
 	$(BIN)/deeppose-prepare --dataset=generated --source=demo/figures --output=demo/data
 	$(BIN)/deeppose-train --data=demo/data --run=demo/run --recipe=demo --stages=3
@@ -38,6 +38,8 @@ demo: venv
 	$(BIN)/deeppose-predict --model=demo/run --input='demo/figures/test/*0.jpg' --output=demo/poses
 	$(BIN)/deeppose-export --model=demo/run --output=demo/served
 	$(BIN)/deeppose-tflite --model=demo/run --data=demo/data --limit=50 --output=demo/pose.tflite --overwrite
+	$(BIN)/deeppose-predict --model=upper_body --boxes=face --input=docs/images/astronaut.jpg --output=demo/photo
+	@echo "See demo/photo/astronaut.jpg.pose.png. On a photo of yours: $(BIN)/deeppose-predict --model=full_body --input=photo.jpg --output=poses"
 
 test: venv
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
