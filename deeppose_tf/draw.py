@@ -15,16 +15,11 @@ import numpy as np
 from deeppose_tf import files
 from deeppose_tf.skeleton import Skeleton
 
-# The person's own sides, told apart by the colour-blind too.
+# Sides as the labels have them, told apart by the colour-blind too.
 COLORS = {"left": (255, 150, 0), "right": (40, 130, 255), "middle": (240, 240, 240)}
 TRUTH, PREDICTION = (0, 210, 0), (235, 30, 30)  # as in Fig. 6
-# Legends of `contact_sheet`.
+# A legend of `contact_sheet`, as `COLORS` is.
 TRUTH_LEGEND = {"label": TRUTH, "prediction": PREDICTION}
-SIDES_LEGEND = {
-    "the person's left": COLORS["left"],
-    "right": COLORS["right"],
-    "middle": COLORS["middle"],
-}
 # OpenCV takes fixed-point coordinates with this many bits behind the point.
 _SHIFT = 4
 # Far outside any image, and far inside the 32-bit integers that OpenCV takes.
@@ -45,8 +40,8 @@ def draw_pose(
       keypoints: [K, 2] pixels of the image. What is not finite is not drawn.
       skeleton: names the K joints and the limbs.
       labeled: [K] bool; joints without a label, and their limbs, are not drawn.
-      color: RGB for all of it. Without one the person's left, right and middle
-        have the colours of `COLORS`.
+      color: RGB for all of it. Without one left, right and middle have the
+        colours of `COLORS`.
     """
     keypoints = np.asarray(keypoints, np.float64)
     shown = np.isfinite(keypoints).all(axis=-1)
@@ -75,14 +70,16 @@ def draw_pose(
 def draw_names(
     image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, labeled: np.ndarray
 ) -> np.ndarray:
-    """A copy of the image with the name of each labeled joint beside it; arguments as
-    of `draw_pose`."""
+    """A copy of the image with the name of each labeled joint beside it, right of it
+    where there is room; arguments as of `draw_pose`."""
     image = np.ascontiguousarray(image).copy()
     for joint in np.flatnonzero(labeled):
         # OpenCV has letters of ASCII alone.
         name = skeleton.canonical[joint].encode("ascii", "replace").decode()
         x, y = (int(value) >> _SHIFT for value in _fixed(keypoints[joint]))
-        write(image, name, (x + 5, y + 4), COLORS[skeleton.side(joint)], 0.33)
+        wide = 7 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.33, 1)[0][0]
+        left = x + 5 if x + wide < image.shape[1] else max(x - wide, 2)
+        write(image, name, (left, y + 4), COLORS[skeleton.side(joint)], 0.33)
     return image
 
 

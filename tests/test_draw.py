@@ -287,6 +287,17 @@ def test_what_a_kill_left_is_replaced_and_not_followed(tmp_path):
     assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
+def test_a_name_at_the_edge_is_whole():
+    """Right of a joint that is near the right edge it was cut off."""
+    names = [
+        draw.draw_names(black(), np.full([3, 2], (x, 30)), SMALL, [True, False, False])
+        for x in (20, 85)
+    ]
+    first, last = (np.flatnonzero(name.any(axis=(0, 2))) for name in names)
+    assert first[0] > 20 and last[-1] < 85
+    np.testing.assert_array_equal(first - first[0], last - last[0])
+
+
 def test_a_sheet_says_what_its_colours_mean():
     """Nobody could know that green is the label."""
     images = [np.full((50, 80, 3), 9, np.uint8)] * 2

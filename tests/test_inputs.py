@@ -415,6 +415,20 @@ def test_a_file_of_canvases_is_finished_by_later_runs(index, decoded):
     assert len(decoded) == PEOPLE
 
 
+def test_canvases_of_earlier_versions_are_removed(index):
+    """They took as much room as the present ones, for nothing."""
+    directory = pathlib.Path(index.directory)
+    batches(index, cache="disk")
+    kept = set(directory.iterdir())
+    for name in ("canvases-0123456789abcdef", ".canvases-0123456789abcdef.partial"):
+        (directory / name).mkdir()
+        (directory / name / "canvases.npy").touch()
+    batches(index, cache="memory")
+    assert len(set(directory.iterdir())) == len(kept) + 2
+    batches(index, cache="disk")
+    assert set(directory.iterdir()) == kept
+
+
 def test_several_who_want_a_file_of_canvases_share_one(index):
     for path in pathlib.Path(index.directory).glob("canvases-*"):
         shutil.rmtree(path)

@@ -619,6 +619,22 @@ def test_a_lone_file_of_any_name_is_for_training(tmp_path):
         coco.read_splits(str(tmp_path))
 
 
+def test_a_folder_without_a_training_part_names_its_files(tmp_path):
+    """Beside val.json, which is for validation, people.json was silently left out, and
+    the training part was called empty."""
+    for name in ("val.json", "people.json"):
+        write(tmp_path, people(), name=name)
+    with pytest.raises(ValueError, match="neither .* files: people.json, val.json. Gi"):
+        coco.read_splits(str(tmp_path))
+    (tmp_path / "people.json").unlink()  # of validation alone, beside another data set
+    assert len(coco.read_splits(str(tmp_path))["validation"]) == 3
+    (tmp_path / "val.json").unlink()
+    for number in range(22):
+        (tmp_path / f"{number:02}.json").write_text("[]")
+    with pytest.raises(ValueError, match="18.json, 19.json, and 2 more. Give"):
+        coco.read_splits(str(tmp_path))
+
+
 def test_val_of_coco_is_for_testing_unless_there_is_a_test_part(tmp_path):
     for split in ("train2017", "val2017"):
         name = f"person_keypoints_{split}.json"
@@ -680,6 +696,20 @@ def test_the_sheet_shows_sixteen_people(tmp_path):
     path.write_bytes(b"kept")
     sheet.write(index)
     assert path.read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("convention", ["person", "observer"])
+def test_the_sheet_says_whose_left_is_left(tmp_path, monkeypatch, convention):
+    """It said "the person's left" of observer-centric labels, too."""
+    write(tmp_path, people(1))
+    index, legends = make(tmp_path), []
+    index.provenance["arguments"]["convention"] = convention
+    monkeypatch.setattr(sheet.draw, "contact_sheet", lambda *how: legends.append(how))
+    monkeypatch.setattr(sheet.draw, "write_image", lambda *what: None)
+    sheet.write(index)
+    *sides, meant = legends[0][-1]
+    assert sides == ["left", "right", "middle"]
+    assert meant.startswith(f"{convention}-centric: left is ")
 
 
 def test_a_large_gray_image_is_converted_within_max_pixels(tmp_path, monkeypatch):

@@ -25,6 +25,10 @@ CONVENTIONS = {
     "coco": ("person",),
     "generated": ("person",),
 }
+CENTRIC = {
+    "person": "person-centric: left is the person's own left",
+    "observer": "observer-centric: left is that of someone who faces the camera",
+}
 # Where their authors offer them.
 ADDRESSES = {
     "lsp": "http://sam.johnson.io/research/lsp.html",

@@ -38,6 +38,8 @@ FILES = {
 OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
 # What `iscrowd` may be of one person.
 NO_CROWD = ("0", "False", "false", "")
+# Files that an error names.
+MOST_TOLD = 20
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -395,21 +397,29 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     official = those(OFFICIAL_TEST)
     found["validation" if found["test"] else "test"] += official
     if not any(found.values()):
-        found = {"train": _only(every)}
+        found["train"] = _only(every)
     for split, listed in found.items():
         if len(listed) > 1:
-            told = ", ".join(str(file.relative_to(path)) for file in listed[:5])
             raise ValueError(
-                f"{path}: several files for {split}: {told}. Leave one, or give the "
-                "JSON file itself as source"
+                f"{path}: several files for {split}: {_told(listed, path)}. Leave one, "
+                "or give the JSON file itself as source"
             )
-    if not any(found.values()):
+    used = [file for listed in found.values() for file in listed]
+    # Those of validation alone may go with another data set.
+    if not used or (used == found["validation"] and len(every) > len(used)):
         raise ValueError(
             f"{path}: has neither train.json nor annotations/person_keypoints_train*"
-            ".json, nor another file of COCO keypoints. Give the JSON file itself as "
-            "source"
+            f".json. Its JSON files: {_told(every, path)}. Give the one of COCO "
+            "keypoints to train on as source, or call it train.json"
         )
     return {split: listed[0] for split, listed in found.items() if listed}
+
+
+def _told(files: list[pathlib.Path], folder: pathlib.Path) -> str:
+    names = [str(file.relative_to(folder)) for file in files]
+    rest = len(names) - MOST_TOLD
+    more = [f"and {rest} more"] if rest > 0 else []
+    return ", ".join(names[:MOST_TOLD] + more) or "none"
 
 
 def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:

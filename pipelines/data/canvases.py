@@ -35,6 +35,7 @@ MOST_HALVINGS = 8
 SHARE = 0.5
 FORMAT = 2
 SUMS = "crc32"
+OUTDATED = "*canvases-*/canvases.npy"  # of earlier versions, whole or under way
 # Bytes of images that are decoded at the same time, whatever the number of people.
 AT_ONCE = 512 << 20
 _BATCH = 64
@@ -201,6 +202,8 @@ def open_people(
     if cache == "none":
         canvases = np.empty(shape, np.uint8)
     elif cache == "disk":
+        for old in folder.parent.glob(OUTDATED):
+            shutil.rmtree(old.parent, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         canvases = _mapped(folder / "canvases", np.uint8, shape)
         sums = _mapped(folder / SUMS, np.uint32, [count])

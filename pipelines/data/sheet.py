@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pathlib
 
-from deeppose_tf import draw
+from deeppose_tf import datasets, draw
 from deeppose_tf.pipelines.data import records
 
 NAME = "people.png"
@@ -34,5 +34,7 @@ def write(index: records.Index) -> None:
         cells.append(draw.draw_names(draw.draw_pose(cell, *pose), *pose))
         captions.append(people.ids[i])
     columns = min(COLUMNS, len(cells))
-    sheet = draw.contact_sheet(cells, captions, columns, CELL, draw.SIDES_LEGEND)
+    convention = index.provenance.get("arguments", {}).get("convention")
+    meant = {datasets.CENTRIC[convention]: None} if convention else {}
+    sheet = draw.contact_sheet(cells, captions, columns, CELL, draw.COLORS | meant)
     draw.write_image(path, sheet)

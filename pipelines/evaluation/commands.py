@@ -38,11 +38,7 @@ OVERWRITE = Flag(
 EVALUATE_FLAGS = {
     "data": Flag(str, "The prepared data: a folder that deeppose-prepare wrote."),
     "split": SPLIT,
-    "model": Flag(
-        str,
-        "The run directory of a cascade that deeppose-train wrote. Either this or "
-        "--predictions.",
-    ),
+    "model": Flag(str, f"{command.MODEL} Either this or --predictions."),
     "predictions": Flag(
         str,
         "Anyone's predictions instead of a model: a predictions.json of "

@@ -178,7 +178,7 @@ def pose_sheet(poses: np.ndarray, truth: Truth, chosen: Sequence[int]) -> np.nda
         cells.append(draw.draw_pose(cell, move(poses[person]), truth.skeleton))
     captions = [_short(truth, person) for person in chosen]
     columns = min(COLUMNS, len(cells))
-    return draw.contact_sheet(cells, captions, columns, CELL, draw.SIDES_LEGEND)
+    return draw.contact_sheet(cells, captions, columns, CELL, draw.COLORS)
 
 
 def case_sheet(poses: np.ndarray, truth: Truth) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeppose_tf import files, metrics
+from deeppose_tf import datasets, files, metrics
 from deeppose_tf.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ MEANINGS = {
 }
 HELD_OUT = " (held out of the training part, not the official one)"
 UNKNOWN = "not said by the data"
-CONVENTIONS = {
-    "person": "person-centric: left is the person's own left",
-    "observer": "observer-centric: left is that of someone who faces the camera",
-}
 
 
 def mean_pose_baseline(people: People, train: People) -> np.ndarray:
@@ -124,7 +120,7 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
 
 def convention(arguments: dict) -> str:
     """Whose left is left, from the arguments that data was prepared with."""
-    return CONVENTIONS.get(arguments.get("convention"), UNKNOWN)
+    return datasets.CENTRIC.get(arguments.get("convention"), UNKNOWN)
 
 
 def read(folder: str) -> dict:

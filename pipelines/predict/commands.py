@@ -1,7 +1,7 @@
 """`deeppose-predict`: poses of the people in photos and films, without labels.
 
 Writes `predictions.json`, which COCO tools and --boxes read, and an overlay of each
-photo or film: the person's left is orange, their right is blue.
+photo or film: left, as the model has it, is orange, right is blue.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ FILE_FLAGS = {
 
 
 PREDICT_FLAGS = {
-    "model": Flag(str, "The run directory of a cascade that deeppose-train wrote."),
+    "model": Flag(str, command.MODEL),
     **FILE_FLAGS,
     "enlargement": Flag(
         list,

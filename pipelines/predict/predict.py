@@ -1,7 +1,7 @@
 """Poses of the people in photos and films, without labels.
 
 Writes `predictions.json` (see `datasets.coco_results`) and an overlay of each photo or
-film, in which the person's left is orange and their right is blue.
+film, in which left, as the model has it, is orange and right is blue.
 """
 
 from __future__ import annotations
