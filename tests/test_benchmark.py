@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -200,6 +201,19 @@ def test_pytorch_is_the_peer_where_it_is_installed():
     ours = build_stage(StageConfig("paper", 220, "linear", dropout=0.6), LSP)
     theirs = pytorch._network(networks.PAPER, 220, 28)
     assert ours.count_params() == sum(one.numel() for one in theirs.parameters())
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_pytorch_compiles_on_a_gpu_alone(monkeypatch, gpu):
+    """Without one, a second process was started for nothing."""
+    spawn, here = mock.Mock(), mock.Mock()
+    spawn.Pipe.return_value = here, mock.Mock()
+    here.recv.side_effect = [(gpu, {"plain": 2.0}), (gpu, {"compiled": 1.0})]
+    monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(pytorch.multiprocessing, "get_context", lambda kind: spawn)
+    found = pytorch.step_seconds(networks.PAPER, 220, 2, 28)
+    assert found == {"plain": 2.0} | ({"compiled": 1.0} if gpu else {})
+    assert spawn.Process.call_count == 1 + gpu
 
 
 def test_a_data_set_is_listed_several_times(index):

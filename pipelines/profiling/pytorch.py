@@ -25,7 +25,7 @@ def step_seconds(layers: tuple, side: int, batch: int, outputs: int) -> dict:
       outputs: numbers that are answered for each.
 
     Returns:
-      Seconds a step by name; without PyTorch nothing, and nothing of what fails.
+      Seconds a step by name; nothing without PyTorch, or of what fails.
     """
     found: dict[str, float] = {}
     if importlib.util.find_spec("torch") is None:
@@ -37,13 +37,17 @@ def step_seconds(layers: tuple, side: int, batch: int, outputs: int) -> dict:
         process = spawn.Process(target=_measure, args=arguments, daemon=True)
         process.start()
         there.close()
+        gpu = False
         try:
             if here.poll(COMPILING):
-                found |= here.recv()
+                gpu, seconds = here.recv()
+                found |= seconds
         except EOFError:
             pass  # it failed, and said why
         process.kill()
         process.join()
+        if not gpu:  # nor could it be compiled
+            break
     return found
 
 
@@ -51,9 +55,6 @@ def _measure(answer, compiled, layers, side, batch, outputs):
     import torch
 
     gpu = torch.cuda.is_available()
-    if compiled and not gpu:
-        answer.send({})
-        return
     device = torch.device("cuda" if gpu else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
@@ -85,7 +86,7 @@ def _measure(answer, compiled, layers, side, batch, outputs):
     for _ in range(3):
         once = seconds(1)
     name = f"PyTorch {torch.__version__}" + (", compiled" if compiled else "")
-    answer.send({name: seconds(max(1, round(SECONDS / once)))})
+    answer.send((gpu, {name: seconds(max(1, round(SECONDS / once)))}))
 
 
 def _network(layers, side, outputs):

@@ -55,7 +55,17 @@ class Rates(NamedTuple):
 
 
 def measure_rates(dtype: str) -> Rates:
-    """Those of the first GPU, else of the processor, for matrices of this type."""
+    """What the first GPU makes of its largest work, else the processor.
+
+    Args:
+      dtype: of the matrices, such as `bfloat16`; copies are of float32.
+
+    Returns:
+      The fastest of `TRIES`.
+
+    Raises:
+      tf.errors.ResourceExhaustedError: the device has no room for `SIDES`, `COPIED`.
+    """
     gpu = bool(tf.config.list_physical_devices("GPU"))
     side, copied = SIDES[gpu], COPIED[gpu]
     matrix = tf.cast(tf.random.uniform([side, side]), dtype)
@@ -80,7 +90,20 @@ def measure_rates(dtype: str) -> Rates:
 
 
 def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
-    """Of the bare step on these `augment.Examples`: forward, backward and update."""
+    """Counts the bare step: forward, backward and update. Nothing is computed.
+
+    Args:
+      state: see `step.make_state`; its network and optimizer are counted.
+      config: how it is trained.
+      crops: `augment.Examples`: crops [M, S, S, 3], targets [M, K, 2] normalized,
+        weights [M, K]; M is known.
+
+    Returns:
+      The work of one step on one device.
+
+    Raises:
+      ValueError: the crops do not fit the network.
+    """
     backward = steps.make_backward(state, config, tf.distribute.get_strategy())
     traced = tf.function(lambda *crops: backward(*crops), autograph=False)
     graph = traced.get_concrete_function(*crops).graph
