@@ -1,6 +1,8 @@
 """Several processes: what TF_CONFIG may say, and who is waited for and missed."""
 
+import contextlib
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -116,6 +118,36 @@ with cluster.watched(cluster.Cluster({pair.addresses!r}, "worker_0")):
     line = cluster.lost(pair, 0)
     assert "is gone; start all again with the same command" in line
     assert watching.returncode == 1 and line in error
+
+
+def test_a_stop_is_kept_for_all_to_stop_at_once():
+    """Of a process that left in the midst of a step, nobody had a checkpoint."""
+    came = []
+    with signals(lambda number, frame: came.append(number)):
+        with pytest.raises(OSError), cluster.deferred() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            assert asked == [signal.SIGTERM] and not came
+            # The same again is not waited with.
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            raise OSError
+        assert not came
+        with cluster.deferred():
+            signal.raise_signal(signal.SIGINT)
+            assert not came
+        assert came == [signal.SIGINT]  # nobody looked at it
+    with signals(signal.SIG_IGN), cluster.deferred() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert not asked
+
+
+@contextlib.contextmanager
+def signals(handler):
+    """With both signals that stop a process handled so."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, handler) for number in numbers]
+    yield
+    for number, known in zip(numbers, before, strict=True):
+        signal.signal(number, known)
 
 
 MEETING = """

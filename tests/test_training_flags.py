@@ -10,7 +10,7 @@ from absl import flags
 
 from deeppose_tf.pipelines.profiling import commands as profiling
 from deeppose_tf.pipelines.train import cascade as train_cascade
-from deeppose_tf.pipelines.train import commands, loop, recipes
+from deeppose_tf.pipelines.train import commands, loop, recipes, strategies
 
 TRAIN, STAGE = (toy_run.script(commands, name) for name in ("train", "train_stage"))
 
@@ -65,6 +65,19 @@ def test_a_batch_larger_than_the_data_leaves_no_settings_behind(data, tmp_path):
     with pytest.raises(ValueError, match="lower --batch"):
         toy_run.call(TRAIN, *given, "--batch=32")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("chief", [True, False])
+def test_of_several_workers_the_chief_tells(data, tmp_path, monkeypatch, capsys, chief):
+    """Each said that the run is trained."""
+    told = []
+    monkeypatch.setattr(strategies, "is_chief", lambda strategy: chief)
+    monkeypatch.setattr(
+        train_cascade, "train_cascade", lambda *given: told.append(given[-1].verbose)
+    )
+    toy_run.call(TRAIN, f"--data={data}", f"--run={tmp_path}")
+    assert told == [chief]
+    assert ("is trained" in capsys.readouterr().out) == chief
 
 
 def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):

@@ -73,7 +73,6 @@ def train_cascade(
         )
     strategy = strategies.make_strategy(options.strategy, options.wait_seconds)
     chief = strategies.is_chief(strategy)
-    options = dataclasses.replace(options, verbose=options.verbose and chief)
     trained: list[Stage] = []
     score = -1.0
     while len(trained) < (stages or MOST_STAGES):
@@ -239,7 +238,7 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     target = mean_target(index, recipe, earlier)
     build = functools.partial(_build, index, recipe, begins_as, options, target)
     state = step.make_state(build, recipe.train, strategy, options.seed)
-    if begins_as and options.verbose and strategies.is_chief(strategy):
+    if begins_as and options.verbose:
         common = max(count_common(state.model, one.model) for one in begins_as)
         print(f"begins with {common} of {len(state.model.weights)} weights as trained")
     shown = recipe.train.steps * recipe.inputs.batch // recipe.inputs.views
@@ -260,11 +259,7 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     )
     loop.train(state, data, recipe.train, str(work), strategy, options)
     mean, covariance = validation.observed_displacements(
-        cascade,
-        index,
-        recipe.inputs,
-        limit,
-        options.verbose and strategies.is_chief(strategy),
+        cascade, index, recipe.inputs, limit, options.verbose
     )
     return dataclasses.replace(stage, mean=mean, covariance=covariance)
 

@@ -124,17 +124,44 @@ def in_time(cluster: Cluster, seconds: float) -> Iterator[None]:
         "not the same command",
         flush=True,
     )
-    main = threading.current_thread() is threading.main_thread()
-    stops = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in stops}
-    with open(os.devnull, "w") as nowhere:
+    with _stopped_by(signal.SIG_DFL), open(os.devnull, "w") as nowhere:
         faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[list[int]]:
+    """Within it, Ctrl-C and SIGTERM go to a list, for all to stop at the same step, and
+    only the same one again ends this process. What nobody stopped for comes after it.
+    """
+    asked: list[int] = []
+
+    def stop(number, frame):
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    with _stopped_by(stop):
+        yield asked
+    if asked:
+        signal.raise_signal(asked[0])
+
+
+@contextlib.contextmanager
+def _stopped_by(handler):
+    """Has Ctrl-C and SIGTERM, where they are not ignored, handled so."""
+    main = threading.current_thread() is threading.main_thread()
+    stops = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.getsignal(number) for number in stops}
+    for number, known in before.items():
+        signal.signal(number, known if known is signal.SIG_IGN else handler)
+    try:
+        yield
+    finally:
+        for number, known in before.items():
+            signal.signal(number, known)
 
 
 def lost(cluster: Cluster, seconds: float = LEAVING_SECONDS) -> str:

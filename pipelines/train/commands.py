@@ -216,10 +216,11 @@ def run_train(values: flags.FlagValues) -> None:
     options = _options()
     index = records.read_index(values.data)
     cascade.train_cascade(values.run, index, recipe_for, stages, options)
-    print(
-        f"{values.run} is trained. Score it with deeppose-evaluate "
-        f"--model={values.run} --data={values.data}"
-    )
+    if options.verbose:
+        print(
+            f"{values.run} is trained. Score it with deeppose-evaluate "
+            f"--model={values.run} --data={values.data}"
+        )
 
 
 @command.command(
@@ -404,7 +405,7 @@ def _options():
     values = flags.FLAGS
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategies.make_strategy(values.strategy, values.wait_seconds)
+    strategy = strategies.make_strategy(values.strategy, values.wait_seconds)
     given = any("inputs.batch" in text for text in values.set or [])
     return Options(
         seed=values.seed,
@@ -417,6 +418,7 @@ def _options():
         guard=values.collapse_guard,
         cache=values.cache,
         steps_per_call=values.steps_per_call,
+        verbose=int(strategies.is_chief(strategy)),  # of several workers, one tells
     )
 
 

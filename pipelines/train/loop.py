@@ -159,18 +159,24 @@ def train(
     ahead = iter(strategy.distribute_datasets_from_function(batches))
     evaluate_every = max(config.steps // options.evaluations, 1)
     pace = _Pace(options.steps_per_call)
-    shown = bool(options.verbose and chief)
     with (
         _summaries(folder / "logs", chief).as_default(),
-        checkpoints.kept_when_stopped(config.steps),
-        progress.bar(config.steps, "Training", "step", done, shown) as bar,
+        checkpoints.kept_when_stopped(config.steps) as stopped,
+        progress.bar(config.steps, "Training", "step", done, options.verbose) as bar,
     ):
         display = _Display(bar, data, config.steps)
         while done < config.steps:
             due = min((done // evaluate_every + 1) * evaluate_every, config.steps)
             # The clocks of several workers differ, and all of them save.
             old = checkpoints.age() > options.checkpoint_seconds
-            pace.count, old = strategies.from_chief(strategy, (pace.count, old))
+            pace.count, old, stops = strategies.from_chief(
+                strategy, (pace.count, old), [len(stopped)]
+            )
+            if stops:
+                checkpoints.save(done)
+                if stopped:
+                    raise KeyboardInterrupt(*stopped)
+                raise ValueError(f"another worker is stopped; {cluster.AGAIN}")
             count = min(pace.count, due - done)
             with pace.measured(count):
                 loss = float(run(ahead, count))
@@ -282,19 +288,24 @@ class Checkpoints:
         self._saved, self._step = time.monotonic(), step
 
     @contextlib.contextmanager
-    def kept_when_stopped(self, last: int) -> Iterator[None]:
+    def kept_when_stopped(self, last: int) -> Iterator[list[int]]:
         """Writes a checkpoint at Ctrl-C and SIGTERM, which come between two calls of
         the compiled step: not after the last one, which has to be looked at as well,
-        nor where workers would have to agree, nor of weights that are no numbers."""
+        nor of weights that are no numbers. Several workers, which have to agree, are
+        given the list of what has come."""
+        if not self._alone:
+            with cluster.deferred() as stopped:
+                yield stopped
+            return
         try:
-            yield
+            yield []
         except KeyboardInterrupt:
             step, weights = (
                 int(self._state.step.numpy()),
                 self._state.model.get_weights(),
             )
             sound = all(np.isfinite(weight).all() for weight in weights)
-            if self._alone and sound and self._step < step < last:
+            if sound and self._step < step < last:
                 self.save(step)
             raise
 

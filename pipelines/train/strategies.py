@@ -59,14 +59,16 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def from_chief(
-    strategy: tf.distribute.Strategy, numbers: Sequence[int]
-) -> Sequence[int]:
-    """What the chief gives here, for all workers, which wait for each other; without
-    any, what is given."""
+    strategy: tf.distribute.Strategy,
+    numbers: Sequence[int],
+    counts: Sequence[int] = (),
+) -> list[int]:
+    """What the chief gives here, for all workers, which wait for each other, and then
+    the sums of their own counts; without any, what is given."""
     if not worker(strategy):
-        return numbers
+        return [*numbers, *counts]
     given = numbers if is_chief(strategy) else [0] * len(numbers)
-    return _summed(strategy)(tf.constant(given, tf.int64)).numpy().tolist()
+    return _summed(strategy)(tf.constant([*given, *counts], tf.int64)).numpy().tolist()
 
 
 @functools.cache
