@@ -148,9 +148,11 @@ class Cascade:
 
     def summary(self) -> str:
         """Prints what the stages are, and returns it."""
+        names = "network", *(stage.config.network for stage in self.stages)
+        wide = 2 + max(map(len, names))
         lines = [
             f"{self.skeleton.name}: {len(self.skeleton.joints)} joints",
-            f"{'stage':7}{'network':18}{'head':10}{'crop':>6}{'sigma':>7}"
+            f"{'stage':7}{'network':{wide}}{'head':10}{'crop':>6}{'sigma':>7}"
             f"{'parameters':>12}  trained",
         ]
         for number, stage in enumerate(self.stages, start=1):
@@ -158,7 +160,7 @@ class Cascade:
             trained = _how_trained(training)
             sigma = "box" if number == 1 else f"{config.sigma:g}"
             lines.append(
-                f"{number:<7}{config.network:18}{config.head:10}{config.size:>6}"
+                f"{number:<7}{config.network:{wide}}{config.head:10}{config.size:>6}"
                 f"{sigma:>7}{stage.model.count_params():>12,}  {trained}"
             )
         text = "\n".join(lines)

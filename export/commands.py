@@ -13,7 +13,7 @@ from deeppose_tf.pipelines.cli.command import Flag
 
 BENCHMARK_EXPORT_FLAGS = {
     "model": Flag(
-        str, "The run directory to time. Default: three stages of the paper, untrained."
+        str, f"{command.MODEL} Default: three stages of the paper, untrained."
     ),
     "tflite": Flag(
         [], "TFLite files of the --model, separated by commas, timed as well."

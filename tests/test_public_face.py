@@ -1,5 +1,6 @@
 """What a program imports: `deeppose_tf` alone, on tiny data and with tiny steps."""
 
+import dataclasses
 import pathlib
 import re
 import subprocess
@@ -105,6 +106,14 @@ def test_the_summary_says_what_the_stages_are(cascade, capsys):
     count = f"{cascade.stages[0].model.count_params():,}"
     assert first.split() == ["1", "compact", "integral", "32", "box", count, "unknown"]
     assert second.split()[4] == "2"
+    # A long name ran into the next column.
+    (stage, _), name = cascade.stages, "movenet_lightning_16"
+    stage = dataclasses.replace(
+        stage, config=dataclasses.replace(stage.config, network=name)
+    )
+    lines = deeppose_tf.Cascade([stage]).summary().splitlines()
+    assert lines[2].split()[1:3] == [name, "integral"]
+    assert lines[1].index("head") == lines[2].index("integral")
 
 
 def blocks(name):

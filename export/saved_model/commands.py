@@ -14,7 +14,7 @@ from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
 
 EXPORT_FLAGS = {
-    "model": Flag(str, "The run directory that deeppose-train wrote."),
+    "model": Flag(str, command.MODEL),
     "output": Flag(
         str,
         "Folder of the served model. Every export makes a folder named by its version "

@@ -34,7 +34,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 TFLITE_FLAGS = {
-    "model": Flag(str, "The run directory that deeppose-train wrote."),
+    "model": Flag(str, command.MODEL),
     "output": Flag(
         str,
         "The file to write, such as pose.tflite. Its description, pose.json, and the "

@@ -67,6 +67,10 @@ class Flag(NamedTuple):
         return "|".join(self.choices) or f"{name.upper()}{listed}"
 
 
+# Of the flags that name a trained cascade.
+MODEL = "A run that deeppose-train wrote, or a preset by its name, such as full_body."
+
+
 class Command:
     """A command: calling it reads the flags, runs `main`, and leaves with status 1 on a
     user's error.

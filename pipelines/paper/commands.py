@@ -30,7 +30,7 @@ REPRODUCE_FLAGS = {
         "on Buffy; whose fig6 and runtime are it does not say. Other data with the "
         "same kinds of joints will do; the output says what was taken.",
     ),
-    "model": Flag(str, "The run directory of a cascade that deeppose-train wrote."),
+    "model": Flag(str, command.MODEL),
     "data": Flag(
         str,
         "The prepared data to score on: a folder that deeppose-prepare wrote. Joints "
