@@ -178,15 +178,28 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         to.assign(from_)
 
 
-def warm_start(model: keras.Model, earlier: keras.Model) -> int:
-    """Copies weights of another network layer by layer, up to the first that differs.
+def warm_start(model: keras.Model, skeleton: Skeleton, earlier: Stage) -> int:
+    """Begins a network as a trained stage, layer by layer, up to the first that
+    differs; joints in its last layer by their names, see `weights.columns`.
+
+    Args:
+      model: changed.
+      skeleton: names its K joints.
+      earlier: of whatever joints.
 
     Returns:
-      How many weights were copied.
+      How many weights it begins with.
     """
-    common = _common(model, earlier)
+    common, last = _common(model, earlier.model), _last(model)
+    shares = foreign.columns(skeleton, earlier.skeleton.canonical)
     for source, target in common:
-        target.assign(source)
+        values, front = np.asarray(source), source.shape[:-1]
+        if any(target is weight for weight in last.weights):
+            if earlier.config.head == "integral":  # [..., subcells^2 K]
+                values = values.reshape(*front, -1, len(shares)) @ shares
+            else:  # [..., 2 K], x and y of a joint side by side
+                values = shares.T @ values.reshape(*front, len(shares), 2)
+        target.assign(values.reshape(target.shape))
     return len(common)
 
 
@@ -196,24 +209,39 @@ def count_common(model: keras.Model, earlier: keras.Model) -> int:
 
 
 def _common(model, earlier) -> list[tuple[tf.Variable, tf.Variable]]:
-    """The weights of both networks, side by side, up to the first that differ; those
-    of MoveNet's and Lite0's by the names of their layers."""
-    pairs = []
+    """The weights of both networks, side by side, up to the first that differ by more
+    than the number of joints; those of MoveNet's and Lite0's by their layers' names."""
+    pairs, shapes = [], _shapes(model) | _shapes(earlier)
     if any({model.name, earlier.name} <= set(named) for named in (MOVENETS, LITES)):
         layers = {layer.name: layer for layer in earlier.layers}
         for layer in model.layers:
             before = layers[layer.name].weights if layer.name in layers else []
-            if [x.shape for x in before] == [x.shape for x in layer.weights]:
+            kept = [shapes[id(weight)] for weight in before]
+            if kept == [shapes[id(weight)] for weight in layer.weights]:
                 pairs += zip(before, layer.weights, strict=True)
             elif layer.name == "Conv1":
                 return []  # Thunder and Lightning: what fits further on means nothing
         return pairs
     both = zip(_named_weights(earlier), _named_weights(model), strict=False)
     for (name, source), (own, target) in both:
-        if name != own or source.shape != target.shape:
+        if name != own or shapes[id(source)] != shapes[id(target)]:
             break
         pairs.append((source, target))
     return pairs
+
+
+def _shapes(model):
+    """id of a weight -> its shape; in the last layer, that of one joint."""
+    joints = model.output.shape[1]
+    shapes = {id(weight): tuple(weight.shape) for weight in model.weights}
+    for weight in _last(model).weights:
+        shapes[id(weight)] = (*weight.shape[:-1], weight.shape[-1] / joints)
+    return shapes
+
+
+def _last(model):
+    """The layer whose outputs are those of the joints."""
+    return [layer for layer in model.layers if layer.weights][-1]
 
 
 def _array(value, shape):

@@ -30,15 +30,19 @@ PUBLISHED = {
     "a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c": "Thunder",
 }
 JOINTS = COCO.joints  # of MoveNet's maps
-# What a joint that MoveNet has no map of begins as: the mean of the maps of others.
+# What a joint that a network does not know begins as: the mean of those that it does.
 SHOULDERS, HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
+HEAD = ("nose", "left_eye", "right_eye", "neck", "head_top")
 NEIGHBOURS = {
+    **dict.fromkeys(("nose", "left_eye", "right_eye", "left_ear", "right_ear"), HEAD),
+    **{f"{side}_hand": (f"{side}_wrist",) for side in ("left", "right")},
+    **{f"{side}_foot": (f"{side}_ankle",) for side in ("left", "right")},
     "neck": SHOULDERS,
     "upper_neck": ("nose", *SHOULDERS),
     "thorax": SHOULDERS,
     "pelvis": HIPS,
     "head_top": ("nose",),
-    "head": ("nose",),
+    "head": ("nose", "head_top"),
 }
 MANIFEST_BYTES = 16 * 2**20
 TENSOR_BYTES = 256 * 2**20
@@ -50,9 +54,7 @@ def start(model: tf.keras.Model, skeleton: Skeleton, path: str) -> None:
     """Begins a network of `MOVENETS` or `LITES` as the published one: layers by their
     names, and of MoveNet's last one the columns of the skeleton's joints by theirs.
 
-    A joint that MoveNet does not know begins as its neighbours: see `NEIGHBOURS`, or
-    the joints that limbs join it to. Lite0 knows no joints: what comes after its blocks
-    stays at random.
+    Lite0 knows no joints: what comes after its blocks stays at random.
 
     Args:
       model: of MoveNet with an integral head; changed.
@@ -75,15 +77,23 @@ def start(model: tf.keras.Model, skeleton: Skeleton, path: str) -> None:
     model.get_layer(networks.MAPS).set_weights([kernel @ shares, bias @ shares])
 
 
-def columns(skeleton: Skeleton) -> np.ndarray:
-    """[17, K]: of which of MoveNet's maps each joint's begins as the mean."""
-    shares = np.zeros([len(JOINTS), len(skeleton.joints)], np.float32)
-    for i, name in enumerate(skeleton.canonical):
-        known = (
-            (name,) if name in JOINTS else NEIGHBOURS.get(name) or _joined(i, skeleton)
-        )
-        for other in known:
-            shares[JOINTS.index(other), i] = 1 / len(known)
+def origins(
+    skeleton: Skeleton, joints: Sequence[str] = JOINTS
+) -> list[tuple[str, ...]]:
+    """[K]: of which joints of a network each one begins as the mean: that of its name;
+    or its `NEIGHBOURS`; or those that limbs join it to; or all of them."""
+    return [
+        (name,) if name in joints else _neighbours(i, skeleton, joints)
+        for i, name in enumerate(skeleton.canonical)
+    ]
+
+
+def columns(skeleton: Skeleton, joints: Sequence[str] = JOINTS) -> np.ndarray:
+    """[joints, K]: the share of each joint of a network in each of the skeleton's."""
+    shares = np.zeros([len(joints), len(skeleton.joints)], np.float32)
+    for i, names in enumerate(origins(skeleton, joints)):
+        for name in names:
+            shares[joints.index(name), i] = 1 / len(names)
     return shares
 
 
@@ -264,12 +274,15 @@ def _by_layer(tensors):
     return {name: [x[n] for n in (4, 1) if n in x] for name, x in layers.items()}
 
 
-def _joined(joint, skeleton):
-    """MoveNet's joints that limbs join a joint to, or all of them."""
+def _neighbours(joint, skeleton, joints):
+    """What `origins` says of a joint that is not among a network's."""
+    near = NEIGHBOURS.get(skeleton.canonical[joint], ())
+    if known := tuple(name for name in near if name in joints):
+        return known
     others = {
         skeleton.canonical[other]
         for limb in skeleton.limbs
         if joint in limb.start + limb.end
         for other in limb.start + limb.end
     }
-    return sorted(others & set(JOINTS)) or JOINTS
+    return tuple(sorted(others & set(joints)) or joints)

@@ -134,7 +134,9 @@ def test_other_numbers_than_the_published_ones_are_told(checkpoint):
 def test_the_network_without_the_last_layers_begins_as_all_of_it(checkpoint):
     whole = stage.build_stage(WHOLE, skeleton.LSP, weights=str(checkpoint[0]))
     short = stage.build_stage(SHORT, skeleton.LSP)
-    assert stage.warm_start(short, whole) == len(short.weights) < len(whole.weights)
+    one = stage.Stage(WHOLE, skeleton.LSP, whole, 0, 0, {})
+    copied = stage.warm_start(short, skeleton.LSP, one)
+    assert copied == len(short.weights) < len(whole.weights)
     again = stage.build_stage(SHORT, skeleton.LSP, weights=str(checkpoint[0]))
     for name in ("conv_stem", "blocks_10_bn2"):
         for one, other in zip(

@@ -135,7 +135,8 @@ def test_the_network_without_the_last_layers_takes_what_it_has(graph):
     model = stage.build_stage(small, skeleton.LSP, weights=str(graph[0]))
     whole = stage.build_stage(LIGHTNING, skeleton.LSP, weights=str(graph[0]))
     fresh = stage.build_stage(small, skeleton.LSP)
-    copied = stage.warm_start(fresh, whole)
+    one = stage.Stage(LIGHTNING, skeleton.LSP, whole, 0, 0, {})
+    copied = stage.warm_start(fresh, skeleton.LSP, one)
     # All but the kernel and bias of the one layer that is its own.
     assert copied == len(fresh.weights) - 2
     for own, other in zip(fresh.layers, model.layers, strict=True):

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from deeppose_tf import stage
+from deeppose_tf import networks, stage
 from deeppose_tf.config import StageConfig
-from deeppose_tf.skeleton import LSP, MPII
+from deeppose_tf.skeleton import LSP, MPII, from_json
 
 K = len(LSP.joints)
 COMPACT = StageConfig("compact", 32, "integral", (4, 8), (0, 1), subcells=2)
@@ -309,12 +309,13 @@ def test_weights_are_copied(random):
 
 
 def test_a_warm_start_goes_as_far_as_layers_are_alike(random):
-    one = make(random).model
+    begun = make(random)
+    one = begun.model
     wider = dataclasses.replace(COMPACT, widths=(4, 16))
     other = stage.build_stage(wider, LSP)
     before = other.get_weights()
     # The first convolution and its normalisation: 1 + 4 weights.
-    assert stage.warm_start(other, one) == 5
+    assert stage.warm_start(other, LSP, begun) == 5
     names = [weight.shape for weight in other.weights]
     assert len(names) == len(before)
     convolution, normalisation = one.layers[1], one.layers[2]
@@ -326,11 +327,49 @@ def test_a_warm_start_goes_as_far_as_layers_are_alike(random):
     ):
         np.testing.assert_array_equal(a, b)
     same = stage.build_stage(COMPACT, LSP)
-    assert stage.warm_start(same, one) == len(one.weights)
+    assert stage.warm_start(same, LSP, begun) == len(one.weights)
     crops = tf.constant(random.uniform(-1, 1, (1, 32, 32, 3)), tf.float32)
     np.testing.assert_array_equal(
         same(crops, training=False), one(crops, training=False)
     )
+
+
+OWN = from_json(
+    {
+        "name": "own",
+        "joints": ["RWrist", "nose", "tail", "l_foot", "ankle (left)", "ball"],
+        "limbs": [{"name": "a", "start": ["tail"], "end": ["ankle (left)"]}],
+    }
+)
+REVERSED = from_json({"name": "reversed", "joints": list(LSP.joints[::-1])})
+ORIGINS = (
+    (OWN, "RWrist", ["right_wrist"]),
+    (OWN, "nose", ["neck", "head_top"]),
+    (OWN, "tail", ["left_ankle"]),
+    (OWN, "l_foot", ["left_ankle"]),
+    (OWN, "ankle (left)", ["left_ankle"]),
+    (OWN, "ball", LSP.joints),
+    *((REVERSED, joint, [joint]) for joint in ("right_ankle", "head_top")),
+)
+
+
+@pytest.mark.parametrize("head", ["integral", "linear"])
+@pytest.mark.parametrize(("skeleton", "joint", "others"), ORIGINS)
+def test_joints_begin_as_those_of_their_names(random, head, skeleton, joint, others):
+    """In another order, spelling or number; one that LSP does not know as those it is
+    near or joined to. What the last layer answers is linear in its columns."""
+    config = dataclasses.replace(COMPACT, head=head)
+    begun = make(random, config)
+    model = stage.build_stage(config, skeleton)
+    assert stage.warm_start(model, skeleton, begun) == len(model.weights)
+    crops = tf.constant(random.uniform(-1, 1, (1, 32, 32, 3)), tf.float32)
+    own, theirs = (
+        x(crops) if head == "linear" else networks.with_maps(x)(crops)[1]
+        for x in (model, begun.model)
+    )  # [1, K, 2 or places]
+    wanted = np.mean([theirs[0, LSP.joints.index(other)] for other in others], axis=0)
+    found = own[0, skeleton.joints.index(joint)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 def test_half_the_numbers_for_half_the_bytes(saved, tmp_path):

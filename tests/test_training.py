@@ -550,7 +550,7 @@ def test_a_stage_begins_as_that_of_another_run(index, trained, tmp_path, unjudge
     ],
 )
 def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
-    index, trained, tmp_path, unjudged, widths, others, joints, expected
+    index, trained, tmp_path, unjudged, capsys, widths, others, joints, expected
 ):
     """The other run's stage 2 has the widths `others`, its own stage before 4 and 8."""
     kept = load_stage(str(trained[0] / "stage_1"))
@@ -573,9 +573,13 @@ def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
         stage=dataclasses.replace(kept.config, widths=widths),
         train=dataclasses.replace(recipe.train, steps=1, learning_rate=0.0),
     )
-    options = dataclasses.replace(toy.QUIET, start_from=str(tmp_path / "other"))
+    options = dataclasses.replace(
+        toy.QUIET, start_from=str(tmp_path / "other"), verbose=1
+    )
     run = str(tmp_path / "run")
     stage = train_cascade.train_stage(run, 2, index, recipe, options)
+    told = "neck as left_shoulder, right_shoulder; head_top as all"
+    assert (told in capsys.readouterr().out) == (joints == "fewer")
     wanted = {"own": kept, "other": other}[expected].model.trainable_weights
     pairs = list(zip(stage.model.trainable_weights, wanted, strict=True))
     for one, weight in pairs[: None if joints == "same" else -2]:
@@ -586,11 +590,11 @@ def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
 def test_later_stages_of_deep_begin_as_all_of_its_first():
     first, *later = recipes.RECIPES["deep"]
     assert first == recipes.RECIPES["compact"][0] and len(later) == 2
-    one = build_stage(first.stage, LSP)
+    one = Stage(first.stage, LSP, build_stage(first.stage, LSP), 0, 0, {})
     for recipe, compact in zip(later, recipes.RECIPES["compact"][1:], strict=True):
         assert recipe.warm_start
         network = build_stage(recipe.stage, LSP)
-        assert warm_start(network, one) == len(network.weights) == len(one.weights)
+        assert warm_start(network, LSP, one) == len(network.weights)
         shape = {"widths": compact.stage.widths, "blocks": compact.stage.blocks}
         stage = dataclasses.replace(recipe.stage, **shape)
         assert dataclasses.replace(recipe, stage=stage) == compact
@@ -606,7 +610,7 @@ def test_a_start_that_cannot_be_taken(index, trained, tmp_path):
     recipe = toy.recipe_for(1)
     wider = dataclasses.replace(recipe.stage, widths=(6, 8), blocks=(0, 0))
     recipe = dataclasses.replace(recipe, stage=wider)
-    with pytest.raises(ValueError, match="has no layer of this network"):
+    with pytest.raises(ValueError, match="has no layer .* Recipes of that are compact"):
         train_cascade.train_stage(str(tmp_path / "run"), 1, index, recipe, options)
 
 

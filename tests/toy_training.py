@@ -116,7 +116,7 @@ def train(
     shown = RECIPE.inputs
     strategy = strategy or strategies.make_strategy("one")
     state = steps.make_state(build, config, strategy)
-    options = {"evaluations": 2, "verbose": 0, "guard": False, **options}
+    options = {"evaluations": 2, "between": 1, "verbose": 0, "guard": False} | options
     options = loop.Options(**options)
     people = canvases.open_people(index, shown, options.cache)
     data = loop.StageData(

@@ -41,6 +41,7 @@ from deeppose_tf.stage import (
     save_stage,
     warm_start,
 )
+from deeppose_tf.weights import origins
 
 
 def train_cascade(
@@ -239,8 +240,7 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     build = functools.partial(_build, index, recipe, begins_as, options, target)
     state = step.make_state(build, recipe.train, strategy, options.seed)
     if begins_as and options.verbose:
-        common = max(count_common(state.model, one.model) for one in begins_as)
-        print(f"begins with {common} of {len(state.model.weights)} weights as trained")
+        _tell_start(state.model, index.skeleton, begins_as)
     shown = recipe.train.steps * recipe.inputs.batch // recipe.inputs.views
     people = canvases.open_people(
         index, recipe.inputs, options.cache, limit, shown, options.verbose
@@ -294,23 +294,42 @@ def _count(index, limit):
 
 def _build(index, recipe, begins_as, options, target, precision):
     """A fresh network that answers the mean target, or begins as another stage: the
-    first of those with the most weights in common before the last layer, whose shape
-    is that of the joints."""
+    first of those with the most weights in common."""
     own = options.weights and find_stage(options.weights)
     foreign = None if own else options.weights
     model = build_stage(recipe.stage, index.skeleton, target, precision, foreign)
     if not begins_as:
         return model
-    *_, last = (layer for layer in model.layers if layer.weights)
-    most = len(model.weights) - len(last.weights)
-    common = [min(count_common(model, stage.model), most) for stage in begins_as]
+    common = [count_common(model, stage.model) for stage in begins_as]
     lacking = not common[0] if options.start_from else own and not any(common)
     if lacking and not foreign:
+        theirs = begins_as[0].config.network
+        names = [x for x, y in recipes.RECIPES.items() if y[0].stage.network == theirs]
         raise ValueError(
-            f"{options.start_from or own} has no layer of this network to begin with"
+            f"{options.start_from or own} has no layer of this network to begin with: "
+            f"that is {theirs}, this {recipe.stage.network}. Recipes of that are "
+            f"{', '.join(names) or 'none'}"
         )
-    warm_start(model, begins_as[common.index(max(common))].model)
+    warm_start(model, index.skeleton, begins_as[common.index(max(common))])
     return model
+
+
+def _tell_start(model, skeleton, begins_as):
+    """Says with how much a network began, and which joints not as those of their
+    names."""
+    common = [count_common(model, stage.model) for stage in begins_as]
+    print(f"begins with {max(common)} of {len(model.weights)} weights as trained")
+    known = begins_as[common.index(max(common))].skeleton.canonical
+    begun = zip(
+        skeleton.joints, skeleton.canonical, origins(skeleton, known), strict=True
+    )
+    new = [
+        f"{joint} as {'all' if len(names) == len(known) else ', '.join(names)}"
+        for joint, name, names in begun
+        if names != (name,)
+    ]
+    if new and max(common) == len(model.weights):
+        print(f"joints that are new to it begin as others: {'; '.join(new)}")
 
 
 def _check_can_go_on(run, number, more):

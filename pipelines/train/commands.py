@@ -152,9 +152,9 @@ COMMON = {
         str,
         "A trained run or a preset, of any joints: each stage begins as its stage of "
         "the same number, layer by layer as far as they have the same shapes, or by "
-        "the names of MoveNet's layers, which saves most "
+        "the names of MoveNet's layers, and joints by their names, which saves most "
         "of the steps where people are few; or as the stage before, if that has more "
-        "of its layers before the last and the recipe allows. Default: at random.",
+        "of its layers and the recipe allows. Default: at random.",
     ),
     "strategy": Flag(
         "auto",

@@ -74,6 +74,8 @@ class Options:
       cache: where canvases are kept, see `canvases.open_people`.
       steps_per_call: steps without a return to Python; 0 for about a second's.
       evaluations: how often the held-out people are looked at in a stage's training.
+      between: at least so many steps between two looks, each of which takes as long as
+        several steps.
       wait_seconds: how long several workers wait for each other to be started.
       checkpoint_seconds: between checkpoints; one is written at every evaluation too.
       verbose: 0 hides progress.
@@ -90,6 +92,7 @@ class Options:
     cache: str = "auto"
     steps_per_call: int = 0
     evaluations: int = 20
+    between: int = 25
     checkpoint_seconds: float = 60.0
     verbose: int = 1
 
@@ -157,7 +160,7 @@ def train(
         return data.batches(range(done, max(config.steps, done)), context).repeat()
 
     ahead = iter(strategy.distribute_datasets_from_function(batches))
-    evaluate_every = max(config.steps // options.evaluations, 1)
+    evaluate_every = max(config.steps // options.evaluations, options.between)
     pace = _Pace(options.steps_per_call)
     with (
         _summaries(folder / "logs", chief).as_default(),
