@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import cv2
 import numpy as np
@@ -55,6 +56,18 @@ def test_every_stage_is_scored_beside_the_baseline(data):
     assert found["stage 1"]["area"]["joints"]["left_wrist"] == pytest.approx(4 / 6)
     for name in ("pcp_strict", "pcp_loose", "pdj"):
         assert all(e["fraction"] == 1.0 for e in found["stage 2"][name].values())
+
+
+@pytest.mark.parametrize("taught", ["person", "observer", None])
+def test_a_model_whose_left_is_another_is_told(data, taught):
+    """Its people seen from behind counted as wrong, without a word."""
+    splits, index = data
+    given = {"arguments": {"convention": "observer"}}
+    index, oracle = dataclasses.replace(index, provenance=given), Oracle(splits["test"])
+    known = {"data": {"provenance": {"arguments": {"convention": taught}}}}
+    oracle.stages = (types.SimpleNamespace(training=known),)
+    text = scores.table(evaluate.evaluate(oracle, index, "test", verbose=0))
+    assert (scores.OTHER_SIDES in text) == (taught == "person")
 
 
 def test_the_baseline_is_the_mean_pose_of_the_training_people_in_each_first_box(data):

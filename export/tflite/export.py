@@ -233,9 +233,8 @@ def table(report: dict) -> str:
             if None not in (scored["keras"][name], scored["tflite"][name])
         ),
         "",
-        "| operation | count |",
-        "| --- | ---: |",
-        *(f"| {row['operation']} | {row['count']} |" for row in report["operations"]),
+        "Operations: "
+        + ", ".join("{count} {operation}".format(**x) for x in report["operations"]),
     ]
     return "\n".join(lines)
 

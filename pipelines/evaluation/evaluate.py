@@ -85,7 +85,10 @@ def evaluate(
         pathlib.Path(output).mkdir(parents=True, exist_ok=True)
     found, weights = predict_people(cascade, index, split, len(people.ids), verbose)
     named = [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
-    return _report(named, weights, people, index, split, output, settings, truth)
+    labels = scores.convention(scores.learned(cascade))
+    return _report(
+        named, weights, people, index, split, output, settings, truth, labels
+    )
 
 
 def evaluate_results(
@@ -161,13 +164,15 @@ def _oks_truth(annotations, people, index) -> oks.Truth | str | None:
         return f"not computed: {error}"
 
 
-def _report(named, weights, people, index, split, output, settings, truth) -> dict:
+def _report(
+    named, weights, people, index, split, output, settings, truth, labels=scores.UNKNOWN
+) -> dict:
     """Scores named predictions and the baseline; writes all of it where asked to."""
     skeleton = index.skeleton
     source = read_people(index, scores.baseline_split(index, split))
     rows = [(scores.BASELINE, scores.mean_pose_baseline(people, source)), *named]
     last = named[-1][1]
-    protocol = scores.protocol(index, split, people)
+    protocol = scores.protocol(index, split, people) | {"model_labels": labels}
     protocol["unanswered"] = int(np.sum(~np.isfinite(last).all(axis=(1, 2))))
     if weights is None:
         protocol["first_box"] += " for the baseline; that of the predictions is unknown"

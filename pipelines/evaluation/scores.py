@@ -48,6 +48,10 @@ MEANINGS = {
 }
 HELD_OUT = " (held out of the training part, not the official one)"
 UNKNOWN = "not said by the data"
+OTHER_SIDES = (
+    "Left and right do not mean the same to model and labels: where they differ, as "
+    "for people seen from behind, correct predictions count as wrong."
+)
 
 
 def mean_pose_baseline(people: People, train: People) -> np.ndarray:
@@ -121,6 +125,14 @@ def protocol(index: records.Index, split: str, people: People) -> dict:
 def convention(arguments: dict) -> str:
     """Whose left is left, from the arguments that data was prepared with."""
     return datasets.CENTRIC.get(arguments.get("convention"), UNKNOWN)
+
+
+def learned(cascade) -> dict:
+    """The arguments that a cascade's training data was prepared with, as far as known;
+    also of anything that predicts."""
+    stages = getattr(cascade, "stages", ())
+    data = stages[0].training.get("data", {}) if stages else {}
+    return data.get("provenance", {}).get("arguments", {})
 
 
 def read(folder: str) -> dict:
@@ -204,7 +216,9 @@ def table(content: dict) -> str:
         *_reliability(content.get("reliability")),
     ]
     text = "Per cent. " + " ".join(f"{note}." for note in notes)
-    return "\n".join([heading(protocol), "", markdown([header, *rows]), "", text])
+    labels = {protocol["labels"], protocol.get("model_labels", UNKNOWN)} - {UNKNOWN}
+    head = [heading(protocol), *([OTHER_SIDES] if len(labels) > 1 else [])]
+    return "\n".join([*head, "", markdown([header, *rows]), "", text])
 
 
 def heading(protocol: dict) -> str:

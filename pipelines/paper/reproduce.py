@@ -180,8 +180,7 @@ def _whose(paper):
 
 
 def _model(run, cascade):
-    training = cascade.stages[0].training
-    arguments = training.get("data", {}).get("provenance", {}).get("arguments", {})
+    arguments = scores.learned(cascade)
     return {
         "run": run,
         "stages": cascade.count,
@@ -197,10 +196,7 @@ def _warnings(content):
     if scores.UNKNOWN in both:
         warnings.append("Whether left and right mean the same to both is not known.")
     elif len(both) > 1:
-        warnings.append(
-            "Left and right do not mean the same to both: where they differ, as for "
-            "people seen from behind, correct predictions count as wrong."
-        )
+        warnings.append(scores.OTHER_SIDES)
     if protocol.get("other_boxes"):
         warnings.append(
             "First boxes are enlarged otherwise than those that the model learned "

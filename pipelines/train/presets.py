@@ -148,8 +148,9 @@ def pack(trained: Cascade, index: records.Index, report: Mapping, folder: str) -
     for number, one in enumerate(trained.stages, start=1):
         # What a reader can use; not the folders of whoever trained it.
         recipe = one.training["recipe"]
+        arguments = index.provenance["arguments"]
         provenance = {
-            "arguments": {"dataset": index.provenance["arguments"]["dataset"]},
+            "arguments": {x: arguments.get(x) for x in ("dataset", "convention")},
             **{x: index.provenance[x] for x in KEPT if x in index.provenance},
         }
         data = {"counts": index.counts, "provenance": provenance}
