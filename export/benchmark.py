@@ -38,19 +38,24 @@ def untrained(stages: int = 3) -> Cascade:
 
 
 def measure(
-    cascade: Cascade, image: np.ndarray, files: list[str], rounds: int
+    cascade: Cascade,
+    image: np.ndarray,
+    files: list[str],
+    rounds: int,
+    batches: tuple[int, ...] = (),
 ) -> dict[str, dict[str, float]]:
-    """Times one person, who fills the image, in every way.
+    """Times one person, who fills the image, in every way, and several at once.
 
     Args:
       cascade: any.
       image: [H, W, 3] uint8.
       files: TFLite files of the cascade, written by `deeppose-tflite`.
       rounds: turns of each way.
+      batches: numbers of people that the SavedModel is asked for in one request.
 
     Returns:
-      For each way what `timer.medians` finds, with ratios to the bare networks; and
-      `megabytes` of what is deployed.
+      For each way what `timer.medians` finds, with ratios to the bare networks;
+      `people` in a request, and `megabytes` of what is deployed.
     """
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
@@ -58,10 +63,15 @@ def measure(
         loaded = tf.saved_model.load(str(model)).signatures
         megabytes = {"SavedModel": _megabytes(*model.rglob("*"))}
         ways = _networks(cascade) | _graphs(cascade, image) | _served(loaded, image)
+        several = {f"SavedModel, {count} people": count for count in batches}
+        for name, count in several.items():
+            ways[name] = _request(loaded, image, count)
         for path in map(pathlib.Path, files):
             ways[path.name] = _lite(path, image)
             megabytes[path.name] = _megabytes(path)
         found = timer.medians(timer.in_turns(ways, range(rounds)), BARE)
+    for name, one in found.items():
+        one["people"] = several.get(name, 1)
     for name, size in megabytes.items():
         found[name]["megabytes"] = size
     return found
@@ -70,14 +80,15 @@ def measure(
 def table(found: dict[str, dict[str, float]]) -> str:
     """What was measured, as a table in Markdown."""
     lines = [
-        "| one person | ms | / bare | CPU ms | / bare | MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| | ms | / bare | CPU ms | / bare | people / s | MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, one in found.items():
         size = f"{one['megabytes']:.1f}" if "megabytes" in one else ""
         lines.append(
             f"| {name} | {1000 * one['seconds']:.1f} | {one['ratio']:.2f} "
-            f"| {1000 * one['cpu_seconds']:.1f} | {one['cpu_ratio']:.2f} | {size} |"
+            f"| {1000 * one['cpu_seconds']:.1f} | {one['cpu_ratio']:.2f} "
+            f"| {one['people'] / one['seconds']:.1f} | {size} |"
         )
     return "\n".join(lines)
 
@@ -133,17 +144,26 @@ def _graphs(cascade, image):
 
 def _served(signatures, image):
     boxes = tf.zeros([1, 4])
-    images = tf.constant(image[None])
     encoded = tf.io.encode_jpeg(image, quality=90)[None]
-
-    def images_():
-        answer = signatures["serving_default"](images=images, boxes=boxes)
-        return answer["keypoints"].numpy()
 
     def jpeg():
         return signatures["jpeg"](image_bytes=encoded, boxes=boxes)["keypoints"].numpy()
 
-    return {"SavedModel": images_, "SavedModel, from a JPEG": jpeg}
+    return {
+        "SavedModel": _request(signatures, image, 1),
+        "SavedModel, from a JPEG": jpeg,
+    }
+
+
+def _request(signatures, image, people):
+    boxes = tf.zeros([people, 4])
+    images = tf.constant(np.repeat(image[None], people, axis=0))
+
+    def request():
+        answer = signatures["serving_default"](images=images, boxes=boxes)
+        return answer["keypoints"].numpy()
+
+    return request
 
 
 def _lite(path, image):

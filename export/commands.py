@@ -20,6 +20,9 @@ BENCHMARK_EXPORT_FLAGS = {
     ),
     "height": Flag(480, "Of the image, in pixels.", low=1),
     "width": Flag(640, "Of the image, in pixels.", low=1),
+    "batches": Flag(
+        [], "Such as 8,32: also time requests for so many people, by the SavedModel."
+    ),
     "rounds": Flag(30, "How often each way has its turn.", low=1),
     "output": Flag(str, "File to write the result to, as JSON. Default: none."),
 }
@@ -30,6 +33,10 @@ def run_benchmark_export(values: flags.FlagValues) -> None:
     """Times what the flags name."""
     if values.tflite and not values.model:
         raise ValueError("--tflite needs --model: whose networks are they?")
+    if not all(count.isdecimal() and int(count) for count in values.batches):
+        raise ValueError(
+            f"--batches={','.join(values.batches)}: give numbers of people"
+        )
     command.require_paths("tflite")
     command.require_run("model")
 
@@ -42,10 +49,12 @@ def run_benchmark_export(values: flags.FlagValues) -> None:
 
     cascade = Cascade.load(values.model) if values.model else benchmark.untrained()
     image = checks.picture(values.height, values.width)
-    found = benchmark.measure(cascade, image, values.tflite, values.rounds)
+    batches = tuple(map(int, values.batches))
+    found = benchmark.measure(cascade, image, values.tflite, values.rounds, batches)
     print(
         f"{values.model or 'paper, untrained'}, image {values.width} x "
-        f"{values.height}, {timer.cores()} cores, TensorFlow {tf.__version__}"
+        f"{values.height}, {timer.cores()} cores, {timer.device()}, "
+        f"TensorFlow {tf.__version__}"
     )
     print(benchmark.table(found))
     outputs.write_json(values.output, found)

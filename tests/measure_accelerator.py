@@ -1,11 +1,13 @@
 """Everything that a card is to be measured by, one command after the other.
 
-    python tests/measure_accelerator.py OUT --plain=DATA --taught=DATA --weights=FOLDER
+    python tests/measure_accelerator.py OUT --plain=DATA --taught=DATA \\
+        --movenet=FOLDER --lite0=FILE
 
-Benchmarks of the training steps, the cascade of `compact` from prepared data to
-`cascade.json`, MoveNet's recipes and the paper's network, each scored. Goes on where it
-was stopped; OUT/report.json has a command's seconds and how it ended as they come, and
-each command's words are beside it. With --steps a try-out with tiny numbers.
+Benchmarks of the training steps and of serving; the cascade of `compact` from prepared
+data to `cascade.json`, then `large`, ImageNet's `mobile` with plain and taught labels,
+MoveNet's recipes and the paper's network, each scored. Goes on where it was stopped;
+OUT/report.json has a command's seconds and how it ended as they come, and each
+command's words are beside it. With --steps a try-out with tiny numbers.
 """
 
 import argparse
@@ -21,6 +23,7 @@ def commands(options):
     out, plain, taught = options.out, options.plain, options.taught
     few = ["--set=train.steps=" + str(options.steps)] if options.steps else []
     small = [*few, "--set=inputs.batch=2,inputs.views=1"] if few else []
+    short = ["--rounds=1"] if few else []
     for recipe, stage in (("paper", 1), ("compact", 1), ("compact", 2), ("thunder", 1)):
         name = f"benchmark_{recipe}_{stage}"
         batch = ["--batch=16", "--rounds=1"] if few else []
@@ -28,11 +31,26 @@ def commands(options):
             "benchmark", f"--data={plain}", f"--recipe={recipe}", f"--stage={stage}",
             "--nomemory", f"--output={out / name}.json", *batch,
         ]  # fmt: skip
-    started = [f"--weights={options.weights}"]
+    yield "benchmark_export", [
+        "benchmark-export", "--model=full_body", "--batches=8,32",
+        f"--output={out / 'benchmark_export.json'}", *short,
+    ]  # fmt: skip
+    movenet, lite0 = f"--weights={options.movenet}", f"--weights={options.lite0}"
+    longer = (
+        []
+        if few
+        else [
+            "--set=1.stage.size=256,1.inputs.canvas=384,1.inputs.batch=64",
+            "--set=1.train.steps=4000,1.train.learning_rate=1e-3,train.ema=0.998",
+        ]
+    )
     for name, data, recipe, stages, more in (
         ("compact", plain, "compact", 3, []),
-        ("full_body", taught, "thunder", 2, started),
-        ("full_body_small", taught, "lightning", 2, started),
+        ("large", plain, "large", 2, []),
+        ("mobile", plain, "mobile", 2, [lite0, *longer]),
+        ("mobile_taught", taught, "mobile", 2, [lite0, *longer]),
+        ("full_body", taught, "thunder", 2, [movenet]),
+        ("full_body_small", taught, "lightning", 2, [movenet]),
         ("paper", plain, "paper", 3, ["--precision=auto"]),
     ):
         run = f"--run={out / 'runs' / name}"
@@ -49,7 +67,7 @@ def commands(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=pathlib.Path)
-    for name in ("plain", "taught", "weights"):
+    for name in ("plain", "taught", "movenet", "lite0"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--steps", type=int, help="of every stage, for a try-out")
     parser.add_argument(

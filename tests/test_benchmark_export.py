@@ -19,6 +19,7 @@ WAYS = [
     "loop",
     "SavedModel",
     "SavedModel, from a JPEG",
+    "SavedModel, 3 people",
 ]
 script = toy_run.script(commands, "benchmark_export")
 
@@ -33,7 +34,9 @@ def test_the_whole_report(tmp_path, capsys, halved_once):
     toy_export.save_run(tmp_path / "run")
     model, output = f"--model={tmp_path / 'run'}", tmp_path / "new" / "found.json"
     size = "--height=60", "--width=40"
-    toy_run.call(script, model, *size, "--rounds=3", f"--output={output}")
+    toy_run.call(
+        script, model, *size, "--rounds=3", "--batches=3", f"--output={output}"
+    )
     found = json.loads(output.read_text())
     assert list(found) == WAYS
     bare = found["bare networks"]
@@ -43,6 +46,11 @@ def test_the_whole_report(tmp_path, capsys, halved_once):
     assert 0.05 < found["SavedModel"]["megabytes"] < 5
     printed = capsys.readouterr().out
     assert "image 40 x 60" in printed
+    assert {
+        name: one["people"] for name, one in found.items() if one["people"] > 1
+    } == {"SavedModel, 3 people": 3}
+    rate = 3 / found["SavedModel, 3 people"]["seconds"]
+    assert f"| {rate:.1f} |  |" in printed.splitlines()[-1]
     assert f"| loop | {1000 * found['loop']['seconds']:.1f} |" in printed
 
 
@@ -54,6 +62,12 @@ def test_an_untrained_pose_has_an_extent(monkeypatch):
     cascade = benchmark.untrained(stages=1)
     poses = cascade.predict(checks.picture(60, 40))["keypoints_by_stage"][0]
     assert (np.ptp(poses, axis=1) > 20).all()
+
+
+@pytest.mark.parametrize("batches", ["0", "many", "8,-1"])
+def test_batches_that_are_none(batches):
+    with pytest.raises(ValueError, match="--batches=.*numbers of people"):
+        toy_run.call(script, f"--batches={batches}")
 
 
 def test_files_of_no_model():

@@ -1,6 +1,7 @@
 """Fig. 2 to the number; heads, normalisation and dropout against NumPy."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -36,9 +37,9 @@ def test_the_layers_of_figure_2(paper):
     """C(55 x 55 x 96) - LRN - P - C(27 x 27 x 256) - LRN - P - C(13 x 13 x 384) -
     C(13 x 13 x 384) - C(13 x 13 x 256) - P - F(4096) - F(4096), Sec. 3.1."""
     kinds = (
-        keras.layers.Conv2D,
+        networks.Convolution,
         networks.LocalResponseNormalization,
-        keras.layers.MaxPooling2D,
+        networks.MaxPooling,
         keras.layers.Dense,
     )
     letters = dict(zip(kinds, "CNPF", strict=True))
@@ -313,6 +314,47 @@ def test_fused_normalisation_against_numpy(random, kind):
     expected = (x - kept_mean) / np.sqrt(np.asarray(kept_variance) + 1e-3)
     close = 1e-5 if kind == "float32" else 5e-2
     np.testing.assert_allclose(tf.cast(still, tf.float32), expected, atol=close)
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (networks.Convolution(8, 11, 4, "same", activation="relu"), (2, 220, 220, 3)),
+        (networks.Convolution(8, 11, 4, "same"), (2, 63, 63, 3)),
+        (networks.Convolution(8, 3, 2, "same"), (2, 16, 16, 2)),
+        (networks.Convolution(8, 3, 2, "same", use_bias=False), (2, 15, 15, 2)),
+        (networks.Convolution(8, 3, 1, "same", activation="relu"), (2, 6, 5, 2)),
+        (networks.DepthwiseConvolution(3, 2, "same"), (2, 15, 15, 6)),
+        (networks.DepthwiseConvolution(3, 2, "same", use_bias=False), (2, 8, 8, 6)),
+        (networks.MaxPooling(3, 2), (2, 55, 55, 3)),
+        (networks.MaxPooling(3, 2), (2, 14, 13, 3)),
+        (networks.MaxPooling(2, 2), (2, 8, 7, 3)),
+        (networks.LocalResponseNormalization(), (2, 4, 4, 96)),
+    ],
+)
+@pytest.mark.parametrize("by_xla", [True, False])
+def test_what_a_gpu_is_given_is_the_same(random, layer, shape, by_xla):
+    """Outputs and all gradients of every layer that is spelled otherwise for a GPU."""
+    # Numbers of one digit, so that windows have several that are largest.
+    x = tf.constant(np.round(3 * random.normal(size=shape)), tf.float32)
+    upstream = tf.constant(random.normal(size=layer(x).shape), tf.float32)
+
+    @functools.partial(tf.function, autograph=False)
+    def expected(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return [y, *tape.gradient(y, [x, *layer.trainable_variables], upstream)]
+
+    @functools.partial(tf.function, jit_compile=by_xla, autograph=False)
+    def found(x):
+        with networks.for_gpu(by_xla):
+            return expected.python_function(x)
+
+    for here, there in zip(found(x), expected(x), strict=True):
+        np.testing.assert_allclose(
+            here, there, rtol=1e-5, atol=1e-5 * np.abs(there).max()
+        )
 
 
 def test_precision_is_the_networks_own_affair(random):

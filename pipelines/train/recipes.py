@@ -2,9 +2,10 @@
 
 `paper` follows the paper to the letter. `compact` is ours: small, batch-normalised,
 for two cores and for phones. `deep` is `compact` whose later stages see as much at a
-time as its first. `lightning` and `thunder` begin as MoveNet, `mobile` as
-EfficientNet-Lite0. `demo` is `compact` for the minutes of `make demo`. Every value has
-a name, such as `train.weight_decay`, by which it is shown and set.
+time as its first; `large` is more of that, for a GPU. `lightning` and `thunder` begin
+as MoveNet, `mobile` as EfficientNet-Lite0. `demo` is `compact` for the minutes of
+`make demo`. Every value has a name, such as `train.weight_decay`, by which it is shown
+and set.
 """
 
 from __future__ import annotations
@@ -209,6 +210,25 @@ def _deepened(recipe: Recipe) -> Recipe:
 # first boxes are whole images, it is worth a point of mean4.
 _DEEP = (_COMPACT[0], *map(_deepened, _COMPACT[1:]))
 
+# `deep` on crops of twice the side, with more layers and steps: work for a GPU. Half of
+# what its second stage says, as of `compact`'s third.
+_LARGE_STAGE = {"blocks": (0, 1, 2, 3), "window": 4}
+_LARGE = (
+    Recipe(
+        dataclasses.replace(_COMPACT_FIRST, size=256, **_LARGE_STAGE),
+        InputConfig(canvas=384, context=0.25, batch=64),
+        dataclasses.replace(_COMPACT_AUGMENT, rotation=40.0, scale=0.3),
+        dataclasses.replace(_COMPACT_TRAIN, steps=7_000, map_blob=1.0),
+    ),
+    Recipe(
+        dataclasses.replace(_DEEP[1].stage, size=96, step_size=0.5, **_LARGE_STAGE),
+        _COMPACT_LATER_INPUTS,
+        dataclasses.replace(_COMPACT_LATER_AUGMENT, rotation=40.0),
+        dataclasses.replace(_COMPACT_LATER_TRAIN, steps=2_500, map_blob=1.0),
+        warm_start=True,
+    ),
+)
+
 
 def _shortened(
     recipe: Recipe, steps: int, batch: int, views: int = 1, **stage
@@ -313,6 +333,7 @@ RECIPES = {
     "paper": _PAPER,
     "compact": _COMPACT,
     "deep": _DEEP,
+    "large": _LARGE,
     "demo": _DEMO,
     "lightning": _LIGHTNING,
     "thunder": _THUNDER,

@@ -5,6 +5,7 @@ All of it is compiled and runs under any strategy. The loop around it is in `loo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
@@ -135,13 +136,16 @@ def make_step(
       by_xla: whether XLA compiles all of it, by default on a GPU a network that
         `suits_xla`. With several replicas not what they do together.
     """
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
     if by_xla is None:
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
         replicas = strategy.num_replicas_in_sync
         by_xla = on_gpu and networks.suits_xla(state.model, replicas)
     alone = strategy.num_replicas_in_sync == 1
     kept = _on_device(people, strategy)
-    backward = make_backward(state, config, strategy)
+    tracing = contextlib.nullcontext
+    if on_gpu or by_xla:
+        tracing = functools.partial(networks.for_gpu, by_xla)
+    backward = make_backward(state, config, strategy, tracing)
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
     def crops(kept, batch):
@@ -156,18 +160,31 @@ def make_step(
     if by_xla and not alone:
         gradients = tf.function(gradients, jit_compile=True, autograph=False)
 
-    def update(kept, batch):
-        loss, found = gradients(kept, batch)
+    def apply(found):
         variables = state.model.trainable_variables
         state.optimizer.apply_gradients(zip(found, variables, strict=True))
+
+    def follow():
+        done = state.step.assign_add(1)
+        if config.ema:
+            average(state, config.ema, done)
+
+    if on_gpu and alone:
+        # Thousands of small operations where XLA does not compile all of the step.
+        apply, follow = (
+            tf.function(part, jit_compile=True, autograph=False)
+            for part in (apply, follow)
+        )
+
+    def update(kept, batch):
+        loss, found = gradients(kept, batch)
+        apply(found)
         return loss
 
     @functools.partial(tf.function, jit_compile=by_xla and alone, autograph=False)
     def step(kept, batch):
         loss = strategy.run(update, (kept, batch))
-        done = state.step.assign_add(1)
-        if config.ema:
-            average(state, config.ema, done)
+        follow()
         return strategy.reduce("SUM", loss, axis=None)
 
     return functools.partial(step, kept)
@@ -190,16 +207,19 @@ def repeated(step: Callable) -> Callable:
 
 
 def make_backward(
-    state: State, config: TrainConfig, strategy: tf.distribute.Strategy
+    state: State,
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+    tracing: Callable = contextlib.nullcontext,
 ) -> Callable:
     """Forward and backward on one replica: `augment.Examples` in, the loss and the
-    gradients of the trained variables out."""
+    gradients of the trained variables out. The network is traced within `tracing()`."""
     variables = state.model.trainable_variables
     network = networks.with_maps(state.model) if config.map_weight else state.model
 
     def backward(crops, target, weight):
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
-        with tf.GradientTape() as tape, networks.dropout_step(state.step):
+        with tf.GradientTape() as tape, networks.dropout_step(state.step), tracing():
             outputs = network(crops, training=True)
             predicted, logits = outputs if config.map_weight else (outputs, None)
             loss = losses.pose_loss(predicted, target, weight, config.loss)
