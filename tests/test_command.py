@@ -17,7 +17,7 @@ from deeppose_tf.export import commands as timing
 from deeppose_tf.export.saved_model import commands as export_commands
 from deeppose_tf.export.serving import commands as client_commands
 from deeppose_tf.export.tflite import commands as tflite_commands
-from deeppose_tf.pipelines.cli import command
+from deeppose_tf.pipelines.cli import command, progress
 from deeppose_tf.pipelines.data import commands as data_commands
 from deeppose_tf.pipelines.data import inputs, records
 from deeppose_tf.pipelines.data.config import InputConfig
@@ -403,3 +403,11 @@ def test_what_is_no_number_is_a_line(script, name, value, places, capsys):
 def test_a_negative_tolerance_is_refused(places):
     with pytest.raises(flags.IllegalFlagValueError, match="tolerance=-0.5"):
         begins(saved_model, MODEL, "--output=new", "--tolerance=-0.5")
+
+
+def test_nothing_to_do_has_no_bar(capsys):
+    """`0/0 Checking 0%` came before the error that said why there is nothing."""
+    for total in (0, 1):
+        with progress.bar(total, "Checking", "image") as bar:
+            bar.update(total)
+        assert bool(capsys.readouterr().out) == (total > 0)

@@ -61,7 +61,7 @@ def bar(
         desc=title,
         unit=f" {unit}",
         initial=start,
-        disable=not shown,
+        disable=not shown or total == 0,
         file=sys.stdout,
         mininterval=0.2,
         dynamic_ncols=drawn,
