@@ -12,15 +12,12 @@ import pytest
 import toy_run
 
 from deeppose_tf.pipelines.cli import scripts
-from deeppose_tf.skeleton import LSP
 
 DOCUMENT = pathlib.Path(__file__).parents[1] / "docs" / "own_joints.md"
 JOINTS = ("head", "left_hand", "right_hand", "waist")
-# A network that learns nothing, in seconds.
-SMALL = [
-    "--set=stage.size=32,stage.widths=4,8,stage.blocks=0,1,inputs.canvas=64",
-    "--steps=3",
-]
+# Networks that learn nothing, in seconds.
+SMALL = ["--set=stage.size=32,inputs.canvas=64", "--steps=3"]
+COMPACT = ["--set=stage.widths=4,8,stage.blocks=0,1"]
 
 
 def draw(folder, count):
@@ -57,10 +54,7 @@ def follow(line):
     folder = scripts.COMMANDS[name][0]
     commands = importlib.import_module(f"deeppose_tf.{folder}.commands")
     if name == "train":
-        words += SMALL
-        if any(word.startswith("--start_from") for word in words):
-            # It is said in place of the first, not after it.
-            words = [word.replace("runs/mine", "runs/started") for word in words]
+        words += SMALL + COMPACT * ("--recipe=compact" in words)
     toy_run.call(toy_run.script(commands, name), *words)
 
 
@@ -68,22 +62,21 @@ def follow(line):
 def test_every_command_of_the_document(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw(tmp_path, 30)
-    toy_run.save_run(tmp_path / "runs" / "lsp", LSP, stages=3)
     lines = re.findall(r"^deeppose-.*$", DOCUMENT.read_text(), re.M)
-    assert len(lines) == 6
+    assert len(lines) == 6 and "--start_from=full_body" in lines[1]
     for line in lines:
         follow(line)
     said = capsys.readouterr().out
     assert "train 21, validation 6, test 3 people" in said
     assert "4 joints, 1 pairs of left and right; not paired: head, waist" in said
     assert "batches of 21 crops instead of 64: there are 21 people" in said
-    for run, stages in (("mine", 3), ("overfit", 1), ("started", 3)):
+    new = "head as head_top; left_hand as left_wrist; right_hand as right_wrist"
+    assert f"begin as others: {new}; waist as all" in said
+    for run, stages in (("mine", 1), ("overfit", 1), ("scratch", 3)):
         named = json.loads((tmp_path / "runs" / run / "cascade.json").read_text())
         assert len(named["stages"]) == stages
     content = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert [row["name"] for row in content["rows"]][1:] == [
-        *("stage 1", "stage 2", "stage 3")
-    ]
+    assert [row["name"] for row in content["rows"]][1:] == ["stage 1"]
     assert content["protocol"]["people"] == 3
     found = json.loads((tmp_path / "poses" / "predictions.json").read_text())
     assert found["categories"][0]["keypoints"] == list(JOINTS)

@@ -92,7 +92,7 @@ class Options:
     cache: str = "auto"
     steps_per_call: int = 0
     evaluations: int = 20
-    between: int = 25
+    between: int = 50
     checkpoint_seconds: float = 60.0
     verbose: int = 1
 
