@@ -7,30 +7,17 @@ They are plain Keras models, and can be saved, loaded and fitted as such.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
-import threading
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
-from deeppose_tf import sampling
+from deeppose_tf import layers, sampling
 from deeppose_tf.config import LITES, MOVENETS
 
 keras = tf.keras
 
 MAPS, MAP_LOGITS, EXPECTATION = "maps", "map_logits", "expectation"
-
-# Takes a logit out of a softmax; float16 still holds what it is multiplied by.
-FAR = 1e4
-
-# What is being traced for, by thread: replicas are traced in threads of their own.
-_CURRENT = threading.local()
-
-# Under this name layers are found when a model of theirs is loaded.
-_registered = keras.utils.register_keras_serializable("deeppose_tf")
 
 
 def build(
@@ -89,41 +76,10 @@ def with_spread(model: keras.Model) -> keras.Model:
     if not any(layer.name == EXPECTATION for layer in model.layers):
         return model
     expectation = model.get_layer(EXPECTATION)
-    moments = Moments(
+    moments = layers.Moments(
         expectation.height, expectation.width, expectation.window, dtype="float32"
     )
     return keras.Model(model.input, moments(model.get_layer(MAP_LOGITS).output))
-
-
-@contextlib.contextmanager
-def dropout_step(step: tf.Tensor):
-    """Within it, dropout draws its masks from this step, a scalar int64."""
-    _CURRENT.step = tf.cast(step, tf.int64) * 4096  # what earlier versions drew from
-    try:
-        yield
-    finally:
-        del _CURRENT.step
-
-
-@contextlib.contextmanager
-def for_gpu(by_xla: bool):
-    """Within it, networks are traced into what is fast on a GPU, in which XLA compiles
-    all of them or leaves them to TensorFlow's kernels."""
-    _CURRENT.gpu, _CURRENT.by_xla = True, by_xla
-    try:
-        yield
-    finally:
-        del _CURRENT.gpu, _CURRENT.by_xla
-
-
-@contextlib.contextmanager
-def delegable():
-    """Within it, networks are traced into what delegates of TFLite take."""
-    _CURRENT.delegable = True
-    try:
-        yield
-    finally:
-        del _CURRENT.delegable
 
 
 # Convolutions of Fig. 2: filters, side, stride, and whether LRN and pooling follow.
@@ -139,7 +95,7 @@ PAPER = (
 def _paper(x):
     """C-LRN-P-C-LRN-P-C-C-C-P of Fig. 2; SAME convolutions give 55, 27, 13, 6."""
     for filters, kernel, strides, normalize, pool in PAPER:
-        x = Convolution(
+        x = layers.Convolution(
             filters,
             kernel,
             strides,
@@ -148,9 +104,9 @@ def _paper(x):
             kernel_initializer="he_normal",
         )(x)
         if normalize:
-            x = LocalResponseNormalization()(x)
+            x = layers.LocalResponseNormalization()(x)
         if pool:
-            x = MaxPooling(3, 2)(x)
+            x = layers.MaxPooling(3, 2)(x)
     return x  # [M, 6, 6, 256] from crops of 220
 
 
@@ -180,7 +136,7 @@ def _convolution(x, width, strides=1):
 
 def _normalized(x, gamma="ones", name=None):
     # Its numbers stay float32 whatever precision passes through.
-    return FusedBatchNormalization(
+    return layers.FusedBatchNormalization(
         momentum=0.98, gamma_initializer=gamma, name=name, dtype="float32"
     )(x)
 
@@ -290,14 +246,14 @@ def _pyramid(levels, config, last, stride):
 
 
 def _named(x, name, width, kernel=1, strides=1, bias=True):
-    layer = Convolution(
+    layer = layers.Convolution(
         width, kernel, strides, padding="same", use_bias=bias, name=name
     )
     return layer(x)
 
 
 def _depthwise(x, name, strides=1, bias=True, kernel=3):
-    layer = DepthwiseConvolution(
+    layer = layers.DepthwiseConvolution(
         kernel, strides, padding="same", use_bias=bias, name=name
     )
     return layer(x)
@@ -320,7 +276,7 @@ def _application(x, config, weights):
         raise ValueError(f"no file {weights} to take the backbone's weights from")
     x = BackbonePreprocessing(name)(x)
     backbone = network(include_top=False, weights=weights, input_tensor=x)
-    _synchronize(backbone.layers)
+    layers.synchronize(backbone.layers)
     # Not nested: every layer stays in the one model.
     if not config.stride:
         return backbone.output
@@ -357,10 +313,10 @@ def _linear(x: tf.Tensor, config, joints: int, mean_target: np.ndarray) -> tf.Te
             x = keras.layers.Dense(
                 4096, activation="relu", kernel_initializer="he_normal"
             )(x)
-            x = Dropout(config.dropout, i)(x)
+            x = layers.Dropout(config.dropout, i)(x)
     else:
         x = keras.layers.GlobalAveragePooling2D()(x)
-        x = Dropout(config.dropout, 0)(x)
+        x = layers.Dropout(config.dropout, 0)(x)
     x = keras.layers.Dense(
         2 * joints,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
@@ -385,13 +341,15 @@ def _integral(x: tf.Tensor, config, joints: int, mean_target: np.ndarray) -> tf.
         name=MAPS,
     )(x)
     height, width = (side * config.subcells for side in x.shape[1:3])
-    logits = MapLogits(joints, config.subcells, name=MAP_LOGITS, dtype="float32")(x)
-    return Expectation(height, width, config.window, name=EXPECTATION, dtype="float32")(
-        logits
-    )
+    logits = layers.MapLogits(
+        joints, config.subcells, name=MAP_LOGITS, dtype="float32"
+    )(x)
+    return layers.Expectation(
+        height, width, config.window, name=EXPECTATION, dtype="float32"
+    )(logits)
 
 
-@_registered
+@layers.registered
 class BackbonePreprocessing(keras.layers.Layer):
     """From our [-1, 1) to whatever a backbone of `keras.applications` was fed."""
 
@@ -405,373 +363,3 @@ class BackbonePreprocessing(keras.layers.Layer):
     def call(self, inputs):
         _, preprocess = _find_application(self.network)
         return preprocess((inputs + 1.0) * sampling.PADDING)
-
-
-@_registered
-class Convolution(keras.layers.Conv2D):
-    """Keras's layer, with a faster bias on a GPU. To XLA one with a stride is one
-    without, of blocks of pixels: few channels leave most of the matrix units idle."""
-
-    def call(self, inputs):
-        if not (self.use_bias and _traced_for("gpu")):
-            return super().call(inputs)
-        outputs = self.convolution_op(inputs, self.kernel)
-        return self.activation(_add_bias(outputs, self.bias))
-
-    def convolution_op(self, inputs, kernel):
-        if self.strides[0] == 1 or not _traced_for("by_xla"):
-            return super().convolution_op(inputs, kernel)
-        return _convolve_blocks(inputs, kernel, self.strides[0])
-
-
-@_registered
-class DepthwiseConvolution(keras.layers.DepthwiseConv2D):
-    """Keras's layer, with a faster bias on a GPU."""
-
-    def call(self, inputs):
-        if not (self.use_bias and _traced_for("gpu")):
-            return super().call(inputs)
-        kernel = self.kernel if hasattr(self, "kernel") else self.depthwise_kernel
-        strides = [1, *self.strides, 1]
-        outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, self.padding.upper())
-        return self.activation(_add_bias(outputs, self.bias))
-
-
-def _traced_for(what):
-    return getattr(_CURRENT, what, False)
-
-
-@tf.custom_gradient
-def _add_bias(x, bias):
-    """Its gradient is a matrix product: the kernel of TensorFlow took a third of the
-    training step of MoveNet in bfloat16, XLA's reduction a tenth of `paper`'s."""
-
-    def gradient(upstream):
-        rows = tf.reshape(upstream, [-1, upstream.shape[-1]])
-        # Several times the same sum: what has a single row is no product to XLA.
-        ones = tf.ones([8, tf.shape(rows)[0]], rows.dtype)
-        return upstream, tf.matmul(ones, rows)[0]
-
-    return tf.nn.bias_add(x, bias), gradient
-
-
-def _convolve_blocks(x, kernel, stride):
-    """The SAME convolution with a stride, of blocks of stride x stride pixels."""
-    side, size = x.shape[1], kernel.shape[0]
-    outputs, cells = -(-side // stride), -(-size // stride)
-    before = max((outputs - 1) * stride + size - side, 0) // 2
-    after = (outputs + cells - 1) * stride - side - before
-    x = tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]])
-    more = cells * stride - size
-    kernel = tf.pad(kernel, [[0, more], [0, more], [0, 0], [0, 0]])
-    kernel = tf.reshape(kernel, [cells, stride, cells, stride, *kernel.shape[2:]])
-    kernel = tf.transpose(kernel, [0, 2, 1, 3, 4, 5])
-    kernel = tf.reshape(kernel, [cells, cells, -1, kernel.shape[-1]])
-    return tf.nn.conv2d(tf.nn.space_to_depth(x, stride), kernel, 1, "VALID")
-
-
-@_registered
-class MaxPooling(keras.layers.MaxPooling2D):
-    """Keras's layer. To XLA it remembers which place of a window is the first that is
-    largest, and gives the gradient to that: what XLA makes of it scatters slowly."""
-
-    def call(self, inputs):
-        if not _traced_for("by_xla"):
-            return super().call(inputs)
-        return _pool(inputs, self.pool_size[0], self.strides[0])
-
-
-def _pool(x, size, stride):
-    _, height, width, channels = x.shape
-    rows, columns = ((side - size) // stride + 1 for side in (height, width))
-
-    def place(x, i, j):
-        """[M, rows, columns, C]: one place of every window."""
-        x = x[:, i : i + stride * rows - stride + 1 : stride]
-        return x[:, :, j : j + stride * columns - stride + 1 : stride]
-
-    @tf.custom_gradient
-    def pooled(x):
-        places = [place(x, i, j) for i in range(size) for j in range(size)]
-        best = functools.reduce(tf.maximum, places)
-        first = tf.zeros(tf.shape(best), tf.uint8)
-        for number in reversed(range(size * size)):
-            first = tf.where(places[number] == best, tf.cast(number, tf.uint8), first)
-        # Without barriers all of it is done again wherever it is read.
-        best, first = xla.optimization_barrier(best, first)
-
-        def shifted(upstream, i, j):
-            """What places i, j of the windows get, at whole strides of the inputs."""
-            given = tf.where(first == i * size + j, upstream, 0)
-            before = i // stride, j // stride
-            after = -(-height // stride) - rows, -(-width // stride) - columns
-            pads = [[b, a - b] for b, a in zip(before, after, strict=True)]
-            return tf.pad(given, [[0, 0], *pads, [0, 0]])
-
-        def gradient(upstream):
-            given = [
-                [
-                    tf.add_n(
-                        [
-                            shifted(upstream, i, j)
-                            for i in range(a, size, stride)
-                            for j in range(b, size, stride)
-                        ]
-                    )
-                    for b in range(stride)
-                ]
-                for a in range(stride)
-            ]
-            given = tf.stack([tf.stack(row, axis=3) for row in given], axis=2)
-            sides = given.shape[1] * stride, given.shape[3] * stride
-            given = tf.reshape(given, [-1, *sides, channels])[:, :height, :width]
-            return xla.optimization_barrier(given)[0]
-
-        return best, gradient
-
-    return pooled(x)
-
-
-@_registered
-class LocalResponseNormalization(keras.layers.Layer):
-    """AlexNet's: radius 2, bias 2, alpha 1e-4, beta 0.75 (reference [14], Sec. 3.3)."""
-
-    def call(self, inputs):
-        if _traced_for("by_xla"):
-            return _by_product(inputs)
-        normalized = _by_slices if _traced_for("delegable") else _by_one_operation
-        return tf.cast(normalized(tf.cast(inputs, tf.float32)), inputs.dtype)
-
-
-@tf.custom_gradient
-def _by_product(x):
-    """The same by the matrix of who is near whom, whose products a GPU does best."""
-    channels = np.arange(x.shape[-1])
-    near = np.abs(channels[:, None] - channels) <= 2
-    near = tf.constant(near, x.dtype)
-
-    def gathered(x):
-        return 1e-4 * tf.cast(tf.einsum("nhwc,cd->nhwd", x, near), tf.float32)
-
-    def root(total):  # total ** -0.75
-        inverse = tf.math.rsqrt(total)
-        return inverse * tf.sqrt(inverse)
-
-    squares = gathered(x * x)
-    outputs = tf.cast(x, tf.float32) * root(2.0 + squares)
-
-    def gradient(upstream):
-        value, up = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
-        total = 2.0 + squares
-        scale = root(total)
-        others = gathered(tf.cast(up * value * scale / total, x.dtype))
-        return tf.cast(up * scale - 1.5 * value * others, x.dtype)
-
-    return tf.cast(outputs, x.dtype), gradient
-
-
-def _by_one_operation(x):
-    return tf.nn.local_response_normalization(
-        x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
-    )
-
-
-def _by_slices(x):
-    """The same: no delegate of TFLite takes its operation, which is slow besides."""
-    channels = x.shape[-1]
-    squares = tf.pad(x * x, [[0, 0]] * 3 + [[2, 2]])
-    near = sum(squares[..., i : i + channels] for i in range(5))
-    root = tf.math.rsqrt(2.0 + 1e-4 * near)
-    return x * root * tf.sqrt(root)
-
-
-@_registered
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras's layer on TensorFlow's fused kernel.
-
-    Keras 3 spells the same sums out in a dozen operations: on two cores that made the
-    step of `compact` a third longer.
-    """
-
-    def __init__(self, autocast=False, **kwargs):
-        super().__init__(autocast=autocast, **kwargs)
-
-    def call(self, inputs, training=False):
-        training = training and self.trainable  # frozen, it learns no moments either
-        scale, offset, mean, variance = (
-            tf.convert_to_tensor(weight)
-            for weight in (
-                self.gamma,
-                self.beta,
-                self.moving_mean,
-                self.moving_variance,
-            )
-        )
-        nothing = tf.zeros([0])
-        if training and _several_replicas():
-            outputs, *moments = _normalized_together(
-                inputs, scale, offset, self.epsilon
-            )
-        else:
-            outputs, *moments = tf.raw_ops.FusedBatchNormV3(
-                x=inputs,
-                scale=scale,
-                offset=offset,
-                mean=nothing if training else mean,
-                variance=nothing if training else variance,
-                epsilon=self.epsilon,
-                is_training=bool(training),
-            )[:3]
-        if training:
-            keep = self.momentum
-            self.moving_mean.assign(keep * mean + (1 - keep) * moments[0])
-            self.moving_variance.assign(keep * variance + (1 - keep) * moments[1])
-        return outputs
-
-
-def _synchronize(layers):
-    """Makes Keras's own normalisation take its moments over all replicas as well."""
-    for layer in layers if _several_replicas() else ():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            # Keras 2 takes its fused kernel, of one replica, where it is not told.
-            layer.synchronized, layer.fused = True, False
-
-
-def _several_replicas():
-    return tf.distribute.get_strategy().num_replicas_in_sync > 1
-
-
-def _normalized_together(x, scale, offset, epsilon):
-    """What the fused kernel answers for the batches of all replicas as one: outputs,
-    mean, and the unbiased variance."""
-    replica = tf.distribute.get_replica_context()
-    values = tf.cast(x, tf.float32)
-    mean, variance = tf.nn.moments(values, [0, 1, 2])
-    mean, square = tf.unstack(
-        replica.all_reduce("MEAN", tf.stack([mean, variance + mean**2]))
-    )
-    variance = tf.maximum(square - mean**2, 0.0)
-    # Not tf.nn.batch_normalization: its gradient of the scale is rounded much more.
-    y = (values - mean) * tf.math.rsqrt(variance + epsilon) * scale + offset
-    count = tf.size(x) // x.shape[-1] * replica.num_replicas_in_sync
-    unbiased = tf.cast(count / tf.maximum(count - 1, 1), tf.float32)
-    return tf.cast(y, x.dtype), mean, variance * unbiased
-
-
-@_registered
-class Dropout(keras.layers.Layer):
-    """Dropout whose mask is given by the training step and the layer's number.
-
-    Keras's own keeps a hidden state, with which a resumed run would draw other masks.
-    A replica takes its part of the mask of the whole batch, the same however many share
-    it. Outside of `dropout_step`, as in `fit`, every call draws a mask of its own.
-    """
-
-    def __init__(self, rate, number, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-        self.number = number
-
-    def get_config(self):
-        return super().get_config() | {"rate": self.rate, "number": self.number}
-
-    def call(self, inputs, training=False):
-        if not training or not self.rate:
-            return inputs
-        step = getattr(_CURRENT, "step", None)
-        if step is None:
-            step = tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
-        seed = tf.stack([step, tf.cast(self.number, tf.int64)])
-        dropout = functools.partial(
-            tf.nn.experimental.stateless_dropout, rate=self.rate, seed=seed
-        )
-        if not _several_replicas():
-            return dropout(inputs)
-        replica, shape = tf.distribute.get_replica_context(), tf.shape(inputs)
-        whole = tf.concat([shape[:1] * replica.num_replicas_in_sync, shape[1:]], 0)
-        first = replica.replica_id_in_sync_group * shape[0]
-        mask = dropout(tf.ones(whole, inputs.dtype))
-        return inputs * mask[first : first + shape[0]]
-
-
-@_registered
-class MapLogits(keras.layers.Layer):
-    """[M, h, w, n n K] -> [M, K, P] float32, P = h n w n places row by row."""
-
-    def __init__(self, joints, subcells, **kwargs):
-        super().__init__(**kwargs)
-        self.joints = joints
-        self.subcells = subcells
-
-    def get_config(self):
-        return super().get_config() | {
-            "joints": self.joints,
-            "subcells": self.subcells,
-        }
-
-    def call(self, inputs):
-        maps = tf.cast(inputs, tf.float32)
-        if self.subcells > 1:
-            maps = tf.nn.depth_to_space(maps, self.subcells)  # [M, h n, w n, K]
-        maps = tf.reshape(maps, [-1, maps.shape[1] * maps.shape[2], self.joints])
-        return tf.transpose(maps, [0, 2, 1])
-
-
-@_registered
-class Expectation(keras.layers.Layer):
-    """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax, or, but
-    for training, under what of it lies within `window` places of its peak."""
-
-    def __init__(self, height, width, window=0, **kwargs):
-        super().__init__(**kwargs)
-        self.height = height
-        self.width = width
-        self.window = window
-        y, x = np.meshgrid(
-            (np.arange(height) + 0.5) / height - 0.5,
-            (np.arange(width) + 0.5) / width - 0.5,
-            indexing="ij",
-        )
-        self.places = np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
-
-    def get_config(self):
-        return super().get_config() | {
-            "height": self.height,
-            "width": self.width,
-            "window": self.window,
-        }
-
-    def call(self, inputs, training=False):
-        if self.window and not training:
-            inputs = self._near_peak(inputs)
-        return tf.matmul(tf.nn.softmax(inputs), self.places)
-
-    def _near_peak(self, logits):
-        """The logits [M, K, P] near the highest; far away they are as good as none.
-
-        In sums and products alone, because delegates of TFLite take neither comparisons
-        nor gathers. Places as good as the best share the peak.
-        """
-        cells = self.places * np.float32([self.width, self.height])  # [P, 2]
-        below = tf.reduce_max(logits, axis=-1, keepdims=True) - logits
-        best = tf.nn.relu(1.0 - FAR * below)
-        peak = tf.matmul(best / tf.reduce_sum(best, -1, keepdims=True), cells)
-        squares = tf.reduce_sum(peak**2, axis=-1, keepdims=True)
-        distance = (cells**2).sum(-1) - 2 * tf.matmul(peak, cells.T) + squares
-        # Half a square more: rounding must not take out what lies on the edge.
-        return logits - FAR * tf.nn.relu(distance - self.window**2 - 0.5)
-
-
-@_registered
-class Moments(Expectation):
-    """Logits [M, K, P] -> [M, K, 4]: the place expected, and the variance of the whole
-    map about it."""
-
-    def call(self, inputs, training=False):
-        mean = super().call(inputs, training)
-        shares = tf.nn.softmax(inputs)
-        first, second = (tf.matmul(shares, self.places**n) for n in (1, 2))
-        variance = second - 2 * mean * first + mean**2
-        # A place is no point: what is in it is spread evenly over its area.
-        area = np.float32([1 / self.width, 1 / self.height]) ** 2
-        return tf.concat([mean, tf.maximum(variance, 0.0) + area / 12], axis=-1)

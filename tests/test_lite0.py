@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import networks, skeleton, stage, weights
+from deeppose_tf import layers, networks, skeleton, stage, weights
 from deeppose_tf.config import StageConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not EfficientNet-Lite0's published")
@@ -337,7 +337,7 @@ def test_a_stride_that_a_network_has_no_maps_of():
 
 def test_a_frozen_normalisation_learns_no_moments():
     x = np.random.default_rng(0).normal(3, 2, (4, 2, 2, 5)).astype(np.float32)
-    layer = networks.FusedBatchNormalization()
+    layer = layers.FusedBatchNormalization()
     layer(x)
     layer.trainable = False
     # Mean 0 and variance 1, as it begins, whatever the batch has.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf import networks
+from deeppose_tf import layers, networks
 from deeppose_tf.config import StageConfig
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.skeleton import LSP
@@ -29,7 +29,7 @@ def paper():
     return build_stage(StageConfig("paper", 220, dropout=0.6), LSP)
 
 
-def layers(model, kind):
+def layers_of(model, kind):
     return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
@@ -37,15 +37,15 @@ def test_the_layers_of_figure_2(paper):
     """C(55 x 55 x 96) - LRN - P - C(27 x 27 x 256) - LRN - P - C(13 x 13 x 384) -
     C(13 x 13 x 384) - C(13 x 13 x 256) - P - F(4096) - F(4096), Sec. 3.1."""
     kinds = (
-        networks.Convolution,
-        networks.LocalResponseNormalization,
-        networks.MaxPooling,
+        layers.Convolution,
+        layers.LocalResponseNormalization,
+        layers.MaxPooling,
         keras.layers.Dense,
     )
     letters = dict(zip(kinds, "CNPF", strict=True))
     found = [
         (letters[type(layer)], *layer.output.shape[1:])
-        for layer in layers(paper, kinds)
+        for layer in layers_of(paper, kinds)
     ]
     assert found == [
         ("C", 55, 55, 96),
@@ -86,14 +86,14 @@ def numpy_lrn(x):
 
 
 @pytest.mark.parametrize(
-    "context", [contextlib.nullcontext, networks.delegable], ids=["", "delegable"]
+    "context", [contextlib.nullcontext, layers.delegable], ids=["", "delegable"]
 )
 @pytest.mark.parametrize(("kind", "close"), [("float32", 1e-6), ("bfloat16", 1e-2)])
 def test_local_response_normalization(random, kind, close, context):
     # Large, so that the sum matters beside the 2. bfloat16 has eight bits.
     x = tf.cast(random.uniform(-300, 300, (2, 3, 4, 9)), kind)
     with context():
-        found = networks.LocalResponseNormalization(dtype=kind)(x)
+        found = layers.LocalResponseNormalization(dtype=kind)(x)
     assert found.dtype == kind
     expected = numpy_lrn(tf.cast(x, tf.float64).numpy())
     np.testing.assert_allclose(tf.cast(found, tf.float64), expected, rtol=close)
@@ -124,8 +124,8 @@ def numpy_places(height, width):
 def test_the_integral_head_points_where_it_is_hot():
     """One place of one joint's map, hot alone, in a cell of two by two places."""
     height, width, n = 3, 5, 2
-    logits_of = networks.MapLogits(K, n)
-    expect = networks.Expectation(height * n, width * n)
+    logits_of = layers.MapLogits(K, n)
+    expect = layers.Expectation(height * n, width * n)
     np.testing.assert_allclose(expect.places, numpy_places(6, 10), atol=1e-7)
     for row, column, i, j, joint in [
         (0, 0, 0, 0, 0),
@@ -148,7 +148,7 @@ def test_the_integral_head_points_where_it_is_hot():
 def test_the_integral_head_against_numpy(random):
     logits = random.normal(0, 2, (2, K, 6 * 10)).astype(np.float32)
     share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    found = networks.Expectation(6, 10)(logits)
+    found = layers.Expectation(6, 10)(logits)
     np.testing.assert_allclose(found, share @ numpy_places(6, 10), atol=1e-6)
 
 
@@ -172,11 +172,11 @@ def test_maps_come_with_the_answer(random):
 
 def dropped(step, number=0, rate=0.6):
     """Which of a thousand units a step drops."""
-    layer = networks.Dropout(rate, number)
+    layer = layers.Dropout(rate, number)
 
     @tf.function
     def run(step):
-        with networks.dropout_step(step):
+        with layers.dropout_step(step):
             return layer(tf.ones([1000]), training=True)
 
     return run(tf.constant(step, tf.int64)).numpy()
@@ -195,7 +195,7 @@ def test_dropout_is_given_by_the_step():
 
 def test_dropout_outside_of_the_training_loop_is_no_frozen_mask():
     """`fit` trained with the mask of step 0 at every step, and said nothing."""
-    layer = networks.Dropout(0.6, 0)
+    layer = layers.Dropout(0.6, 0)
     compiled = tf.function(lambda: layer(tf.ones([1000]), training=True))
     for run in (compiled, lambda: layer(tf.ones([1000]), training=True)):
         first, second = run().numpy(), run().numpy()
@@ -232,8 +232,8 @@ def test_a_network_is_a_plain_keras_model(random, tmp_path, config):
 def test_dropout_rests_when_it_is_not_trained():
     x = tf.random.stateless_normal([50], [1, 2])
     for layer, training in (
-        (networks.Dropout(0.6, 0), False),
-        (networks.Dropout(0.0, 0), True),
+        (layers.Dropout(0.6, 0), False),
+        (layers.Dropout(0.0, 0), True),
     ):
         np.testing.assert_array_equal(layer(x, training=training), x)
 
@@ -248,16 +248,16 @@ def test_replicas_equal_one_device(random, mirrored, kind):
     def build():
         keras.utils.set_random_seed(1)
         crops = keras.Input([32, 32, 3])
-        module = networks if kind.startswith("Fused") else keras.layers
+        module = layers if kind.startswith("Fused") else keras.layers
         y = getattr(module, kind)(momentum=0.9, dtype="float32")(crops)
         y = keras.layers.GlobalAveragePooling2D()(y)
-        y = networks.Dropout(0.5, 0)(keras.layers.Dense(40)(y))
+        y = layers.Dropout(0.5, 0)(keras.layers.Dense(40)(y))
         model = keras.Model(crops, keras.layers.Dense(6)(y))
-        networks._synchronize(model.layers)  # as those of keras.applications
+        layers.synchronize(model.layers)  # as those of keras.applications
         return model
 
     def learned(model, x, target):
-        with tf.GradientTape() as tape, networks.dropout_step(tf.constant(1)):
+        with tf.GradientTape() as tape, layers.dropout_step(tf.constant(1)):
             error = (model(x, training=True) - target) ** 2
             loss = tf.reduce_sum(error) / 8
         return tape.gradient(loss, model.trainable_variables)
@@ -294,7 +294,7 @@ def test_replicas_equal_one_device(random, mirrored, kind):
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 def test_fused_normalisation_against_numpy(random, kind):
     x = random.normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
-    layer = networks.FusedBatchNormalization(
+    layer = layers.FusedBatchNormalization(
         momentum=0.9, dtype="float32", autocast=False
     )
     found = layer(tf.cast(x, kind), training=True)
@@ -319,17 +319,17 @@ def test_fused_normalisation_against_numpy(random, kind):
 @pytest.mark.parametrize(
     "layer, shape",
     [
-        (networks.Convolution(8, 11, 4, "same", activation="relu"), (2, 220, 220, 3)),
-        (networks.Convolution(8, 11, 4, "same"), (2, 63, 63, 3)),
-        (networks.Convolution(8, 3, 2, "same"), (2, 16, 16, 2)),
-        (networks.Convolution(8, 3, 2, "same", use_bias=False), (2, 15, 15, 2)),
-        (networks.Convolution(8, 3, 1, "same", activation="relu"), (2, 6, 5, 2)),
-        (networks.DepthwiseConvolution(3, 2, "same"), (2, 15, 15, 6)),
-        (networks.DepthwiseConvolution(3, 2, "same", use_bias=False), (2, 8, 8, 6)),
-        (networks.MaxPooling(3, 2), (2, 55, 55, 3)),
-        (networks.MaxPooling(3, 2), (2, 14, 13, 3)),
-        (networks.MaxPooling(2, 2), (2, 8, 7, 3)),
-        (networks.LocalResponseNormalization(), (2, 4, 4, 96)),
+        (layers.Convolution(8, 11, 4, "same", activation="relu"), (2, 220, 220, 3)),
+        (layers.Convolution(8, 11, 4, "same"), (2, 63, 63, 3)),
+        (layers.Convolution(8, 3, 2, "same"), (2, 16, 16, 2)),
+        (layers.Convolution(8, 3, 2, "same", use_bias=False), (2, 15, 15, 2)),
+        (layers.Convolution(8, 3, 1, "same", activation="relu"), (2, 6, 5, 2)),
+        (layers.DepthwiseConvolution(3, 2, "same"), (2, 15, 15, 6)),
+        (layers.DepthwiseConvolution(3, 2, "same", use_bias=False), (2, 8, 8, 6)),
+        (layers.MaxPooling(3, 2), (2, 55, 55, 3)),
+        (layers.MaxPooling(3, 2), (2, 14, 13, 3)),
+        (layers.MaxPooling(2, 2), (2, 8, 7, 3)),
+        (layers.LocalResponseNormalization(), (2, 4, 4, 96)),
     ],
 )
 @pytest.mark.parametrize("by_xla", [True, False])
@@ -348,7 +348,7 @@ def test_what_a_gpu_is_given_is_the_same(random, layer, shape, by_xla):
 
     @functools.partial(tf.function, jit_compile=by_xla, autograph=False)
     def found(x):
-        with networks.for_gpu(by_xla):
+        with layers.for_gpu(by_xla):
             return expected.python_function(x)
 
     for here, there in zip(found(x), expected(x), strict=True):
@@ -362,7 +362,7 @@ def test_precision_is_the_networks_own_affair(random):
     before = keras.mixed_precision.global_policy().name
     model = build_stage(COMPACT, LSP, precision="mixed_bfloat16")
     assert keras.mixed_precision.global_policy().name == before
-    assert {layer.compute_dtype for layer in layers(model, keras.layers.Conv2D)} == {
+    assert {layer.compute_dtype for layer in layers_of(model, keras.layers.Conv2D)} == {
         "bfloat16"
     }
     crops = random.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
@@ -390,7 +390,7 @@ def test_near_the_peak_against_numpy(random, window):
     window; in training it is the whole map's."""
     height, width = 8, 12
     logits = random.normal(0, 1, (5, 3, height * width)).astype(np.float32)
-    layer = networks.Expectation(height, width, window)
+    layer = layers.Expectation(height, width, window)
     rows, columns = np.divmod(np.arange(height * width), width)
     x, y = (columns + 0.5) / width - 0.5, (rows + 0.5) / height - 0.5
     shares = np.exp(logits.astype(np.float64))

@@ -34,6 +34,7 @@ ORDER = [
     {"__init__", "startup", "files", "skeleton"},
     {"config", "geometry", "metrics", "person_detector", "plot", "datasets"},
     {"sampling", "losses", "draw", "detect", "tracking"},
+    {"layers"},
     {"networks"},
     {"weights"},
     {"stage"},

@@ -19,7 +19,7 @@ import traceback
 
 import tensorflow as tf
 
-from deeppose_tf import networks, sampling
+from deeppose_tf import layers, sampling
 from deeppose_tf.config import StageConfig
 from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import canvases, inputs, records
@@ -68,14 +68,14 @@ def make_index(folder: pathlib.Path) -> records.Index:
 
 def dense(precision: str = "float32") -> keras.Model:
     """Crops of 32 -> joints, through one matrix: nothing differs between replicas."""
-    layers = [
+    parts = [
         keras.Input([32, 32, 3]),
         keras.layers.AveragePooling2D(4),
         keras.layers.Flatten(),
         keras.layers.Dense(2 * JOINTS, kernel_initializer="zeros"),
         keras.layers.Reshape([JOINTS, 2], dtype="float32"),
     ]
-    return keras.Sequential(layers)
+    return keras.Sequential(parts)
 
 
 def forgetful(precision: str = "float32") -> keras.Model:
@@ -83,7 +83,7 @@ def forgetful(precision: str = "float32") -> keras.Model:
     crops = keras.Input([32, 32, 3])
     x = keras.layers.Conv2D(4, 3, 4)(crops)
     x = keras.layers.BatchNormalization()(x)
-    x = networks.Dropout(0.5, 0)(keras.layers.Flatten()(x))
+    x = layers.Dropout(0.5, 0)(keras.layers.Flatten()(x))
     x = keras.layers.Dense(2 * JOINTS)(x)
     return keras.Model(crops, keras.layers.Reshape([JOINTS, 2])(x))
 

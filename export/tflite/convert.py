@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import networks
+from deeppose_tf import layers
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import graph
 from deeppose_tf.export.tflite import lite
@@ -87,7 +87,7 @@ def _function(cascade, size):
         answer = graph.unrolled(cascade, images[0], boxes[0])
         return {name: value[None] for name, value in answer.items()}
 
-    with networks.delegable():
+    with layers.delegable():
         return tf.function(
             pose,
             input_signature=[
@@ -111,7 +111,7 @@ def _layers(traced):
     return [f"{scope}/" for scope in scopes if "/" in scope]
 
 
-def _quantized(content, kind, layers, people):
+def _quantized(content, kind, weighted, people):
     """The file with its networks rounded, whose layers with weights are these."""
     try:
         from ai_edge_quantizer import quantizer
@@ -122,7 +122,7 @@ def _quantized(content, kind, layers, people):
         ) from error
     seen = _examples(content, people) if kind == "int8" else None
     with quietly():
-        content, operations = _operations(content, layers)
+        content, operations = _operations(content, weighted)
         rounding = quantizer.Quantizer(content)
         for one in _chosen(operations, kind):
             # Exactly this one: names hold those of others, merged or shared with it.
@@ -153,7 +153,7 @@ class _Operation(NamedTuple):
     makes: frozenset[int]
 
 
-def _operations(content, layers):
+def _operations(content, weighted):
     """The file with names of its own for each tensor, and its main operations.
 
     TensorFlow 2.15 names tensors of several branches alike, which the quantizer
@@ -174,7 +174,7 @@ def _operations(content, layers):
         name = ";".join(tensors[i].name.decode() for i in one.outputs)
         stage = re.match(rf"{graph.STAGE}(\d+)/", name)
         size = 0
-        if kind in WEIGHTED and any(layer in name for layer in layers):
+        if kind in WEIGHTED and any(layer in name for layer in weighted):
             size = int(np.prod(tensors[one.inputs[1]].shape))
         reads, makes = frozenset(one.inputs), frozenset(one.outputs)
         found.append(
@@ -185,20 +185,20 @@ def _operations(content, layers):
 
 def _chosen(operations, kind):
     """What is rounded."""
-    layers = [one for one in operations if one.size]
+    sized = [one for one in operations if one.size]
     if kind != "int8":
-        several = any(one.stage > 1 for one in layers)
+        several = any(one.stage > 1 for one in sized)
         first, other = SMALLEST[kind]
         return [
             one
-            for one in layers
+            for one in sized
             if one.size >= (first if several and one.stage == 1 else other)
         ]
     found = set()
-    for stage in {one.stage for one in layers}:
+    for stage in {one.stage for one in sized}:
         # Between the first layer, where rounding costs most, and the last, which
         # answers places.
-        own = {one for one in layers if one.stage == stage}
+        own = {one for one in sized if one.stage == stage}
         inner = _reached(operations, own) & _reached(operations, own, backwards=True)
         found |= {one for one in inner if one in own or one.kind in BETWEEN}
     return [one for one in operations if one in found]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from deeppose_tf import losses, networks
+from deeppose_tf import layers, losses, networks
 from deeppose_tf.pipelines.data import canvases
 from deeppose_tf.pipelines.train import optimizers
 from deeppose_tf.pipelines.train.recipes import TrainConfig
@@ -144,7 +144,7 @@ def make_step(
     kept = _on_device(people, strategy)
     tracing = contextlib.nullcontext
     if on_gpu or by_xla:
-        tracing = functools.partial(networks.for_gpu, by_xla)
+        tracing = functools.partial(layers.for_gpu, by_xla)
     backward = make_backward(state, config, strategy, tracing)
 
     @functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -219,7 +219,7 @@ def make_backward(
 
     def backward(crops, target, weight):
         share = 1.0 / (crops.shape[0] * strategy.num_replicas_in_sync)
-        with tf.GradientTape() as tape, networks.dropout_step(state.step), tracing():
+        with tf.GradientTape() as tape, layers.dropout_step(state.step), tracing():
             outputs = network(crops, training=True)
             predicted, logits = outputs if config.map_weight else (outputs, None)
             loss = losses.pose_loss(predicted, target, weight, config.loss)
