@@ -122,13 +122,14 @@ def make(
     folders = [sources[one] for one in preset.datasets]
     index = prepare.prepare(preset.datasets, folders, str(data), **arguments)
     run = pathlib.Path(work) / name
-    changes = dict(preset.changes) | ({"train.steps": steps} if steps else {})
+    numbers = range(1, preset.stages + 1 if steps else 1)
+    changes = {**preset.changes, **{f"{n}.train.steps": steps for n in numbers}}
     options = loop.Options(weights=weights)
     recipe_for = functools.partial(recipes.recipe_for, preset.recipe, changes=changes)
     trained = cascade.train_cascade(str(run), index, recipe_for, preset.stages, options)
     if preset.size:
         first, *later = trained.stages
-        trained = Cascade([_sized(first, preset.size), *later])
+        trained = Cascade([sized(first, preset.size), *later])
     report = evaluate.evaluate(trained, index, output=str(run / "evaluation"))
     begun = evaluate.evaluate(_begun(trained.stages[0], weights), index)
     report["rows"].insert(1, begun["rows"][1] | {"name": "MoveNet as begun"})
@@ -171,9 +172,10 @@ def pack(trained: Cascade, index: records.Index, report: Mapping, folder: str) -
     files.write_json(pathlib.Path(folder) / SCORES, content)
 
 
-def _sized(one: stage.Stage, size: int) -> stage.Stage:
-    """A stage whose network looks at crops of another size."""
-    config = dataclasses.replace(one.config, size=size)
+def sized(one: stage.Stage, size: int, **changes) -> stage.Stage:
+    """A stage whose network looks at crops of another size, and with other changes of
+    its configuration that leave the weights as they are."""
+    config = dataclasses.replace(one.config, size=size, **changes)
     model = stage.build_stage(config, one.skeleton)
     stage.copy_weights(one.model, model)
     return dataclasses.replace(one, config=config, model=model)
