@@ -44,7 +44,7 @@ WAYS = {
     "full_body": "--recipe=thunder --start_from=full_body --stages=1 --steps=100",
     "full_body_small": "--recipe=lightning --start_from=full_body_small --stages=1 "
     "--steps=250",
-    "scratch": "--recipe=compact --stages=1 --batch=32 --steps=150",
+    "scratch": "--recipe=compact --stages=1 --batch={batch} --steps=150",
 }
 
 
@@ -136,6 +136,7 @@ def main():
     report = json.loads(path.read_text()) if path.exists() else {}
     for count in PEOPLE:
         for way, words in WAYS.items():
+            words = words.format(batch=min(32, count))
             name = f"{way}_{count}"
             if options.only and name not in options.only.split(","):
                 continue
