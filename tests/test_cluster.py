@@ -151,8 +151,10 @@ def signals(handler):
 
 
 MEETING = """
-import ctypes, sys
+import ctypes, signal, sys
 from deeppose_tf.pipelines.train import cluster
+# What a shell starts in the background ignores Ctrl-C, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 two = {"worker_0": ("a", 1), "worker_1": ("b", 2)}
 with cluster.in_time(cluster.Cluster(two, "worker_0"), float(sys.argv[1])):
     print("waits", flush=True)
@@ -176,5 +178,9 @@ def test_the_meeting_ends_in_time_or_by_a_signal(number, seconds):
     assert process.stdout.readline() == "waits\n"
     if number:
         process.send_signal(number)
-    assert process.communicate(timeout=10) == ("", "")
-    assert process.returncode == (-number if number else 1)
+    try:
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == (-number if number else 1)
+    finally:
+        process.kill()
+        process.communicate()
