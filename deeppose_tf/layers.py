@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
 
 import numpy as np
@@ -25,41 +26,38 @@ _CURRENT = threading.local()
 registered = keras.utils.register_keras_serializable("deeppose_tf")
 
 
-@contextlib.contextmanager
-def dropout_step(step: tf.Tensor):
+def dropout_step(step: tf.Tensor) -> contextlib.AbstractContextManager:
     """Within it, dropout draws its masks from this step, a scalar int64."""
-    _CURRENT.step = tf.cast(step, tf.int64) * 4096  # what earlier versions drew from
-    try:
-        yield
-    finally:
-        del _CURRENT.step
+    return _tracing(step=tf.cast(step, tf.int64) * 4096)  # as earlier versions drew
 
 
-@contextlib.contextmanager
-def for_gpu(by_xla: bool):
+def for_gpu(by_xla: bool) -> contextlib.AbstractContextManager:
     """Within it, networks are traced into what is fast on a GPU, in which XLA compiles
     all of them or leaves them to TensorFlow's kernels."""
-    _CURRENT.gpu, _CURRENT.by_xla = True, by_xla
-    try:
-        yield
-    finally:
-        del _CURRENT.gpu, _CURRENT.by_xla
+    return _tracing(gpu=True, by_xla=by_xla)
+
+
+def delegable() -> contextlib.AbstractContextManager:
+    """Within it, networks are traced into what delegates of TFLite take."""
+    return _tracing(delegable=True)
 
 
 @contextlib.contextmanager
-def delegable():
-    """Within it, networks are traced into what delegates of TFLite take."""
-    _CURRENT.delegable = True
+def _tracing(**what):
+    vars(_CURRENT).update(what)
     try:
         yield
     finally:
-        del _CURRENT.delegable
+        for name in what:
+            delattr(_CURRENT, name)
 
 
 @registered
 class Convolution(keras.layers.Conv2D):
-    """Keras's layer, with a faster bias on a GPU. To XLA one with a stride is one
-    without, of blocks of pixels: few channels leave most of the matrix units idle."""
+    """Keras's layer, [M, H, W, C] -> [M, h, w, F], with a faster bias on a GPU. To XLA
+    one with a stride is one without, of blocks of pixels: few channels leave most of
+    the matrix units idle. That takes square crops and SAME padding, as `networks` has.
+    """
 
     def call(self, inputs):
         if not (self.use_bias and _traced_for("gpu")):
@@ -75,7 +73,7 @@ class Convolution(keras.layers.Conv2D):
 
 @registered
 class DepthwiseConvolution(keras.layers.DepthwiseConv2D):
-    """Keras's layer, with a faster bias on a GPU."""
+    """Keras's layer, [M, H, W, C] -> [M, h, w, C], with a faster bias on a GPU."""
 
     def call(self, inputs):
         if not (self.use_bias and _traced_for("gpu")):
@@ -121,8 +119,9 @@ def _convolve_blocks(x, kernel, stride):
 
 @registered
 class MaxPooling(keras.layers.MaxPooling2D):
-    """Keras's layer. To XLA it remembers which place of a window is the first that is
-    largest, and gives the gradient to that: what XLA makes of it scatters slowly."""
+    """Keras's layer, [M, H, W, C] -> [M, h, w, C]. To XLA it remembers which place of a
+    window is the first that is largest, and gives the gradient to that: what XLA makes
+    of it scatters slowly. That takes windows within the image (VALID)."""
 
     def call(self, inputs):
         if not _traced_for("by_xla"):
@@ -133,6 +132,7 @@ class MaxPooling(keras.layers.MaxPooling2D):
 def _pool(x, size, stride):
     _, height, width, channels = x.shape
     rows, columns = ((side - size) // stride + 1 for side in (height, width))
+    steps = range(stride)
 
     def place(x, i, j):
         """[M, rows, columns, C]: one place of every window."""
@@ -157,20 +157,13 @@ def _pool(x, size, stride):
             pads = [[b, a - b] for b, a in zip(before, after, strict=True)]
             return tf.pad(given, [[0, 0], *pads, [0, 0]])
 
+        def summed(upstream, a, b):
+            """What the inputs a, b of every stride x stride of them get."""
+            places = itertools.product(range(a, size, stride), range(b, size, stride))
+            return tf.add_n([shifted(upstream, i, j) for i, j in places])
+
         def gradient(upstream):
-            given = [
-                [
-                    tf.add_n(
-                        [
-                            shifted(upstream, i, j)
-                            for i in range(a, size, stride)
-                            for j in range(b, size, stride)
-                        ]
-                    )
-                    for b in range(stride)
-                ]
-                for a in range(stride)
-            ]
+            given = [[summed(upstream, a, b) for b in steps] for a in steps]
             given = tf.stack([tf.stack(row, axis=3) for row in given], axis=2)
             sides = given.shape[1] * stride, given.shape[3] * stride
             given = tf.reshape(given, [-1, *sides, channels])[:, :height, :width]
@@ -279,7 +272,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def synchronize(layers):
-    """Makes Keras's own normalisation take its moments over all replicas as well."""
+    """Makes Keras's own normalisation, among these layers, take its moments over all
+    replicas as well."""
     for layer in layers if _several_replicas() else ():
         if isinstance(layer, keras.layers.BatchNormalization):
             # Keras 2 takes its fused kernel, of one replica, where it is not told.

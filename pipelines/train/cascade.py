@@ -300,8 +300,9 @@ def _build(index, recipe, begins_as, options, target, precision):
     model = build_stage(recipe.stage, index.skeleton, target, precision, foreign)
     if not begins_as:
         return model
-    common = [count_common(model, stage.model) for stage in begins_as]
-    lacking = not common[0] if options.start_from else own and not any(common)
+    closest, most = _closest(model, begins_as)
+    first = count_common(model, begins_as[0].model)
+    lacking = not first if options.start_from else own and not most
     if lacking and not foreign:
         theirs = begins_as[0].config.network
         names = [x for x, y in recipes.RECIPES.items() if y[0].stage.network == theirs]
@@ -310,16 +311,23 @@ def _build(index, recipe, begins_as, options, target, precision):
             f"that is {theirs}, this {recipe.stage.network}. Recipes of that are "
             f"{', '.join(names) or 'none'}"
         )
-    warm_start(model, index.skeleton, begins_as[common.index(max(common))])
+    warm_start(model, index.skeleton, closest)
     return model
+
+
+def _closest(model, begins_as):
+    """The first of the stages with the most weights in common, and how many."""
+    common = [count_common(model, stage.model) for stage in begins_as]
+    most = max(common)
+    return begins_as[common.index(most)], most
 
 
 def _tell_start(model, skeleton, begins_as):
     """Says with how much a network began, and which joints not as those of their
     names."""
-    common = [count_common(model, stage.model) for stage in begins_as]
-    print(f"begins with {max(common)} of {len(model.weights)} weights as trained")
-    known = begins_as[common.index(max(common))].skeleton.canonical
+    closest, most = _closest(model, begins_as)
+    print(f"begins with {most} of {len(model.weights)} weights as trained")
+    known = closest.skeleton.canonical
     begun = zip(
         skeleton.joints, skeleton.canonical, origins(skeleton, known), strict=True
     )
@@ -328,7 +336,7 @@ def _tell_start(model, skeleton, begins_as):
         for joint, name, names in begun
         if names != (name,)
     ]
-    if new and max(common) == len(model.weights):
+    if new and most == len(model.weights):
         print(f"joints that are new to it begin as others: {'; '.join(new)}")
 
 

@@ -173,8 +173,17 @@ def pack(trained: Cascade, index: records.Index, report: Mapping, folder: str) -
 
 
 def sized(one: stage.Stage, size: int, **changes) -> stage.Stage:
-    """A stage whose network looks at crops of another size, and with other changes of
-    its configuration that leave the weights as they are."""
+    """A stage whose network looks at crops of another size.
+
+    Args:
+      one: as trained; it stays as it is.
+      size: side of the crops in pixels.
+      **changes: of its configuration, such as sigma, that leave the weights as they
+        are.
+
+    Raises:
+      ValueError: see `StageConfig` and `stage.build_stage`.
+    """
     config = dataclasses.replace(one.config, size=size, **changes)
     model = stage.build_stage(config, one.skeleton)
     stage.copy_weights(one.model, model)
