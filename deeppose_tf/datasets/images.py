@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import pathlib
+import threading
 import warnings
 
 import numpy as np
@@ -35,6 +36,8 @@ _HEIC = b"heic heix heim heis hevc hevx mif1 msf1".split()
 TURNED = "EXIF turns it, and labels may belong to either view"
 _ORIENTATION = 0x0112  # The EXIF tag; 1 is upright.
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of some cameras, with a second view.
+
+_WARNINGS = threading.Lock()
 
 
 class Unusual(ValueError):
@@ -100,10 +103,16 @@ def encoded(path: str, convert: bool = False) -> tuple[bytes, int, int]:
 
 def size(encoded: bytes) -> tuple[int, int]:
     """Height and width of an image that `encoded` gave."""
-    with warnings.catch_warnings():
+    with _opened(io.BytesIO(encoded)) as image:
+        return image.height, image.width
+
+
+def _opened(source) -> Image.Image:
+    """The image of a file, of which the header is read, however large it is."""
+    # What is warned of is a matter of the process, and images are read by threads.
+    with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.height, image.width
+        return Image.open(source)
 
 
 def _require_usual(path: str, image: Image.Image) -> None:
@@ -140,9 +149,7 @@ def _open(path: str, max_pixels: int) -> Image.Image:
         )
     try:
         _register_heic()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see below
-            image = Image.open(file)
+        image = _opened(file)  # its size is judged below
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too large. {error}") from error
     except PermissionError as error:
