@@ -68,7 +68,11 @@ def draw_pose(
 
 
 def draw_names(
-    image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, labeled: np.ndarray
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    skeleton: Skeleton,
+    labeled: np.ndarray,
+    color: tuple[int, int, int] | None = None,
 ) -> np.ndarray:
     """A copy of the image with the name of each labeled joint beside it, right of it
     where there is room; arguments as of `draw_pose`."""
@@ -79,7 +83,8 @@ def draw_names(
         x, y = (int(value) >> _SHIFT for value in _fixed(keypoints[joint]))
         wide = 7 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.33, 1)[0][0]
         left = x + 5 if x + wide < image.shape[1] else max(x - wide, 2)
-        write(image, name, (left, y + 4), COLORS[skeleton.side(joint)], 0.33)
+        paint = color or COLORS[skeleton.side(joint)]
+        write(image, name, (left, y + 4), paint, 0.33)
     return image
 
 

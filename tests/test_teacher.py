@@ -1,12 +1,17 @@
 """What a teacher's answers change of labels, and what they leave."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
+from toy_lsp import make_lsp
 
+from deeppose_tf import draw
 from deeppose_tf.datasets import Annotations, coco_results
-from deeppose_tf.pipelines.data import teacher
+from deeppose_tf.pipelines.data import commands, sheet, teacher
+from deeppose_tf.pipelines.data.prepare import prepare
 from deeppose_tf.skeleton import COCO, LSP
 
 K = len(LSP.joints)
@@ -123,3 +128,44 @@ def test_a_data_set_without_a_teacher_keeps_its_labels(poses, tmp_path):
     assert told["people"] == 0
     with pytest.raises(ValueError, match="answers none of the people in /lspet"):
         teacher.teach(people, ["/lspet", "/lsp"], [path, ""])
+
+
+def test_a_sheet_shows_what_was_contradicted(poses, tmp_path):
+    """The label stays green where the teacher agrees; a wrist that it places elsewhere
+    is red there, and named there and at its label."""
+    wrist = LSP.joints.index("left_wrist")
+    true = poses.copy()
+    true[1, wrist] = 280, 140  # beside all others
+    path = str(tmp_path / "im0002.png")
+    Image.new("RGB", (300, 150)).save(path)
+    people = people_of(poses)
+    people = dataclasses.replace(people, images=("/lsp/im1.jpg", path, "/lsp/im3.jpg"))
+    answers = answer(tmp_path / "a.json", true[1:2], numbers=[2])
+    taught, told = teacher.teach(people, [str(tmp_path)], [answers])
+    assert told["worst"] == ["lsp/im0002"] and told["replaced"] == 1
+    sheet.write_taught(people, taught, told["worst"], tmp_path / "new")
+    drawn = np.array(Image.open(tmp_path / "new" / sheet.TAUGHT)).astype(int)
+    cell = drawn[28:, 6:]  # below the legend
+    _, move = draw.cut(np.zeros((150, 300, 3)), [poses[1], true[1]], 400, 0.1)
+    for place, color in (
+        (poses[1, wrist], draw.TRUTH),
+        (true[1, wrist], draw.PREDICTION),
+        (poses[1, LSP.joints.index("right_knee")], draw.TRUTH),
+    ):
+        x, y = move(place).astype(int)
+        assert np.abs(cell[y, x] - color).max() < 40
+
+
+def test_the_command_says_where_the_sheet_is(tmp_path):
+    """The teacher answers the first of two people, 500 pixels beside their labels."""
+    joints = make_lsp(tmp_path / "lsp", 2).transpose(2, 1, 0)[..., :2]
+    answers = answer(tmp_path / "a.json", joints[:1] + 500)
+    given = {"validation": 0, "test": 0, "sheet": True, "teacher": [answers]}
+    out = tmp_path / "out"
+    index = prepare(["lsp"], [str(tmp_path / "lsp")], str(out), **given)
+    told = index.provenance["taught"]
+    assert told["worst"] == ["lsp/im0001"] and told["replaced"] > 0
+    text = commands.describe(index)
+    assert f"replaced {told['replaced']} of the labels of 1 people" in text
+    assert f"the most contradicted: {out / sheet.TAUGHT}" in text
+    assert not (out / sheet.NAME).exists()  # which is drawn of what is prepared

@@ -123,7 +123,9 @@ PREPARE_FLAGS = {
         "them wrong. Labels must belong to the upright image.",
     ),
     "sheet": Flag(
-        True, "Draws 16 people with their joints and names as people.png in the folder."
+        True,
+        "Draws 16 people with their joints and names as people.png in the folder; and "
+        "with --teacher as taught.png the 16 whose labels it contradicts most.",
     ),
     "max_pixels": Flag(
         images.MAX_PIXELS,
@@ -142,7 +144,7 @@ PREPARE_FLAGS = {
     makes_data=True,
 )
 def run_prepare(values: flags.FlagValues) -> None:
-    given = {name: values[name].value for name in PREPARE_FLAGS if name != "sheet"}
+    given = {name: values[name].value for name in PREPARE_FLAGS}
     given["source"] = _sources(values.source, len(values.dataset))
     try:
         given["repeat"] = [int(times) for times in values.repeat]
@@ -229,8 +231,16 @@ def describe(index) -> str:
             lines.append(f"first boxes of {split}: {boxes}")
     if index.skipped:
         lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
-    if os.path.exists(os.path.join(index.directory, sheet.NAME)):
-        lines.append(f"look at them: {os.path.join(index.directory, sheet.NAME)}")
+    told = index.provenance.get("taught")
+    if told:
+        lines.append(
+            f"a teacher completed {told['completed']} and replaced {told['replaced']} "
+            f"of the labels of {told['people']} people"
+        )
+    for name, what in ((sheet.NAME, "them"), (sheet.TAUGHT, "the most contradicted")):
+        path = os.path.join(index.directory, name)
+        if os.path.exists(path):
+            lines.append(f"look at {what}: {path}")
     return "\n".join(lines)
 
 

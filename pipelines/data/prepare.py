@@ -30,6 +30,7 @@ from deeppose_tf.datasets import (
 )
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import checks, first_boxes, records
+from deeppose_tf.pipelines.data import sheet as sheets
 from deeppose_tf.pipelines.data import teacher as taught
 
 # Sec. 4.1 holds out fifty.
@@ -58,6 +59,7 @@ def prepare(
     convert: bool = False,
     max_pixels: int = images.MAX_PIXELS,
     teacher: Sequence[str] = (),
+    sheet: bool = False,
 ) -> records.Index:
     """Reads, checks, holds out and writes a data set, or confirms a finished one.
 
@@ -125,9 +127,12 @@ def prepare(
     }
     provenance = {}
     if teacher:
-        splits["train"], provenance["taught"] = taught.teach(
-            splits["train"], source, teacher
-        )
+        people = splits["train"]
+        splits["train"], told = taught.teach(people, source, teacher)
+        provenance["taught"] = told
+        if sheet:
+            folder = records.partial_directory(output)
+            sheets.write_taught(people, splits["train"], told["worst"], folder)
     if boxes:
         kept = records.partial_directory(output)
         total = sum(map(len, splits.values())) if "face" in boxes else 0
