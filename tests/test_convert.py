@@ -1,5 +1,6 @@
 """TFLite files of every kind: what is in them, and that they answer as the cascade."""
 
+import functools
 import os
 import sys
 
@@ -12,7 +13,6 @@ from deeppose_tf import geometry, sampling
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.config import StageConfig
 from deeppose_tf.export.saved_model import checks, signatures
-from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.tflite import convert, export, lite
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import Stage
@@ -45,6 +45,14 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def converted_once():
+    """A cascade is converted once for a size; what is rounded, for each kind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "_converted", functools.cache(convert._converted))
+        yield
+
+
 @pytest.fixture(scope="module")
 def cascade():
     return make(LSP)
@@ -52,18 +60,11 @@ def cascade():
 
 @pytest.fixture(scope="module")
 def content(cascade):
-    """(kind, size) -> bytes of the file; each is converted once."""
-    made = {}
-
-    def of(kind, size=None):
-        if (kind, size) not in made:
-            seen = [
-                (checks.picture(*SIZE, seed), box) for seed in (0, 1) for box in BOXES
-            ]
-            made[kind, size] = convert.convert(cascade, kind, size, seen)
-        return made[kind, size]
-
-    return of
+    """(kind, size) -> bytes of the file."""
+    seen = [(checks.picture(*SIZE, seed), box) for seed in (0, 1) for box in BOXES]
+    return functools.cache(
+        lambda kind, size=None: convert.convert(cascade, kind, size, seen)
+    )
 
 
 def distances(cascade, model, image, boxes=BOXES):
@@ -89,33 +90,34 @@ def test_every_kind_answers_as_the_cascade(cascade, content, kind, size):
     assert (apart.max() > 0.02) == (kind in ("dynamic_range", "int8"))
 
 
-LINEAR = (
-    StageConfig("compact", 48, "linear", (8, 16), (0, 1), margin=0.1),
-    StageConfig("compact", 32, "linear", (8, 16), (1, 0), sigma=1.5),
-)
+@pytest.fixture(scope="module")
+def linear():
+    """Without maps, whose scores are of a second look of the first stage."""
+    first = StageConfig("compact", 48, "linear", (8, 16), (0, 1), margin=0.1)
+    later = StageConfig("compact", 32, "linear", (8, 16), (1, 0), sigma=1.5)
+    return make(LSP, (first, later))
 
 
-@pytest.mark.parametrize("configs", [CONFIGS[:2], LINEAR], ids=["integral", "linear"])
-def test_keypoints_and_scores_are_the_same_by_every_way(configs, tmp_path):
+@pytest.mark.parametrize("head", ["integral", "linear"])
+def test_keypoints_and_scores_are_the_same_by_every_way(head, cascade, linear):
     """To a hundredth of a pixel and a thousandth of each score."""
-    cascade, image = make(LSP, configs), checks.picture(*SIZE)
-    folder, _ = saved_model.export(cascade, str(tmp_path))
-    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    images = tf.constant(np.stack([image] * len(BOXES)))
+    cascade = {"integral": cascade, "linear": linear}[head]
+    image = checks.picture(*SIZE)
+    served = signatures.functions(cascade, signatures.Limits())["serving_default"]
     expected = cascade.predict(image, BOXES)
     assert expected["scores"].max() > 2 * expected["scores"].min() > 0
     for found in (
-        served(images=images, boxes=tf.constant(BOXES)),
+        served(np.stack([image] * len(BOXES)), BOXES),
         lite.Lite(convert.convert(cascade), LSP).predict(image, BOXES),
     ):
         for name, near in (("keypoints", {"atol": 0.01}), ("scores", {"rtol": 1e-3})):
             np.testing.assert_allclose(found[name], expected[name], **near)
 
 
-def test_int8_of_a_linear_head_whose_first_stage_looks_twice():
+def test_int8_of_a_linear_head_whose_first_stage_looks_twice(linear):
     """The two calls of one network have no name in common but that of the stage, in
     which the geometry is: where that was taken for the network, int8 failed."""
-    cascade, image = make(LSP, LINEAR), checks.picture(*SIZE)
+    cascade, image = linear, checks.picture(*SIZE)
     seen = [(image, box) for box in BOXES]
     content = convert.convert(cascade, "int8", None, seen)
     kinds = [one[:2] for one in convolutions(content)]
@@ -276,12 +278,12 @@ def test_only_large_weights_of_a_first_stage_are_halved(cascade, monkeypatch):
     assert first.count("float16") == 2  # of one block
 
 
-def test_a_single_stage_is_halved(cascade, monkeypatch):
+def test_a_single_stage_is_halved_without_a_word(cascade, monkeypatch, capfd):
+    """The converter, the quantizer and their C++ print dozens of lines."""
     monkeypatch.setitem(convert.SMALLEST, "float16", (10**6, 200))
-    one = Cascade(cascade.stages[:1])
-    assert "float16" in {
-        kind for _, kind, _ in convolutions(convert.convert(one, "float16"))
-    }
+    content = convert.convert(Cascade(cascade.stages[:1]), "float16")
+    assert capfd.readouterr() == ("", "")
+    assert "float16" in {kind for _, kind, _ in convolutions(content)}
 
 
 @pytest.mark.parametrize("kind", ["float32", "dynamic_range", "int8"])
@@ -315,12 +317,6 @@ def test_delegates_take_files_of_a_known_size_whole(content, kind):
     for one in operations:
         if one["op_name"] in ("CONV_2D", "BATCH_MATMUL", "SOFTMAX", "FULLY_CONNECTED"):
             assert one["index"] in whole
-
-
-def test_what_is_converted_says_nothing(cascade, capfd):
-    """The converter, the quantizer and their C++ print dozens of lines."""
-    convert.convert(Cascade(cascade.stages[:1]), "dynamic_range")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_what_was_said_before_a_failure_is_shown(capfd):

@@ -68,16 +68,22 @@ def convert(
     """
     if kind not in lite.KINDS:
         raise ValueError(f"kind {kind!r} is none of {', '.join(lite.KINDS)}")
+    content, weighted = _converted(cascade, size)
+    if kind == "float32":
+        return content
+    return _quantized(content, kind, weighted, people)
+
+
+def _converted(cascade, size):
+    """The file before anything is rounded, and the names of its networks' layers with
+    weights."""
     function = _function(cascade, size)
     module = tf.Module()
     module.weights = list(function.variables)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     with quietly():
-        content = converter.convert()
-    if kind == "float32":
-        return content
-    return _quantized(content, kind, _layers(function.graph), people)
+        return converter.convert(), _layers(function.graph)
 
 
 def _function(cascade, size):
