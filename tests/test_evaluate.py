@@ -238,12 +238,20 @@ def test_a_limit_takes_the_first_people_and_the_baseline_of_all(data):
     assert (found["correct"], found["scored"]) == (3, 4)
 
 
-def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path):
+@pytest.fixture(scope="module")
+def written(data, tmp_path_factory):
+    """A folder of all files, one person of which is without an answer, and scores."""
     splits, index = data
-    output = tmp_path / "out"
-    content = evaluate.evaluate(
-        Oracle(splits["test"], unanswered=3), index, "test", str(output), verbose=0
-    )
+    output = tmp_path_factory.mktemp("written") / "out"
+    oracle = Oracle(splits["test"], unanswered=3)
+    return output, evaluate.evaluate(oracle, index, "test", str(output), verbose=0)
+
+
+def test_all_files_are_written_and_its_own_results_score_the_same(
+    data, written, tmp_path
+):
+    splits, index = data
+    output, content = written
     names = sorted(path.name for path in output.iterdir())
     assert names == sorted(evaluate.WRITTEN)
     assert files.read_json(output / "metrics.json") == content
@@ -267,13 +275,10 @@ def test_all_files_are_written_and_its_own_results_score_the_same(data, tmp_path
     assert "is unknown" in again["protocol"]["first_box"]
 
 
-def test_sheets_show_truth_in_green_and_predictions_in_red(data, tmp_path):
-    splits, index = data
-    evaluate.evaluate(
-        Oracle(splits["test"]), index, "test", str(tmp_path), limit=3, verbose=0
-    )
-    sheet = cv2.imread(str(tmp_path / "poses.png"))[..., ::-1].astype(int)
-    # Where a stage is right, red covers green; stage 1 leaves green wrists of two.
+def test_sheets_show_truth_in_green_and_predictions_in_red(written):
+    sheet = cv2.imread(str(written[0] / "poses.png"))[..., ::-1].astype(int)
+    # Where a stage is right, red covers green; stage 1 leaves green wrists of two, and
+    # both leave one person.
     red = ((sheet[..., 0] > 180) & (sheet[..., 1] < 90)).sum()
     green = ((sheet[..., 1] > 150) & (sheet[..., 0] < 60)).sum()
     assert red > 1000 and 50 < green < red

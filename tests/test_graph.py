@@ -35,6 +35,20 @@ def function(cascade, person=graph.person, **settings):
     )
 
 
+@pytest.fixture(scope="module")
+def shortened(cascade):
+    """Cascades of the first stages; each is traced once, as are the functions below."""
+    shorter = functools.cache(lambda stages: cascades.Cascade(cascade.stages[:stages]))
+    return lambda stages: shorter(stages) if stages < 3 else cascade
+
+
+@pytest.fixture(scope="module")
+def traced(shortened):
+    return functools.cache(
+        lambda stages, **settings: function(shortened(stages), **settings)
+    )
+
+
 def nodes(concrete):
     """All nodes of a function and of those that it calls."""
     content = concrete.graph.as_graph_def()
@@ -54,10 +68,9 @@ THREE_LEVELS = functools.partial(cropping.framed, count=3)
         (3, {"person": graph.unrolled, "view": THREE_LEVELS}),
     ],
 )
-def test_as_keras(cascade, stages, settings):
-    some = cascades.Cascade(cascade.stages[:stages])
-    person = function(some, **settings)
-    expected = some.predict(IMAGE, BOXES)
+def test_as_keras(shortened, traced, stages, settings):
+    person = traced(stages, **settings)
+    expected = shortened(stages).predict(IMAGE, BOXES)
     for i, box in enumerate(BOXES):
         found = person(IMAGE, box)
         assert list(found) == NAMES
@@ -66,9 +79,9 @@ def test_as_keras(cascade, stages, settings):
             np.testing.assert_allclose(value, expected[name][i], atol=5e-3)
 
 
-def test_one_loop_and_one_network_per_stage_in_it(cascade):
+def test_one_loop_and_one_network_per_stage_in_it(cascade, traced):
     """The weights are read where they are used: once each, never gathered."""
-    person = function(cascade).get_concrete_function()
+    person = traced(3).get_concrete_function()
     content = person.graph.as_graph_def()
     loops = [node for node in content.node if node.op.endswith("While")]
     assert len(loops) == 1
@@ -88,9 +101,9 @@ def test_one_loop_and_one_network_per_stage_in_it(cascade):
     assert not any(node.op == "ResourceGather" for node in nodes(person))
 
 
-def test_unrolled_has_no_loop(cascade):
-    person = function(cascade, graph.unrolled).get_concrete_function()
-    found = {node.op for node in nodes(person)}
+def test_unrolled_has_no_loop(traced):
+    person = traced(3, person=graph.unrolled)
+    found = {node.op for node in nodes(person.get_concrete_function())}
     assert not found & {"While", "StatelessWhile", "Case", "StatelessCase"}
 
 
@@ -102,7 +115,7 @@ def early(cascade):
 
 
 @pytest.mark.parametrize("share", [0.99, 1.01])
-def test_a_loop_that_ends_early(cascade, early, share):
+def test_a_loop_that_ends_early(cascade, shortened, early, share):
     """Stage 2 moves the joint that it moves most by just more, or just less, than the
     tolerance: stage 3 is run, or not."""
     expected = cascade.predict(IMAGE, BOXES[1:2])["keypoints_by_stage"][0]
@@ -119,7 +132,7 @@ def test_a_loop_that_ends_early(cascade, early, share):
         return
     np.testing.assert_array_equal(third, second)
     # Scores are of the stages that were run.
-    two = cascades.Cascade(cascade.stages[:2]).predict(IMAGE, BOXES[1:2])
+    two = shortened(2).predict(IMAGE, BOXES[1:2])
     np.testing.assert_allclose(found["scores"], two["scores"][0], atol=1e-4)
 
 
@@ -134,21 +147,16 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def loop(cascade):
-    return function(cascade)
-
-
 @pytest.mark.parametrize("box", BAD.values(), ids=BAD)
-def test_boxes_that_cannot_be_answered(loop, box):
-    found = loop(IMAGE, np.float32(box))
+def test_boxes_that_cannot_be_answered(traced, box):
+    found = traced(3)(IMAGE, np.float32(box))
     assert not any(value.numpy().any() for value in found.values())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
-def test_smallest_images(cascade, loop, size):
+def test_smallest_images(cascade, traced, size):
     image = checks.picture(*size)
-    found, expected = loop(image, BOXES[0]), cascade.predict(image)
+    found, expected = traced(3)(image, BOXES[0]), cascade.predict(image)
     np.testing.assert_allclose(found["keypoints"], expected["keypoints"][0], atol=1e-3)
     assert found["valid"]
 
