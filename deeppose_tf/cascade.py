@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import draw, files, geometry, sampling
+from deeppose_tf import draw, files, geometry, networks, sampling
 from deeppose_tf.config import (
     INDEX,
     INDEX_FORMATS,
@@ -95,13 +97,28 @@ class Cascade:
         content = {"format": INDEX_FORMATS[-1], "stages": stages}
         files.write_json(pathlib.Path(run) / INDEX, content, digest=True)
 
-    def predict(self, image, boxes=None) -> dict | list[dict]:
+    @functools.cached_property
+    def flipped(self) -> Cascade:
+        """The same cascade, whose first stage averages its maps of a person with those
+        of the mirror image ("flip test"), at the cost of another look.
+
+        Raises:
+          ValueError: its head is linear.
+        """
+        first, *later = self.stages
+        model = networks.with_mirror(first.model, self.skeleton.mirror)
+        cascade = Cascade([dataclasses.replace(first, model=model), *later])
+        cascade.run = self.run
+        return cascade
+
+    def predict(self, image, boxes=None, flip_test: bool = False) -> dict | list[dict]:
         """The poses of the people in an image, or in each of several.
 
         Args:
           image: the path of a file, or [H, W, 3] uint8 RGB; or a list of these.
           boxes: [N, 4] person boxes, pixels; all zeros, or None, for the whole image.
             Of a list of images a list of these.
+          flip_test: predict as `flipped`.
 
         Returns:
           keypoints: [N, K, 2] pixels, of the last stage.
@@ -114,8 +131,10 @@ class Cascade:
 
         Raises:
           ValueError: a file cannot be read; an image or boxes have another shape or
-            type; or there are not as many boxes as images.
+            type; there are not as many boxes as images; or see `flipped`.
         """
+        if flip_test:
+            return self.flipped.predict(image, boxes)
         if isinstance(image, (list, tuple)):
             boxes = [None] * len(image) if boxes is None else boxes
             if len(boxes) != len(image):

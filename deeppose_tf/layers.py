@@ -360,6 +360,24 @@ class MapLogits(keras.layers.Layer):
         return tf.transpose(maps, [0, 2, 1])
 
 
+class MirrorAverage(keras.layers.Layer):
+    """Crops -> the mean of the logits [M, K, P] that a network, which makes maps of
+    `width` places in a row, has of them and of their mirror images."""
+
+    def __init__(self, network, width, mirror, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.width = width
+        self.mirror = mirror
+
+    def call(self, crops):
+        both = tf.concat([crops, tf.reverse(crops, [2])], axis=0)
+        own, other = tf.split(self.network(both, training=False), 2)
+        rows = tf.reshape(other, [-1, self.width])
+        other = tf.reshape(tf.reverse(rows, [1]), tf.shape(own))
+        return (own + tf.gather(other, self.mirror, axis=1)) / 2
+
+
 @registered
 class Expectation(keras.layers.Layer):
     """Logits [M, K, P] -> [M, K, 2]: the place expected under their softmax, or, but

@@ -82,6 +82,29 @@ def with_spread(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, moments(model.get_layer(MAP_LOGITS).output))
 
 
+def with_mirror(model: keras.Model, mirror: tuple[int, ...]) -> keras.Model:
+    """The same network, which averages its maps of a crop with those of the mirrored
+    one ("flip test"); for prediction alone.
+
+    Args:
+      model: of an integral head.
+      mirror: [K], see `Skeleton.mirror`.
+
+    Raises:
+      ValueError: it has no maps.
+    """
+    if not any(layer.name == EXPECTATION for layer in model.layers):
+        raise ValueError("mirrored maps are to be averaged, and the network has none")
+    maps = keras.Model(model.input, model.get_layer(MAP_LOGITS).output)
+    expectation = model.get_layer(EXPECTATION)
+    crops = keras.Input(model.input.shape[1:])
+    logits = layers.MirrorAverage(
+        maps, expectation.width, mirror, name=MAP_LOGITS, dtype="float32"
+    )(crops)
+    again = layers.Expectation.from_config(expectation.get_config())
+    return keras.Model(crops, again(logits), name=model.name)
+
+
 # Convolutions of Fig. 2: filters, side, stride, and whether LRN and pooling follow.
 PAPER = (
     (96, 11, 4, True, True),

@@ -331,6 +331,54 @@ def test_scores_are_made_of_the_maps_of_all_stages(image):
     np.testing.assert_allclose(found["scores"][0], expected, atol=2e-3)
 
 
+def test_flipped_answers_a_mirror_image_with_the_mirrored_pose(image):
+    """Of the first stage, whose maps of both images are averaged; alone it does not."""
+    some, mirror = toy_cascade.make(LSP), list(LSP.mirror)
+    box, mirrored_image = BOXES[:1], np.ascontiguousarray(image[:, ::-1])
+    x0, y0, x1, y1 = box[0]
+    mirrored_box = np.float32([[WIDTH - x1, y0, WIDTH - x0, y1]])
+
+    def differ(**options):
+        found = some.predict(image, box, **options)["keypoints_by_stage"][0, 0]
+        again = some.predict(mirrored_image, mirrored_box, **options)
+        again = again["keypoints_by_stage"][0, 0][mirror] * (-1, 1) + (WIDTH, 0)
+        return np.abs(found - again).max()
+
+    assert differ() > 1
+    assert differ(flip_test=True) < 1e-3
+
+
+def test_flipped_averages_the_maps(image):
+    """Against NumPy, the scores' spread included; later stages are as they are."""
+    some = toy_cascade.make(LSP)
+    first, box = some.stages[0], BOXES[:1]
+    center, size = (box[:, :2] + box[:, 2:]) / 2, 1.1 * (box[:, 2:] - box[:, :2])
+    corners = np.float32(np.concatenate([center - size / 2, center + size / 2], 1))
+    crop = sampling.crop(sampling.pyramid(image[None]), corners, [0], 48).numpy()
+    maps = networks.with_maps(first.model)
+    side = 24  # 48 pixels, halved twice, each cell divided by two
+    own, other = (
+        np.asarray(maps(one)[1]).reshape(K, side, side)
+        for one in (crop, np.ascontiguousarray(crop[:, :, ::-1]))
+    )
+    mean = (own + other[list(LSP.mirror), :, ::-1]) / 2
+    share = np.exp(mean.reshape(K, -1)) / np.exp(mean).sum((1, 2))[:, None]
+    place = share @ networks.map_places(first.model)  # [K, 2]
+    found = some.flipped.predict(image, box)
+    expected = center + place * size
+    np.testing.assert_allclose(found["keypoints_by_stage"][0, 0], expected, atol=1e-3)
+    spread = some.flipped.stages[0].spreading(crop)[0, :, 2:]
+    np.testing.assert_allclose(
+        spread, numpy_spread(mean.reshape(K, -1), side, side), rtol=1e-3
+    )
+    assert some.flipped.stages[1:] == some.stages[1:]
+
+
+def test_a_linear_head_has_no_maps_to_average(image, coloured):
+    with pytest.raises(ValueError, match="to be averaged, and the network has none"):
+        coloured.predict(image, flip_test=True)
+
+
 @pytest.mark.parametrize("head", ["linear", "integral"])
 def test_what_learned_nothing_scores_low(image, head, pose):
     config = StageConfig("compact", 32, head, (4,), (0,), margin=0.1)

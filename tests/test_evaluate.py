@@ -333,6 +333,14 @@ def test_the_script_with_a_real_cascade(data, tmp_path, capsys, monkeypatch):
         toy_run.call(EVALUATE, *common)
     with pytest.raises(ValueError, match="either --model or --predictions"):
         toy_run.call(EVALUATE, *results, model)
+    with pytest.raises(ValueError, match="--flip_test is for a --model"):
+        toy_run.call(EVALUATE, *results, "--flip_test")
+    toy_run.call(EVALUATE, *common, model, "--limit=3", "--flip_test", "--overwrite")
+    flipped = json.loads((output / "metrics.json").read_text())
+    assert flipped["settings"].pop("flip_test") is True
+    assert flipped["settings"] == content["settings"]
+    before = (tmp_path / "results.json").read_bytes()
+    assert (output / evaluate.RESULTS).read_bytes() != before
 
 
 def test_published_predictions_score_as_published(shared_data, tmp_path):

@@ -603,6 +603,14 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     assert np.isfinite(keypoints).all() and len(keypoints) == 3 * 14
     assert len(content["annotations"][0]["keypoints_by_stage"]) == 2
     assert "2 people on 2 images" in capsys.readouterr().out
+    flipped = [*common, f"--input={photos}", f"--boxes={boxes}", "--flip_test"]
+    with pytest.raises(ValueError, match="there already, and of another run"):
+        toy_run.call(SCRIPT, *flipped)
+    flipped.append(f"--output={tmp_path / 'flipped'}")
+    toy_run.call(SCRIPT, *flipped)
+    other = saved(tmp_path / "flipped")
+    assert other["info"]["settings"]["flip_test"] is True
+    assert other["annotations"][0]["keypoints"] != keypoints.tolist()
     (photos / "a.jpg").write_bytes(b"broken")
     with pytest.raises(SystemExit) as stopped:
         toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")

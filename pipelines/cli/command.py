@@ -69,6 +69,11 @@ class Flag(NamedTuple):
 
 # Of the flags that name a trained cascade.
 MODEL = "A run that deeppose-train wrote, or a preset by its name, such as full_body."
+FLIP_TEST = Flag(
+    False,
+    "Average the first stage's maps with those of the mirrored crop: a little better, "
+    "and the first stage takes twice as long. Needs an integral head.",
+)
 
 
 class Command:

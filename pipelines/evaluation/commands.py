@@ -48,6 +48,7 @@ EVALUATE_FLAGS = {
         "COCO, see --annotations; as in COCO, (0, 0) is the centre of the first pixel. "
         "Whom it leaves out counts as wrong.",
     ),
+    "flip_test": command.FLIP_TEST,
     "annotations": Flag(
         str,
         "The COCO annotation file that this split was made of: OKS then takes people's "
@@ -80,7 +81,11 @@ def run_evaluate(values: flags.FlagValues) -> None:
     """Scores what the flags describe and prints the table."""
     if (values.model is None) == (values.predictions is None):
         raise ValueError("give either --model or --predictions")
+    if values.flip_test and values.model is None:
+        raise ValueError("--flip_test is for a --model")
     names = ("data", "split", "model", "predictions", "annotations", "limit")
+    # Named where it is set, so that evaluations before there was any are known again.
+    names += ("flip_test",) * values.flip_test
     settings = {name: getattr(values, name) for name in names}
     command.require_paths("data", "predictions", "annotations")
     command.require_run("model")
@@ -98,7 +103,9 @@ def run_evaluate(values: flags.FlagValues) -> None:
     else:
         from deeppose_tf.cascade import Cascade
 
-        content = evaluate.evaluate(Cascade.load(values.model), *given, settings)
+        cascade = Cascade.load(values.model)
+        cascade = cascade.flipped if values.flip_test else cascade
+        content = evaluate.evaluate(cascade, *given, settings)
     print(scores.table(content))
 
 

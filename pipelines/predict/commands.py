@@ -74,6 +74,7 @@ FILE_FLAGS = {
 
 PREDICT_FLAGS = {
     "model": Flag(str, command.MODEL),
+    "flip_test": command.FLIP_TEST,
     **FILE_FLAGS,
     "enlargement": Flag(
         list,
@@ -98,6 +99,7 @@ def run_predict(values: flags.FlagValues) -> None:
     from deeppose_tf.pipelines.data import first_boxes
 
     cascade = Cascade.load(values.model)
+    cascade = cascade.flipped if values.flip_test else cascade
     if warning := first_boxes.mismatch(cascade, values.boxes):
         print(f"WARNING {warning}", file=sys.stderr)
     enlargement = enlargement or first_boxes.of_model(cascade).get("face")
@@ -106,7 +108,9 @@ def run_predict(values: flags.FlagValues) -> None:
     )
     stages = check_run(values.model)
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
-    write_results(cascade, found, finder, ("model", "enlargement"), made_with)
+    # Named where it is set, so that predictions before there was any are known again.
+    names = "model", "enlargement", *("flip_test",) * values.flip_test
+    write_results(cascade, found, finder, names, made_with)
 
 
 def write_results(
