@@ -260,10 +260,7 @@ def read_boxes(path: str) -> dict[str, np.ndarray]:
         the file, the image and the box.
       OSError: the file cannot be read.
     """
-    try:
-        content = files.load_json(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    content = files.load_json(path)
     if coco_results.is_coco(content):
         content = coco_results.boxes(path)
     if not isinstance(content, dict):

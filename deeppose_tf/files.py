@@ -72,7 +72,8 @@ def read_json(path: str | os.PathLike, formats: tuple = ()) -> dict:
         if digest is not None and digest != _digest(value):
             raise ValueError(f"its content is not that of its {DIGEST!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        why = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path} is damaged: {why}") from error
     if formats and found not in formats:
         known = " and ".join(map(str, formats))
         raise ValueError(
@@ -86,16 +87,19 @@ def load_json(path: str | os.PathLike):
     """The JSON value in anybody's file.
 
     Raises:
-      ValueError: it is none, or nested too deep, or `read_bytes` does not read it.
+      ValueError: it is none, or nested too deep, or `read_bytes` does not read it;
+        names the file.
       OSError: the file cannot be read.
     """
     content = read_bytes(path, MOST_JSON)
     if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise ValueError("it is compressed: unpack it first")
+        raise ValueError(f"{path}: it is compressed: unpack it first")
     try:
         return json.loads(content)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError(f"{path}: it is nested too deep") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
 
 
 def read_bytes(path: str | os.PathLike, most: int) -> bytes:

@@ -161,8 +161,6 @@ def test_missing_parts_are_named(tmp_path):
     save(tmp_path / "examples.mat", "examples", [flic_example(0)])
     with pytest.raises(ValueError, match="images: no such folder"):
         flic.read_splits(str(tmp_path))
-    with pytest.raises(ValueError, match="'sideways': expected person or observer"):
-        flic.read_splits(make_flic(tmp_path, [flic_example(0)]), "sideways")
     incomplete = flic_example(0)
     del incomplete["coords"]
     with pytest.raises(ValueError, match="no field 'coords', only: poselet_hit_idx, "):

@@ -47,12 +47,6 @@ def test_real_parse_has_left_at_the_images_left(shared_data):
     assert np.mean(x[:, right] < x[:, left]) > 0.9
 
 
-@pytest.mark.parametrize("reader", [lsp.read_parse, buffy.read_splits])
-def test_there_are_no_person_centric_labels(tmp_path, reader):
-    with pytest.raises(ValueError, match="no person-centric labels, and no rule"):
-        reader(str(tmp_path), "person")
-
-
 def test_parse_nan_and_wrong_shapes(tmp_path):
     points = np.full((14, 2, 3), 5.0)
     points[3, 1, 2] = np.nan

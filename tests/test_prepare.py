@@ -128,6 +128,7 @@ def test_a_whole_data_set_that_cannot_be_read_is_never_skipped(tmp_path):
         ({"flic_plus": "x.mat"}, "--flic_plus is for --dataset=flic, which is not"),
         ({"skeleton": "lsp"}, "--skeleton is for --dataset=coco, which is not given"),
         ({"dataset": ("parse",)}, "parse .* only, .*; give --convention=observer"),
+        ({"dataset": ("buffy",)}, "buffy .* only, .*; give --convention=observer"),
     ],
 )
 def test_wrong_flags_say_which(tmp_path, changes, says):

@@ -7,6 +7,7 @@ convention (see `deeppose_tf.geometry`). No TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -40,6 +41,9 @@ ADDRESSES = {
     "mpii": "http://human-pose.mpi-inf.mpg.de",
 }
 
+# Of `Annotations`, a row for each person.
+ARRAYS = ("keypoints", "labeled", "boxes", "torsos", "stated")
+
 
 def where_from(name: str) -> str:
     """The end of an error about missing files of a data set: where its authors offer
@@ -49,6 +53,17 @@ def where_from(name: str) -> str:
 
 class Missing(ValueError):
     """A file or folder of the official release is not there."""
+
+
+def require_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of a data set's images.
+
+    Raises:
+      Missing: it is not there; names it.
+    """
+    if not folder.is_dir():
+        raise Missing(f"{folder}: no such folder; the images belong there")
+    return folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,40 +102,30 @@ class Annotations:
 
     def __post_init__(self):
         n, k = len(self.images), len(self.skeleton.joints)
-        shapes = (
-            ("keypoints", self.keypoints, (n, k, 2)),
-            ("labeled", self.labeled, (n, k)),
-            ("boxes", self.boxes, (n, 4)),
-            ("torsos", self.torsos, (n, 4)),
-            ("stated", self.stated, (n, 2)),
-        )
-        for name, array, shape in shapes:
-            if array is not None and array.shape != shape:
-                raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        shapes = (n, k, 2), (n, k), (n, 4), (n, 4), (n, 2)
+        for name, shape in zip(ARRAYS, shapes, strict=True):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(shape, np.float32))
+            if getattr(self, name).shape != shape:
+                found = getattr(self, name).shape
+                raise ValueError(f"{name} has shape {found}, expected {shape}")
         if len(self.ids) != n or len(set(self.ids)) != n:
             raise ValueError(f"ids must be {n} different names")
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices) -> Annotations:
-        """The people at these indices, in this order."""
-        indices = np.asarray(indices, np.int64)
+    def take(self, chosen) -> Annotations:
+        """The people at these indices, in this order, or those of a mask [N]."""
+        indices = np.arange(len(self))[chosen]
         return dataclasses.replace(
             self,
+            **{name: getattr(self, name)[indices] for name in ARRAYS},
             images=tuple(self.images[i] for i in indices),
-            keypoints=self.keypoints[indices],
-            labeled=self.labeled[indices],
-            boxes=self.boxes[indices],
             ids=tuple(self.ids[i] for i in indices),
-            torsos=None if self.torsos is None else self.torsos[indices],
-            stated=None if self.stated is None else self.stated[indices],
         )
 
-    def without_notes(self) -> Annotations:
-        """The same people, and nothing of what was left out."""
-        return dataclasses.replace(self, skipped=(), damaged=(), understood=())
-
     def nobody(self) -> Annotations:
-        """A part of the data set that has nobody."""
-        return self.take([]).without_notes()
+        """A part of the data set that has nobody, and nothing was left out of."""
+        nobody = self.take(slice(0))
+        return dataclasses.replace(nobody, skipped=(), damaged=(), understood=())

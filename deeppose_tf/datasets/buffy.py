@@ -13,41 +13,33 @@ import re
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, Missing
+from deeppose_tf.datasets import Annotations, Missing, require_folder
 
 # Those that results are reported on; the others are for training.
 TEST_EPISODES = (2, 5, 6)
 _STICKS = 6
 
 
-def read_splits(root: str, convention: str = "observer") -> dict[str, Annotations]:
+def read_splits(root: str) -> dict[str, Annotations]:
     """The episodes of the folder `root` that are for training, and those for testing.
 
     Left and right are those of the image: the arm on the image's left becomes the right
     one. So sides are as of someone who faces the camera, and for those who do they are
-    the person's own.
+    the person's own. Nothing converts them: it is not labeled who faces the camera.
 
     The files count pixels from one (MATLAB), so half a pixel is taken off.
 
     Args:
       root: the folder that holds `data` and `images`.
-      convention: `observer`; there is no other, and no conversion.
 
     Raises:
       ValueError: a file is missing or damaged; names it and the line.
     """
-    if convention != "observer":
-        raise ValueError(
-            f"Buffy has no {convention}-centric labels, and no rule makes them: it is "
-            "not labeled who faces the camera. Take the observer-centric ones"
-        )
     folder = pathlib.Path(root)
     episodes, sticks, images, ids = [], [], [], []
     for number, file in _episodes(folder):
         name = file.name.removesuffix("_sticks.txt")
-        pictures = folder / "images" / f"{name}_original"
-        if not pictures.is_dir():
-            raise Missing(f"{pictures}: no such folder; the frames belong there")
+        pictures = require_folder(folder / "images" / f"{name}_original")
         for frame, six in _read_frames(file).items():
             episodes.append(number)
             sticks.append(six)
@@ -63,10 +55,7 @@ def read_splits(root: str, convention: str = "observer") -> dict[str, Annotation
         ids=tuple(ids),
     )
     test = np.isin(episodes, TEST_EPISODES)
-    return {
-        "train": people.take(np.flatnonzero(~test)),
-        "test": people.take(np.flatnonzero(test)),
-    }
+    return {"train": people.take(~test), "test": people.take(test)}
 
 
 def joints_of(sticks: np.ndarray) -> np.ndarray:

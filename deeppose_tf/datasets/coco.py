@@ -116,12 +116,10 @@ def load(path: str) -> dict:
     """An annotation file with its three lists of objects.
 
     Raises:
-      ValueError: it cannot be read or is something else; names the file.
+      ValueError: it is something else; names the file.
+      OSError: it cannot be read.
     """
-    try:
-        content = files.load_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no JSON file that can be read ({error})") from error
+    content = files.load_json(path)
     if isinstance(content, list):
         raise ValueError(
             f"{path}: a list, as results are; expected an annotation file, an object "
@@ -428,7 +426,7 @@ def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:
     for file in files:
         try:
             categories = load(str(file))["categories"]
-        except ValueError:
+        except (OSError, ValueError):
             continue
         found.append(file)
         named += [file] * any(category.get("keypoints") for category in categories)

@@ -450,10 +450,7 @@ def _rounded(values) -> list[float]:
 
 def _load(path):
     """The JSON value of a COCO file."""
-    try:
-        content = files.load_json(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    content = files.load_json(path)
     parts = [content]
     if is_coco(content) and isinstance(content, dict):
         parts = [content["images"], content["annotations"]]

@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, Missing, matlab
+from deeppose_tf.datasets import Annotations, matlab, require_folder
 
 # Columns of `coords`, counted from zero, in the order of `skeleton.FLIC`: the left and
 # the right shoulder, elbow and wrist; the hips; the eyes.
@@ -51,8 +51,6 @@ def read_splits(
     people, marks, numbers = _people(path, examples)
     if convention == "observer":
         people = observer_centric(people)
-    elif convention != "person":
-        raise ValueError(f"convention {convention!r}: expected person or observer")
     train, test = marks.T
     if plus:
         train = np.isin(numbers, _plus_numbers(pathlib.Path(plus), len(examples)))
@@ -62,11 +60,8 @@ def read_splits(
             f"{plus or path}: {len(both)} examples are for training and for testing, "
             f"such as number {both[0]}. Are both files of the same release?"
         )
-    tested = people.take(np.flatnonzero(test))
-    return {
-        "train": people.take(np.flatnonzero(train)),
-        "test": dataclasses.replace(tested, damaged=()),
-    }
+    tested = dataclasses.replace(people.take(test), damaged=())
+    return {"train": people.take(train), "test": tested}
 
 
 def observer_centric(people: Annotations) -> Annotations:
@@ -95,9 +90,7 @@ def _people(
     """Everyone of the file, in its order, but for those with something wrong; whether
     they are marked for training and for testing, [N, 2] bool; and the numbers of their
     elements, counted from one, [N]."""
-    folder = path.parent / "images"
-    if not folder.is_dir():
-        raise Missing(f"{folder}: no such folder; the images belong there")
+    folder = require_folder(path.parent / "images")
     seen, rows, damaged = collections.Counter(), [], []
     for number, example in enumerate(examples, start=1):
         file = str(example["filepath"])
@@ -116,9 +109,8 @@ def _people(
     keypoints = keypoints.transpose(0, 2, 1)  # [N, 10, 2]
     labeled = ~np.isnan(keypoints).any(axis=2)
     torsos = np.reshape(torsos, (-1, 4)) - 0.5
-    sound = np.isfinite(torsos).all(axis=1) & (torsos[:, 2:] > torsos[:, :2]).all(
-        axis=1
-    )
+    sound = np.isfinite(torsos).all(axis=1)
+    sound &= (torsos[:, 2:] > torsos[:, :2]).all(axis=1)
     people = Annotations(
         skeleton=skeleton.FLIC,
         images=images,

@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 
 from deeppose_tf import skeleton
-from deeppose_tf.datasets import Annotations, Missing, matlab
+from deeppose_tf.datasets import Annotations, matlab, require_folder
 
 TRAIN_IMAGES, PARSE_TRAIN_IMAGES = 1000, 100
 
@@ -75,27 +75,19 @@ def read_extended(root: str) -> Splits:
     return _splits(folder, "lspet/im{:05d}", keypoints, labeled, len(keypoints))
 
 
-def read_parse(root: str, convention: str = "observer") -> Splits:
+def read_parse(root: str) -> Splits:
     """Image Parse, which Sec. 4.2 tests a model of LSP on.
 
     Its folder holds `labels.mat` and, beside it, `im0001.jpg` and on.
 
     Left and right are those of the image: the ankle on the image's left comes first,
     where LSP has the right one. So sides are as of someone who faces the camera, and
-    for those who do they are the person's own.
-
-    Args:
-      root: the folder.
-      convention: `observer`; there is no other, and no conversion.
+    for those who do they are the person's own. Nothing converts them: it is not labeled
+    who faces the camera.
 
     Raises:
       ValueError: a file is missing, damaged or of a wrong shape; names it.
     """
-    if convention != "observer":
-        raise ValueError(
-            f"Image Parse has no {convention}-centric labels, and no rule makes them: "
-            "it is not labeled who faces the camera. Take the observer-centric ones"
-        )
     folder = pathlib.Path(root)
     points = _load(folder / "labels.mat", "ptsAll", (14, 2))
     keypoints = points.transpose(2, 0, 1) - 0.5  # [N, 14, 2]
@@ -126,8 +118,7 @@ def _splits(folder, pattern, keypoints, labeled, count) -> Splits:
     """Everyone of a folder of images, [N, 14, 2] and [N, 14], labeled where finite; the
     first so many are for training. `pattern` is that of the ids, and an image is named
     as the last part of its id."""
-    if not folder.is_dir():
-        raise Missing(f"{folder}: no such folder; the images belong there")
+    require_folder(folder)
     ids = tuple(pattern.format(i + 1) for i in range(len(keypoints)))
     people = Annotations(
         skeleton=skeleton.LSP,
@@ -137,18 +128,15 @@ def _splits(folder, pattern, keypoints, labeled, count) -> Splits:
         boxes=np.zeros((len(ids), 4), np.float32),
         ids=ids,
     )
-    count = min(count, len(people))
     return {
-        "train": people.take(np.arange(count)),
-        "test": people.take(np.arange(count, len(people))),
+        "train": people.take(slice(count)),
+        "test": people.take(slice(count, None)),
     }
 
 
 def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
     if convention == "person":
         return root / "joints.mat"
-    if convention != "observer":
-        raise ValueError(f"convention {convention!r}: expected person or observer")
     for name in OBSERVER_FILES:
         if (root / name).is_file():
             return root / name

@@ -45,21 +45,18 @@ def read_splits(root: str) -> dict[str, Annotations]:
     if path.is_file():
         train = _people(path, _json_people(path), path.parent)
         return {"train": train, "test": train.nobody()}
-    folders = (path, path / "annot")
-    found = [f / name for f in folders for name in (OFFICIAL, TRAIN)]
-    found = [file for file in found if file.is_file()]
+    places = [f / x for f in (path, path / "annot") for x in (OFFICIAL, TRAIN)]
+    found = [file for file in places if file.is_file()]
     if len(found) != 1:
         names = " and ".join(str(file.relative_to(path)) for file in found)
         raise (ValueError if found else Missing)(
             f"{root}: has {names or 'nothing to read'}, expected one of {OFFICIAL} and "
             f"{TRAIN}, there or in annot. Or give a JSON file itself as source"
         )
-    file = found[0]
-    if file.name == OFFICIAL:
-        train = _people(file, _matlab_people(file), path)
-        return {"train": train, "test": train.nobody()}
-    train, test = _people(file, _json_people(file), path), file.with_name(TEST)
-    if not test.is_file():
+    file, test = found[0], found[0].with_name(TEST)
+    read = _matlab_people if file.name == OFFICIAL else _json_people
+    train = _people(file, read(file), path)
+    if file.name == OFFICIAL or not test.is_file():
         return {"train": train, "test": train.nobody()}
     return {"train": train, "test": _people(test, _json_people(test), path)}
 
@@ -107,10 +104,7 @@ def _labels(person: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _json_people(path: pathlib.Path) -> list[dict]:
-    try:
-        content = files.load_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no JSON file that can be read ({error})") from error
+    content = files.load_json(path)
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
         raise ValueError(
             f"{path}: not a list of {{image, center, scale, joints, joints_vis}} of "

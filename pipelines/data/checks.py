@@ -216,8 +216,8 @@ def _without_others(parts: list[Annotations], found: CheckedImages) -> CheckedIm
     """Without images that are not of the size that they were labeled at."""
     wrong, seen = {}, found.sizes | found.unusual
     for people in parts:
-        for path, stated in zip(people.images, _stated(people), strict=True):
-            size = seen.get(path)
+        for path, stated in zip(people.images, people.stated, strict=True):
+            size, stated = seen.get(path), tuple(map(int, stated))
             if size and any(stated) and stated != size:
                 (h, w), (height, width) = stated, size
                 turned = " when it is turned as EXIF says, or x and y are exchanged"
@@ -231,11 +231,6 @@ def _without_others(parts: list[Annotations], found: CheckedImages) -> CheckedIm
     )
     converted = {p: why for p, why in found.converted.items() if p not in wrong}
     return CheckedImages(sizes, found.errors | wrong, converted, unusual)
-
-
-def _stated(people):
-    sizes = np.zeros((len(people), 2)) if people.stated is None else people.stated
-    return map(tuple, sizes.tolist())
 
 
 def _doubts_of_skeleton(skeleton) -> list[str]:

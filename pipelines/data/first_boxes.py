@@ -252,7 +252,7 @@ def find_faces(
     keys, wanted = {}, {}
     for split, people in splits.items():
         keys[split] = []
-        for path, torso in zip(people.images, torsos(people), strict=True):
+        for path, torso in zip(people.images, people.torsos, strict=True):
             key = _key(path, torso, kept)
             keys[split].append(key)
             wanted[key] = path, torso
@@ -267,12 +267,6 @@ def find_faces(
     }
 
 
-def torsos(people: Annotations) -> np.ndarray:
-    """The torso boxes [N, 4] that come with the data set, pixels; zeros for none."""
-    nothing = np.zeros((len(people), 4), np.float32)
-    return nothing if people.torsos is None else people.torsos
-
-
 def _rectangles(kind, people, sought) -> np.ndarray:
     """[N, 4] of one kind, not enlarged yet; zeros for people without."""
     if kind == "own":
@@ -280,7 +274,7 @@ def _rectangles(kind, people, sought) -> np.ndarray:
     if kind == "face":
         return sought[0]
     if kind == "torso":
-        return torsos(people)
+        return people.torsos
     shown = people.labeled[..., np.newaxis]
     low = np.where(shown, people.keypoints, np.inf).min(axis=1)
     high = np.where(shown, people.keypoints, -np.inf).max(axis=1)

@@ -16,6 +16,7 @@ import numpy as np
 
 import deeppose_tf
 from deeppose_tf.datasets import (
+    ARRAYS,
     CONVENTIONS,
     Annotations,
     Missing,
@@ -259,8 +260,8 @@ def read(
         "lsp": lambda: lsp.read_splits(str(root), convention),
         "lspet": lambda: lsp.read_extended(str(root)),
         "flic": lambda: flic.read_splits(str(root), convention, flic_plus or None),
-        "parse": lambda: lsp.read_parse(str(root), convention),
-        "buffy": lambda: buffy.read_splits(str(root), convention),
+        "parse": lambda: lsp.read_parse(str(root)),
+        "buffy": lambda: buffy.read_splits(str(root)),
         "mpii": lambda: mpii.read_splits(str(root)),
         "coco": lambda: coco.read_splits(str(root), skeleton or None),
     }
@@ -286,19 +287,12 @@ def merge(parts: Sequence[Annotations]) -> Annotations:
                 f"{', '.join(part.skeleton.joints)}) cannot become one; prepare each "
                 "into its own --output, or give both the same --skeleton"
             )
-    torsos = None
-    if any(part.torsos is not None for part in parts):
-        torsos = np.concatenate([first_boxes.torsos(part) for part in parts])
+    rows = {name: [getattr(part, name) for part in parts] for name in ARRAYS}
+    listed = ("images", "ids", "skipped", "damaged")
     return Annotations(
         skeleton=first,
-        images=sum((part.images for part in parts), ()),
-        keypoints=np.concatenate([part.keypoints for part in parts]),
-        labeled=np.concatenate([part.labeled for part in parts]),
-        boxes=np.concatenate([part.boxes for part in parts]),
-        ids=sum((part.ids for part in parts), ()),
-        skipped=sum((part.skipped for part in parts), ()),
-        damaged=sum((part.damaged for part in parts), ()),
-        torsos=torsos,
+        **{name: np.concatenate(arrays) for name, arrays in rows.items()},
+        **{name: sum((getattr(p, name) for p in parts), ()) for name in listed},
     )
 
 
@@ -378,7 +372,7 @@ def hold_out(
     names = np.unique(people.images)
     chosen = np.random.default_rng(seed).permutation(names)[:images]
     out = np.isin(people.images, chosen)
-    return people.take(np.flatnonzero(out)), people.take(np.flatnonzero(~out))
+    return people.take(out), people.take(~out)
 
 
 def _renamed(people: Annotations, pattern: str) -> Annotations:

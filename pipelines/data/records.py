@@ -166,9 +166,10 @@ def identity(splits: dict[str, Annotations], arguments) -> str:
         head = [FORMAT_1, split, skeletons.to_json(people.skeleton)]
         stats = [(path, *_stat(path)) for path in people.images]
         digest.update(json.dumps([head, people.ids, stats]).encode())
-        for array in (people.keypoints, people.labeled, people.boxes, people.torsos):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array).tobytes())
+        arrays = [people.keypoints, people.labeled, people.boxes]
+        arrays += [people.torsos] if people.torsos.any() else []
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
