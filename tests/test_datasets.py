@@ -233,12 +233,13 @@ def test_what_is_wrong_with_a_photo_is_said_of_that_photo(tmp_path):
     Image.new("L", (9500, 9500)).save(tmp_path / "large.png")
     Image.new("L", (9, 9)).save(tmp_path / "small.png")
     large, small = (str(tmp_path / f"{name}.png") for name in ("large", "small"))
-    found = checks.check_images([large, small], 100_000_000, convert=True)
-    assert found.sizes == {large: (9500, 9500), small: (9, 9)} and not found.errors
-    assert list(found.converted) == [large, small]
-    found = checks.check_images([large, small], convert=True)
-    assert list(found.sizes) == [small]
-    assert "9500 x 9500 is more than 50000000 pixels" in found.errors[large]
+    found = checks.check_images([large, small], 100_000_000)
+    sizes = {path: one.size for path, one in found.items()}
+    assert sizes == {large: (9500, 9500), small: (9, 9)}
+    assert all(one.unusual for one in found.values())
+    found = checks.check_images([large, small])
+    assert found[small].unusual and found[large].size is None
+    assert "9500 x 9500 is more than 50000000 pixels" in found[large].wrong
 
 
 def test_read_image_turns_and_converts(tmp_path):

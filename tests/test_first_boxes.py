@@ -1,5 +1,6 @@
 """First boxes of prepared data: what they are made of, and what is said of them."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,7 +12,7 @@ import pytest
 from toy_film import flic_data
 
 from deeppose_tf import detect, files
-from deeppose_tf.datasets import Annotations, flic
+from deeppose_tf.datasets import Annotations, flic, merge
 from deeppose_tf.pipelines.data import first_boxes, records
 from deeppose_tf.pipelines.data.prepare import prepare
 from deeppose_tf.pipelines.data.records import read_people
@@ -142,14 +143,15 @@ def test_copies_of_a_person_are_looked_at_once(seen):
     asked = seen({"a0.png": ((45, 10, 55, 20), 1)})
     train = people([standing(50)])
     done = []
-    both = {"train": train, "test": train}
+    both = {"train": train, "test": dataclasses.replace(train, ids=("toy/b0",))}
     first_boxes.choose(both, ("face",), progress=done.append)
     assert asked == ["a0.png"] and done == [2]
 
 
 def test_nobody_to_fit_on(seen):
     seen({})
-    train, test = people([standing(50)]), people([standing(50)], [[40, 30, 60, 60]])
+    train = people([standing(50)])
+    test = people([standing(50)], [[40, 30, 60, 60]], name="b")
     both = {"train": train, "test": test}
     for kind in ("face", "torso"):
         with pytest.raises(
@@ -304,8 +306,8 @@ def asked(monkeypatch):
 def film(tmp_path):
     """Five people on as many images, and the folder that faces are kept in."""
     options = flic_data(tmp_path)
-    splits = flic.read_splits(str(tmp_path))
-    return splits, records.partial_directory(options["output"])
+    people = merge(list(flic.read_splits(str(tmp_path)).values()))
+    return people, records.partial_directory(options["output"])
 
 
 def kept_faces(folder):
@@ -333,42 +335,41 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, asked):
 def test_a_kill_costs_little(tmp_path, asked, monkeypatch):
     """Written after everyone, as if looking took that long."""
     monkeypatch.setattr(files, "SAVE_SECONDS", -1.0)
-    splits, folder = film(tmp_path)
+    people, folder = film(tmp_path)
     seen = []
 
     def look(done):
         there = (folder / records.FACES).exists()
         seen.append((done, len(kept_faces(folder)) if there else 0))
 
-    first_boxes.find_faces(splits, folder, look)
+    first_boxes.find_faces(people, folder, look)
     assert seen == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
     assert len(kept_faces(folder)) == 5
 
 
 def test_faces_come_back_as_they_were(tmp_path, asked):
-    splits, folder = film(tmp_path)
-    first, done = first_boxes.find_faces(splits, folder), []
-    again = first_boxes.find_faces(splits, folder, done.append)
+    people, folder = film(tmp_path)
+    first, done = first_boxes.find_faces(people, folder), []
+    again = first_boxes.find_faces(people, folder, done.append)
     assert len(asked) == 5 and done == [5]
-    for split in ("train", "test"):
-        for one, other in zip(first[split], again[split], strict=True):
-            np.testing.assert_array_equal(one, other)
-            assert one.dtype == other.dtype
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
 
 
 def test_whatever_a_face_depends_on_has_it_looked_for_again(tmp_path, asked):
-    splits, folder = film(tmp_path)
-    first_boxes.find_faces(splits, folder)
-    os.utime(splits["train"].images[0], (1, 1))
-    splits["train"].torsos[1] += 1
-    first_boxes.find_faces(splits, folder)
+    people, folder = film(tmp_path)
+    first_boxes.find_faces(people, folder)
+    os.utime(people.images[0], (1, 1))
+    people.torsos[1] += 1
+    first_boxes.find_faces(people, folder)
     assert len(asked) == 5 + 2
 
 
 @pytest.mark.parametrize("spoil", ["damage", "nothing", "endless", "another version"])
 def test_faces_that_do_not_count(tmp_path, asked, spoil, monkeypatch):
-    splits, folder = film(tmp_path)
-    first_boxes.find_faces(splits, folder)
+    people, folder = film(tmp_path)
+    first_boxes.find_faces(people, folder)
     file = folder / records.FACES
     if spoil == "damage":
         file.write_bytes(file.read_bytes()[:-9])
@@ -380,7 +381,7 @@ def test_faces_that_do_not_count(tmp_path, asked, spoil, monkeypatch):
         file.write_text(json.dumps(content | {"faces": faces}))
     else:
         monkeypatch.setattr(first_boxes.cv2, "__version__", "0")
-    first_boxes.find_faces(splits, folder)
+    first_boxes.find_faces(people, folder)
     assert len(asked) == 10
 
 
@@ -389,7 +390,7 @@ def test_real_faces_do_not_depend_on_threads(shared_data, monkeypatch):
     found = []
     for cores in (1, 3):
         monkeypatch.setattr(first_boxes.os, "cpu_count", lambda cores=cores: cores)
-        found.append(first_boxes.find_faces({"test": people})["test"])
+        found.append(first_boxes.find_faces(people))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])
     assert found[0][0].any(axis=1).sum() > 6

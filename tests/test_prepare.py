@@ -373,10 +373,11 @@ def test_real_lspet_joints_slightly_outside_are_fine(shared_data):
     """Known: im00024, im00712 and im03363 have one labeled joint outside each."""
     people = lsp.read_extended(str(shared_data / "lspet"))["train"]
     people = people.take([23, 711, 3362])
-    checked = checks.check_images(list(people.images))
-    indices, problems = checks.check_people(people, checked.sizes)
+    looked = checks.check_images(list(people.images))
+    sizes = {path: one.size for path, one in looked.items()}
+    indices, problems = checks.check_people(people, sizes)
     assert indices.tolist() == [0, 1, 2] and not problems
-    share = checks.places(people, checked.sizes)["outside"]
+    share = checks.places(people, sizes)["outside"]
     assert share * people.labeled.sum() == pytest.approx(3)
 
 

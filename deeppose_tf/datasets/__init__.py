@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -129,3 +130,27 @@ class Annotations:
         """A part of the data set that has nobody, and nothing was left out of."""
         nobody = self.take(slice(0))
         return dataclasses.replace(nobody, skipped=(), damaged=(), understood=())
+
+
+def merge(parts: Sequence[Annotations]) -> Annotations:
+    """Everyone of several data sets, in their order.
+
+    Raises:
+      ValueError: they have different skeletons, or share an id.
+    """
+    first = parts[0].skeleton
+    for part in parts[1:]:
+        if part.skeleton != first:
+            raise ValueError(
+                f"data sets with different skeletons ({first.name}: "
+                f"{', '.join(first.joints)}; {part.skeleton.name}: "
+                f"{', '.join(part.skeleton.joints)}) cannot become one; prepare each "
+                "into its own --output, or give both the same --skeleton"
+            )
+    rows = {name: [getattr(part, name) for part in parts] for name in ARRAYS}
+    listed = ("images", "ids", "skipped", "damaged")
+    return Annotations(
+        skeleton=first,
+        **{name: np.concatenate(arrays) for name, arrays in rows.items()},
+        **{name: sum((getattr(p, name) for p in parts), ()) for name in listed},
+    )

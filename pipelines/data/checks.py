@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
-import dataclasses
 import os
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -32,36 +33,36 @@ Problem = tuple[str, str]  # What, and what is wrong with it.
 Sizes = dict[str, tuple[int, int]]  # (height, width) by path.
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckedImages:
-    """What the look at all images found.
+class Looked(NamedTuple):
+    """What the look at an image found.
 
     Attributes:
-      sizes: of the good images, as stored.
-      errors: what is wrong with the others, by path.
-      converted: why the good images that cannot be stored as found cannot, by path.
-      unusual: sizes of those whose errors converting would cure.
+      size: height and width, as stored; None where it is damaged.
+      wrong: what is wrong with it, empty for nothing.
+      unusual: whether converting would cure that.
     """
 
-    sizes: Sizes
-    errors: dict[str, str]
-    converted: dict[str, str]
-    unusual: Sizes
+    size: tuple[int, int] | None
+    wrong: str = ""
+    unusual: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """What the look at all data sets found.
 
     Attributes:
       parts: by data set, by split, without what is wrong.
       problems: what is wrong.
-      images: as `CheckedImages`, where labels do not contradict them.
+      sizes: of the good images.
+      converted: those of them that cannot be stored as found.
+      unusual: how many of the others converting would cure.
     """
 
     parts: list[dict[str, Annotations]]
     problems: list[Problem]
-    images: CheckedImages
+    sizes: Sizes
+    converted: list[str]
+    unusual: int
 
 
 def check(
@@ -72,66 +73,58 @@ def check(
     people = [part for _, parts in sets for part in parts.values()]
     paths = list(dict.fromkeys(path for part in people for path in part.images))
     bar = progress.reporter(len(paths), "Checking", "image")
-    found = _without_others(people, check_images(paths, max_pixels, convert, bar))
-    good, problems = [], []
-    turned = [path for path, why in found.converted.items() if images.TURNED in why]
+    looked = check_images(paths, max_pixels, bar)
+    looked |= _of_other_sizes(people, looked)
+    unusual = [path for path, one in looked.items() if one.unusual]
+    converted = unusual if convert else []
+    sizes = {path: one.size for path, one in looked.items() if not one.wrong}
+    sizes |= {path: looked[path].size for path in converted}
+    turned = [path for path in converted if images.TURNED in looked[path].wrong]
     if turned:
-        print(
-            f"WARNING {len(turned)} image(s), such as {turned[0]}, are turned by EXIF, "
-            "and their labels are taken as those of the upright image",
-            file=sys.stderr,
+        _warn(
+            f"{len(turned)} image(s), such as {turned[0]}, are turned by EXIF, and "
+            "their labels are taken as those of the upright image"
         )
+    good, problems = [], []
     for name, parts in sets:
         kept = {}
-        problems += _image_problems(parts.values(), found.errors)
-        doubts = {name: _doubts_of_skeleton(parts["train"].skeleton)}
+        problems += _image_problems(parts.values(), looked, sizes)
+        for line in _doubts_of_skeleton(parts["train"].skeleton):
+            _warn(f"{name}: {line}")
         for split, part in parts.items():
-            indices, wrong = check_people(part, found.sizes)
+            indices, wrong = check_people(part, sizes)
             kept[split] = part.take(indices)
             problems += [*part.damaged, *wrong]
-            lines = [*part.understood, *_doubts(part, found.sizes)]
+            lines = [*part.understood, *_doubts(part, sizes)]
             again = {*part.images} & {*parts["train"].images}
             if again and split != "train":
                 lines.append(
                     f"{len(again)} image(s), such as {min(again)}, are also in train: "
                     "scores on what was trained on say nothing"
                 )
-            doubts[f"{name} {split}"] = lines
-        for what, lines in doubts.items():
             for line in lines:
-                print(f"WARNING {what}: {line}", file=sys.stderr)
+                _warn(f"{name} {split}: {line}")
         good.append(kept)
-    return Checked(good, problems, found)
+    return Checked(good, problems, sizes, converted, len(unusual) - len(converted))
 
 
 def check_images(
     paths: list[str],
     max_pixels: int = images.MAX_PIXELS,
-    convert: bool = False,
     report: Callable[[int], None] | None = None,
-) -> CheckedImages:
-    """Decodes each image once, on all cores.
-
-    Args:
-      convert: images that are sound but unusual are good.
-      report: called with the number of images done.
-    """
-    sizes, errors, converted, unusual = {}, {}, {}, {}
+) -> dict[str, Looked]:
+    """Decodes each image once, on all cores; calls `report` with the number done."""
+    found = {}
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
         results = pool.map(lambda path: _check_image(path, max_pixels), paths)
-        for i, (path, (size, error)) in enumerate(zip(paths, results, strict=True)):
-            if size and (convert or not error):
-                sizes[path] = size
-                converted |= {path: str(error)} if error else {}
-            else:
-                errors[path] = str(error).removeprefix(f"{path}: ")
-                unusual |= {path: size} if size else {}
+        for path, one in zip(paths, results, strict=True):
+            found[path] = one
             if report:
-                report(i + 1)
+                report(len(found))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
-    return CheckedImages(sizes, errors, converted, unusual)
+    return found
 
 
 def check_people(people: Annotations, sizes: Sizes) -> tuple[np.ndarray, list[Problem]]:
@@ -212,25 +205,21 @@ def report(fatal: list[Problem], problems: list[Problem], unusual: int) -> str:
     return "\n".join(lines)
 
 
-def _without_others(parts: list[Annotations], found: CheckedImages) -> CheckedImages:
-    """Without images that are not of the size that they were labeled at."""
-    wrong, seen = {}, found.sizes | found.unusual
+def _warn(line: str) -> None:
+    print(f"WARNING {line}", file=sys.stderr)
+
+
+def _of_other_sizes(parts: list[Annotations], looked) -> dict[str, Looked]:
+    """Images that are not of the size that they were labeled at."""
+    wrong = {}
     for people in parts:
         for path, stated in zip(people.images, people.stated, strict=True):
-            size, stated = seen.get(path), tuple(map(int, stated))
-            if size and any(stated) and stated != size:
-                (h, w), (height, width) = stated, size
+            size, (h, w) = looked[path].size, map(int, stated)
+            if size and (h, w) not in (size, (0, 0)):
                 turned = " when it is turned as EXIF says, or x and y are exchanged"
-                wrong[path] = (
-                    f"labeled at {w} x {h}, the file has {width} x {height}"
-                    f"{turned if stated == size[::-1] else ''}"
-                )
-    sizes, unusual = (
-        {path: size for path, size in those.items() if path not in wrong}
-        for those in (found.sizes, found.unusual)
-    )
-    converted = {p: why for p, why in found.converted.items() if p not in wrong}
-    return CheckedImages(sizes, found.errors | wrong, converted, unusual)
+                why = f"labeled at {w} x {h}, the file has {size[1]} x {size[0]}"
+                wrong[path] = Looked(None, why + turned * ((w, h) == size))
+    return wrong
 
 
 def _doubts_of_skeleton(skeleton) -> list[str]:
@@ -308,36 +297,38 @@ def _with_extent(people):
     return int(np.sum(metrics.extents(people.keypoints, people.labeled) > 0))
 
 
-def _image_problems(parts: list[Annotations], errors: dict[str, str]) -> list[Problem]:
+def _image_problems(parts: list[Annotations], looked, sizes: Sizes) -> list[Problem]:
     """(image, reason and whom it leaves out) for every bad image of the parts."""
-    ids = {}
+    ids = collections.defaultdict(list)
     for people in parts:
         for path, person in zip(people.images, people.ids, strict=True):
-            if path in errors:
-                ids.setdefault(path, []).append(person)
+            if path not in sizes:
+                ids[path].append(person)
     return [
-        (path, f"{errors[path]} (leaves out {', '.join(ids[path])})") for path in ids
+        (path, f"{looked[path].wrong} (leaves out {', '.join(those)})")
+        for path, those in ids.items()
     ]
 
 
-def _check_image(path, max_pixels):
-    """(size, None), or (None, error); an unusual image has both."""
+def _check_image(path, max_pixels) -> Looked:
     try:
         size = images.inspect(path, max_pixels)
         # Training decodes with TensorFlow, which is stricter now and then: a PNG
         # without its end, for one.
         content = pathlib.Path(path).read_bytes()
         tf.io.decode_image(content, channels=3, expand_animations=False)
-        return size, None
+        return Looked(size)
     except images.Unusual as unusual:
-        try:
-            return images.read_image(path, max_pixels).shape[:2], unusual
-        except ValueError as error:
-            return None, error
+        wrong = unusual
     except (ValueError, OSError) as error:
-        return None, error
+        return Looked(None, str(error).removeprefix(f"{path}: "))
     except tf.errors.OpError:
-        return None, ValueError("damaged, TensorFlow cannot decode it")
+        return Looked(None, "damaged, TensorFlow cannot decode it")
+    try:
+        size = images.read_image(path, max_pixels).shape[:2]
+        return Looked(size, str(wrong).removeprefix(f"{path}: "), unusual=True)
+    except ValueError as error:
+        return Looked(None, str(error).removeprefix(f"{path}: "))
 
 
 def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:

@@ -21,7 +21,7 @@ import numpy as np
 
 import deeppose_tf
 from deeppose_tf import detect, files
-from deeppose_tf.datasets import Annotations, images
+from deeppose_tf.datasets import Annotations, images, merge
 from deeppose_tf.pipelines.data import records
 
 # Of `detect.KINDS`: HOG finds those alone who stand, and nothing is fitted on it.
@@ -64,39 +64,40 @@ def choose(
     Raises:
       ValueError: there is nobody to fit a kind on, or nobody has a torso.
     """
-    sought = find_faces(splits, kept, progress) if "face" in kinds else {}
-    boxes = {s: np.zeros((len(p), 4), np.float32) for s, p in splits.items()}
-    origins = {s: np.full(len(p), "full", object) for s, p in splits.items()}
+    everyone = merge(list(splits.values()))
+    split_of = np.repeat(list(splits), list(map(len, splits.values())))
+    faces, number = None, None
+    if "face" in kinds:
+        faces, number = find_faces(everyone, kept, progress)
+    boxes = np.zeros((len(everyone), 4), np.float32)
+    origins = np.full(len(everyone), "full", object)
     fitted: Enlargements = {}
     for kind in kinds:
         if kind == "full":
             break  # There always is one.
-        found = {s: _rectangles(kind, p, sought.get(s)) for s, p in splits.items()}
-        if kind == "torso" and not any(some.any() for some in found.values()):
+        found = faces if kind == "face" else _rectangles(kind, everyone)
+        if kind == "torso" and not found.any():
             raise ValueError("--boxes=torso: the data set comes without torso boxes")
+        there = found.any(axis=1)
         if kind in FITTED:
             fitted[kind] = (given or {}).get(kind) or _fit(
-                kind, splits["train"], found["train"], coverage
+                kind, splits["train"], found[split_of == "train"], coverage
             )
-            found = {
-                s: np.where(
-                    some.any(axis=1, keepdims=True),
-                    detect.enlarge(some, fitted[kind]),
-                    0,
-                )
-                for s, some in found.items()
-            }
-        for split, some in found.items():
-            new = some.any(axis=1) & ~boxes[split].any(axis=1)
-            boxes[split][new], origins[split][new] = some[new], kind
-    chosen = {s: dataclasses.replace(p, boxes=boxes[s]) for s, p in splits.items()}
+            found = detect.enlarge(found, fitted[kind])
+        new = there & ~boxes.any(axis=1)
+        boxes[new], origins[new] = found[new], kind
+    chosen, counts = {}, {}
+    for split, people in splits.items():
+        own = split_of == split
+        chosen[split] = dataclasses.replace(people, boxes=boxes[own])
+        counts[split] = _summary(
+            chosen[split], origins[own], None if number is None else number[own]
+        )
     return chosen, {
         "kinds": list(kinds),
         "coverage": None if set(fitted) <= set(given or {}) else coverage,
         "enlargements": {kind: list(by) for kind, by in fitted.items()},
-        "splits": {
-            s: _summary(p, origins[s], sought.get(s)) for s, p in chosen.items()
-        },
+        "splits": counts,
     }
 
 
@@ -130,14 +131,6 @@ def require_known(
     if missing:
         raise ValueError(f"--boxes={missing[0]}: --boxes_from has {', '.join(given)}")
     return given
-
-
-def joints_inside(people: Annotations) -> float | None:
-    """The share of labeled joints inside their boxes, of people who have one."""
-    boxes = people.boxes[:, np.newaxis]
-    inside = (people.keypoints >= boxes[..., :2]) & (people.keypoints <= boxes[..., 2:])
-    counted = people.labeled & boxes.any(axis=2)
-    return float(inside.all(axis=2)[counted].mean()) if counted.any() else None
 
 
 def describe(provenance: dict, split: str, people: int | None = None) -> str | None:
@@ -233,12 +226,12 @@ def mismatch(cascade, how: str) -> str | None:
 
 
 def find_faces(
-    splits: dict[str, Annotations],
+    people: Annotations,
     kept: pathlib.Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Everyone's face [N, 4], pixels, zeros for none, and how many there were to choose
-    from, [N], by split. How the face is chosen: `detect.likeliest_face`.
+    from, [N]. How the face is chosen: `detect.likeliest_face`.
 
     People who share image and torso are looked at once.
 
@@ -249,30 +242,37 @@ def find_faces(
     Raises:
       ValueError, OSError: an image cannot be read; see `images.read_image`.
     """
-    keys, wanted = {}, {}
-    for split, people in splits.items():
-        keys[split] = []
-        for path, torso in zip(people.images, people.torsos, strict=True):
-            key = _key(path, torso, kept)
-            keys[split].append(key)
-            wanted[key] = path, torso
+    wanted = list(zip(people.images, people.torsos, strict=True))
+    keys = [_key(*one, kept) for one in wanted]
     found = _read_faces(kept) if kept else {}
-    _look(found, wanted, collections.Counter(sum(keys.values(), [])), kept, progress)
-    return {
-        split: (
-            np.array([found[key][0] for key in own], np.float32).reshape(-1, 4),
-            np.array([found[key][1] for key in own], int),
-        )
-        for split, own in keys.items()
-    }
+    missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in found}
+    shared = collections.Counter(keys)
+    done = sum(key in found for key in keys)
+    if done and progress:
+        progress(done)
+    threads = cv2.getNumThreads()
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    cv2.setNumThreads(1)  # Or one thread in `faces` would restore it under another.
+    with files.kept(lambda: _write_faces(kept, found)) as keep:
+        try:
+            results = pool.map(lambda one: _one_face(*one), missing.values())
+            for key, face in zip(missing, results, strict=True):
+                found[key] = face
+                done += shared[key]
+                if progress:
+                    progress(done)
+                keep()
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
+            cv2.setNumThreads(threads)
+    boxes = np.array([found[key][0] for key in keys], np.float32).reshape(-1, 4)
+    return boxes, np.array([found[key][1] for key in keys], int)
 
 
-def _rectangles(kind, people, sought) -> np.ndarray:
+def _rectangles(kind, people) -> np.ndarray:
     """[N, 4] of one kind, not enlarged yet; zeros for people without."""
     if kind == "own":
         return people.boxes
-    if kind == "face":
-        return sought[0]
     if kind == "torso":
         return people.torsos
     shown = people.labeled[..., np.newaxis]
@@ -282,14 +282,18 @@ def _rectangles(kind, people, sought) -> np.ndarray:
     return np.where(sized, np.concatenate([low, high], axis=1), 0).astype(np.float32)
 
 
-def _summary(people, origins, sought) -> dict:
-    """How many people have which kind of box, as a JSON value."""
+def _summary(people, origins, faces) -> dict:
+    """How many people have which kind of box, and the share of the labeled joints of
+    those who have one that is inside, as a JSON value."""
     counts = {kind: int(np.sum(origins == kind)) for kind in KINDS}
     counts = {kind: count for kind, count in counts.items() if count}
-    if sought is not None:
-        counts["no face"] = int(np.sum(sought[1] == 0))
-        counts["several faces"] = int(np.sum(sought[1] > 1))
-    return counts | {"joints inside": joints_inside(people)}
+    if faces is not None:
+        counts["no face"] = int(np.sum(faces == 0))
+        counts["several faces"] = int(np.sum(faces > 1))
+    boxes = people.boxes[:, np.newaxis]
+    inside = (people.keypoints >= boxes[..., :2]) & (people.keypoints <= boxes[..., 2:])
+    inside = inside.all(axis=2)[people.labeled & boxes.any(axis=2)]
+    return counts | {"joints inside": float(inside.mean()) if len(inside) else None}
 
 
 def _fit(kind, people, found, coverage):
@@ -319,29 +323,6 @@ def _is_own(found: np.ndarray, people: Annotations) -> np.ndarray:
     distance = np.linalg.norm(start + along[:, np.newaxis] * line - center, axis=1)
     labeled = people.labeled[:, ends[0] + ends[1]].all(axis=1)
     return labeled & (distance < (found[:, 2] - found[:, 0]) / 2)
-
-
-def _look(found, wanted, people, kept, progress) -> None:
-    """Adds to `found` what is wanted and not there yet; `people` have each key."""
-    missing = [key for key in wanted if key not in found]
-    done = sum(people[key] for key in wanted if key in found)
-    if done and progress:
-        progress(done)
-    threads = cv2.getNumThreads()
-    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
-    cv2.setNumThreads(1)  # Or one thread in `faces` would restore it under another.
-    with files.kept(lambda: _write_faces(kept, found)) as keep:
-        try:
-            results = pool.map(lambda key: _one_face(*wanted[key]), missing)
-            for key, face in zip(missing, results, strict=True):
-                found[key] = face
-                done += people[key]
-                if progress:
-                    progress(done)
-                keep()
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
-            cv2.setNumThreads(threads)
 
 
 def _one_face(path: str, torso: np.ndarray) -> Face:

@@ -16,7 +16,6 @@ import numpy as np
 
 import deeppose_tf
 from deeppose_tf.datasets import (
-    ARRAYS,
     CONVENTIONS,
     Annotations,
     Missing,
@@ -26,6 +25,7 @@ from deeppose_tf.datasets import (
     generated,
     images,
     lsp,
+    merge,
     mpii,
     where_from,
 )
@@ -116,13 +116,11 @@ def prepare(
         return records.verify(output)
     checked = checks.check(parts, max_pixels, convert)
     if fatal or checked.problems and not skip_bad:
-        raise ValueError(
-            checks.report(fatal, checked.problems, len(checked.images.unusual))
-        )
+        raise ValueError(checks.report(fatal, checked.problems, checked.unusual))
     splits, weights = arrange(checked.parts, validation, test, seed, repeat)
     held = held_out(checked.parts, splits)
     summary = {
-        split: checks.summary(people, checked.images.sizes)
+        split: checks.summary(people, checked.sizes)
         for split, people in splits.items()
         if len(people)
     }
@@ -152,7 +150,7 @@ def prepare(
         {
             "arguments": arguments,
             "version": deeppose_tf.__version__,
-            "converted": list(checked.images.converted),
+            "converted": checked.converted,
             "held_out": held,
             "summary": summary,
             **provenance,
@@ -270,30 +268,6 @@ def read(
     except Missing as error:
         raise ValueError(f"{error}{address}") from error
     return {"validation": parts["train"].nobody(), **parts}
-
-
-def merge(parts: Sequence[Annotations]) -> Annotations:
-    """Everyone of several data sets, in their order.
-
-    Raises:
-      ValueError: they have different skeletons, or share an id.
-    """
-    first = parts[0].skeleton
-    for part in parts[1:]:
-        if part.skeleton != first:
-            raise ValueError(
-                f"data sets with different skeletons ({first.name}: "
-                f"{', '.join(first.joints)}; {part.skeleton.name}: "
-                f"{', '.join(part.skeleton.joints)}) cannot become one; prepare each "
-                "into its own --output, or give both the same --skeleton"
-            )
-    rows = {name: [getattr(part, name) for part in parts] for name in ARRAYS}
-    listed = ("images", "ids", "skipped", "damaged")
-    return Annotations(
-        skeleton=first,
-        **{name: np.concatenate(arrays) for name, arrays in rows.items()},
-        **{name: sum((getattr(p, name) for p in parts), ()) for name in listed},
-    )
 
 
 def arrange(
