@@ -27,13 +27,10 @@ COUNTS = {"train": 2000, "validation": 50, "test": 200}
 QUALITY = 92  # of the JPEG files, of 100
 SAVE_EVERY = 100  # images that a killed run may have to draw again
 DULL = (0.0, 0.4)  # saturation: surroundings are duller than clothes
-OCCLUDER = 255  # its number in `Canvas.owner`; parts of the body count from 1
 MOST_COVERED = 4  # joints under one occluder: more would leave nothing to infer from
 
 
-def render(
-    seed: int, split: str, index: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def render(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws one person; the same arguments give the same picture.
 
     The joints come from NumPy alone. The pixels also depend on how the installed
@@ -42,8 +39,6 @@ def render(
     Returns:
       image: [H, W, 3] uint8 RGB, sizes vary.
       keypoints: [14, 2] float32, pixels of the image, person-centric, `skeleton.LSP`.
-      labeled: [14] bool, all true: a covered joint is labeled too.
-      occluded: [14] bool: the joint is behind something, or behind the body.
 
     Raises:
       ValueError: unknown split.
@@ -53,12 +48,10 @@ def render(
     entropy = np.random.SeedSequence([seed, SPLITS.index(split), index])
     rng = np.random.Generator(np.random.PCG64(entropy))
     person = people.sample_person(rng)
-    canvas = background(rng, *person.size)
-    parts = people.paint_person(canvas, person, people.sample_look(rng))
-    add_occluders(canvas, rng, person.keypoints)
-    labeled = np.ones(len(LSP.joints), bool)
-    occluded = people.hidden(canvas, person, parts)
-    return photograph(canvas.image, rng), person.keypoints, labeled, occluded
+    image = background(rng, *person.size)
+    people.paint_person(image, person, people.sample_look(rng))
+    add_occluders(image, rng, person.keypoints)
+    return photograph(image, rng), person.keypoints
 
 
 def read(
@@ -107,36 +100,35 @@ def read(
     )
 
 
-def background(rng: np.random.Generator, height: int, width: int) -> people.Canvas:
-    """A canvas of gradients, boxes, ellipses, lines and limb-like distractors."""
+def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """[H, W, 3] uint8: gradients, boxes, ellipses, lines, limb-like distractors."""
     cells = rng.uniform(-30, 30, (rng.integers(2, 7), rng.integers(2, 7), 3))
     small = np.clip(people.color(rng, DULL) + cells, 0, 255).astype(np.uint8)
     image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = people.Canvas(image, np.zeros((height, width), np.uint8))
     size = np.array([width, height])
     for _ in range(rng.integers(3, 9)):
-        _thing(canvas, rng, rng.uniform(0, 1, 2) * size, rng.uniform(8, 60, 2), 0)
+        _thing(image, rng, rng.uniform(0, 1, 2) * size, rng.uniform(8, 60, 2))
     for _ in range(rng.integers(0, 5)):
         start, end = rng.uniform(-0.2, 1.2, (2, 2)) * size
         thick = rng.uniform(0.5, 2)
         line = people.capsule(start, end, thick, thick)
-        people.paint(canvas, line, people.color(rng, DULL), 0)
+        people.paint(image, line, people.color(rng, DULL))
     for _ in range(rng.integers(0, 4)):
-        _limb_like(canvas, rng, rng.uniform(0, 1, 2) * size)
+        _limb_like(image, rng, rng.uniform(0, 1, 2) * size)
     # Some backgrounds are as loud as the person, most are flatter.
     strength, tone = rng.uniform(0.3, 0.9), rng.uniform(40, 215)
     image[...] = cv2.convertScaleAbs(image, None, strength, (1 - strength) * tone)
-    return canvas
+    return image
 
 
-def add_occluders(canvas: people.Canvas, rng, keypoints: np.ndarray) -> None:
+def add_occluders(image: np.ndarray, rng, keypoints: np.ndarray) -> None:
     """Puts up to two things in front of a body, in place."""
     length = float(np.ptp(keypoints, axis=0).max())
     for _ in range(rng.choice(3, p=[0.65, 0.27, 0.08])):
         center = keypoints[rng.integers(len(keypoints))]
         center = center + rng.uniform(-0.12, 0.12, 2) * length
         half = rng.uniform(0.05, 0.14, 2) * length
-        _thing(canvas, rng, center, half, OCCLUDER, keypoints)
+        _thing(image, rng, center, half, keypoints)
 
 
 def photograph(image: np.ndarray, rng) -> np.ndarray:
@@ -160,7 +152,7 @@ def _noise() -> np.ndarray:
     return rng.standard_normal((512, 512, 3)).astype(np.float32)
 
 
-def _thing(canvas, rng, center, half, number, keypoints=None) -> None:
+def _thing(image, rng, center, half, keypoints=None) -> None:
     """A turned box or ellipse, half of them striped, unless it would cover too many
     joints."""
     turn = rng.normal(0, 0.4)
@@ -174,36 +166,39 @@ def _thing(canvas, rng, center, half, number, keypoints=None) -> None:
         if inside.all(axis=1).sum() > MOST_COVERED:
             return
     shape = corners if box else people.disc((0, 0), 1)
-    people.paint(canvas, center + shape * half @ axes, base, number)
+    people.paint(image, center + shape * half @ axes, base)
     if other is not None:
         for at in (np.arange(stripes) + 0.5) / stripes * 2 - 1:
             reach = 1.0 if box else np.sqrt(1 - at**2)
             stripe = corners * [reach, 0.5 / stripes] + [0, at]
-            people.paint(canvas, center + stripe * half @ axes, other, number)
+            people.paint(image, center + stripe * half @ axes, other)
 
 
-def _limb_like(canvas, rng, start) -> None:
+def _limb_like(image, rng, start) -> None:
     """One or two joined capsules in skin or cloth that belong to nobody."""
     shade, light = people.color(rng, DULL), rng.uniform(-0.7, 0.7, 2)
     for _ in range(rng.integers(1, 3)):
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
         end = start + rng.uniform(20, 50) * np.array([np.cos(angle), np.sin(angle)])
         radii = radius, 0.75 * radius
-        for part in people.rounded(0, (), (start, end), radii, shade, light):
-            people.paint(canvas, part.outline, part.color, 0)
+        for part in people.rounded(0, (start, end), radii, shade, light):
+            people.paint(image, part.outline, part.color)
         start = end
 
 
 def _draw(path: pathlib.Path, seed: int, split: str, index: int) -> dict:
     """Draws an image into a file; returns its entry of the manifest."""
-    image, keypoints, _, occluded = render(seed, split, index)
+    image, keypoints = render(seed, split, index)
     flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    _, data = cv2.imencode(".jpg", image[..., ::-1], flags)
-    _write_image(path, data.tobytes())
+    data = cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()
+    # As `files.write_bytes`, but not synced, which costs more than drawing the image:
+    # one that a power cut empties fails its SHA-256 and is drawn again.
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside.write_bytes(data)
+    os.replace(beside, path)
     return {
-        "sha256": hashlib.sha256(data.tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
         "keypoints": keypoints.tolist(),
-        "occluded": occluded.tolist(),
     }
 
 
@@ -245,11 +240,3 @@ def _save_manifest(folder: pathlib.Path, seed: int, entries: dict) -> None:
         "images": entries,
     }
     files.write_json(folder / "manifest.json", manifest, digest=True)
-
-
-def _write_image(path: pathlib.Path, data: bytes) -> None:
-    """As `files.write_bytes`, but not synced, which costs more than drawing the image:
-    one that a power cut empties fails its SHA-256 and is drawn again."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_bytes(data)
-    os.replace(beside, path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import colorsys
 import dataclasses
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -104,21 +105,10 @@ class Look:
     light: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Canvas:
-    """An image under work [H, W, 3] uint8 RGB; of each pixel the part painted last."""
-
-    image: np.ndarray
-    owner: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A convex outline [N, 2] to be painted, the nearest last, and the names of the
-    joints that are seen where it is seen."""
+class Part(NamedTuple):
+    """A convex outline [N, 2], pixels, to be painted, the nearest last."""
 
     depth: float
-    joints: tuple[str, ...]
     outline: np.ndarray
     color: np.ndarray
 
@@ -177,42 +167,25 @@ def color(rng, saturation=(0.5, 0.95), value=(0.35, 1.0)) -> np.ndarray:
     return np.array(colorsys.hsv_to_rgb(*pure)) * 255
 
 
-def paint_person(canvas: Canvas, person: Person, look: Look) -> list[Part]:
-    """Paints a person, in place; part i becomes number i + 1 of `canvas.owner`."""
+def paint_person(image: np.ndarray, person: Person, look: Look) -> None:
+    """Paints a person into an image [H, W, 3] uint8 RGB, in place."""
     parts = _trunk(person, look) + _head(person, look)
     for side, _ in SIDES:
         parts += _arm(person, look, side) + _leg(person, look, side)
-    parts.sort(key=lambda part: part.depth)  # stable: details stay on their limb
-    for number, part in enumerate(parts, 1):
-        paint(canvas, part.outline, part.color, number)
-    return parts
+    # Stable: details stay on their limb.
+    for _, outline, shade in sorted(parts, key=lambda part: part.depth):
+        paint(image, outline, shade)
 
 
-def hidden(canvas: Canvas, person: Person, parts: list[Part]) -> np.ndarray:
-    """[14] bool: another part, or something in front, was painted over the joint."""
-    keypoints = person.keypoints.copy()
-    top, neck = LSP.joints.index("head_top"), LSP.joints.index("neck")
-    keypoints[top] += 0.1 * (keypoints[neck] - keypoints[top])  # it is on the rim
-    columns, rows = np.floor(keypoints).astype(int).T
-    owners = canvas.owner[rows, columns]
-    return np.array(
-        [
-            not 1 <= owner <= len(parts) or name not in parts[owner - 1].joints
-            for name, owner in zip(LSP.joints, owners, strict=True)
-        ]
-    )
-
-
-def paint(canvas: Canvas, outline: np.ndarray, color, number: int) -> None:
-    """Fills a convex outline [N, 2], pixels, in place; `canvas.owner` becomes `number`.
+def paint(image: np.ndarray, outline: np.ndarray, color) -> None:
+    """Fills a convex outline [N, 2], pixels, in place.
 
     Anti-aliased at fractional pixels, pixel centres at +0.5.
     """
     # OpenCV puts whole numbers on the centres of pixels; we put them on corners.
     fixed = np.rint((outline - 0.5) * 2**SHIFT).astype(np.int32)
-    cv2.fillConvexPoly(canvas.owner, fixed, number, cv2.LINE_8, SHIFT)
-    color = tuple(float(min(max(c, 0), 255)) for c in color)
-    cv2.fillConvexPoly(canvas.image, fixed, color, cv2.LINE_AA, SHIFT)
+    color = np.clip(color, 0, 255).astype(float).tolist()
+    cv2.fillConvexPoly(image, fixed, color, cv2.LINE_AA, SHIFT)
 
 
 def disc(center, radius) -> np.ndarray:
@@ -231,18 +204,17 @@ def capsule(start, end, radius_start: float, radius_end: float) -> np.ndarray:
     return hull(disc(start, radius_start), disc(end, radius_end))
 
 
-def rounded(depth, joints, ends, radii, color, light) -> list[Part]:
+def rounded(depth, ends, radii, color, light) -> list[Part]:
     """A body round points [P, 2 or 3], and on it two smaller ones, lighter."""
     ends = np.asarray(ends)[:, :2]
     radii, middle, parts = np.asarray(radii), ends.mean(axis=0), []
     for share, gain in ((1.0, 0.72), (0.7, 0.9), (0.35, 1.08)):
-        # Limbs keep their length, trunks of several points become narrower.
-        inner = (
-            ends if len(ends) == 2 else middle + (0.3 + 0.7 * share) * (ends - middle)
-        )
+        inner = ends
+        if len(ends) > 2:  # Limbs keep their length, trunks become narrower.
+            inner = middle + (0.3 + 0.7 * share) * (ends - middle)
         inner = inner + 0.7 * (1 - share) * radii[:, np.newaxis] * light
         discs = [disc(p, share * r) for p, r in zip(inner, radii, strict=True)]
-        parts.append(Part(depth, joints, hull(*discs), np.multiply(color, gain)))
+        parts.append(Part(depth, hull(*discs), np.multiply(color, gain)))
     return parts
 
 
@@ -356,16 +328,14 @@ def _add_leg(points, side, sign, angles, size) -> None:
 def _limb(person, look, side, name, garment) -> list[Part]:
     """A tapered limb in skin, and in cloth as far as it is covered."""
     start, end, wide, narrow, bias = LIMBS[name]
-    joints = f"{side}_{start}", f"{side}_{end}"
-    a, b = (person.points[joint] for joint in joints)
+    a, b = (person.points[f"{side}_{joint}"] for joint in (start, end))
     unit, covered = person.scale * person.build, look.covered[name]
     depth, radii = (a[2] + b[2]) / 2 + bias * person.scale, np.array([wide, narrow])
-    how = depth, joints
-    parts = rounded(*how, (a, b), radii * unit, look.colors["skin"], look.light)
+    parts = rounded(depth, (a, b), radii * unit, look.colors["skin"], look.light)
     if covered:
         radii = 1.1 * np.array([wide, wide + covered * (narrow - wide)]) * unit
-        hem, cloth = a + covered * (b - a), look.colors[garment]
-        parts += rounded(*how, (a, hem), radii, cloth, look.light)
+        hem = a + covered * (b - a)
+        parts += rounded(depth, (a, hem), radii, look.colors[garment], look.light)
     return parts
 
 
@@ -373,14 +343,14 @@ def _mark(person, look, joint, toward, depth) -> Part:
     """A cuff or sock round a limb, or a round patch on an elbow or a knee."""
     kind, unit = joint.split("_")[-1], person.scale * person.build
     center, radius = person.points[joint][:2], CUES[kind] * unit
+    if kind in ("elbow", "knee"):
+        return Part(depth + 1e-3, disc(center, radius), look.colors[kind])
     along = person.points[toward][:2] - center
     along = along / max(np.hypot(*along), 1e-3)
     across = np.array([-along[1], along[0]]) * radius
     along = along * 0.014 * unit
     outline = center + [along + across, along - across, -along - across, across - along]
-    if kind in ("elbow", "knee"):
-        outline, depth = disc(center, radius), depth + 1e-3
-    return Part(depth, (joint,), outline, look.colors[kind])
+    return Part(depth, outline, look.colors[kind])
 
 
 def _arm(person, look, side) -> list[Part]:
@@ -394,7 +364,7 @@ def _arm(person, look, side) -> list[Part]:
         *upper,
         *lower,
         _mark(person, look, elbow, wrist, max(upper[0].depth, depth)),
-        Part(depth, (wrist,), hand, look.colors["skin"]),
+        Part(depth, hand, look.colors["skin"]),
         _mark(person, look, wrist, elbow, depth),
     ]
 
@@ -412,8 +382,8 @@ def _leg(person, look, side) -> list[Part]:
         *upper,
         *lower,
         _mark(person, look, knee, ankle, max(upper[0].depth, lower[0].depth)),
-        Part(depth, (ankle,), sole, look.colors["shoe"] + 70),
-        Part(depth, (ankle,), shoe, look.colors["shoe"]),
+        Part(depth, sole, look.colors["shoe"] + 70),
+        Part(depth, shoe, look.colors["shoe"]),
         _mark(person, look, ankle, knee, max(depth, lower[0].depth)),
     ]
 
@@ -425,14 +395,12 @@ def _trunk(person, look) -> list[Part]:
     hips = np.stack([points[f"{side}_hip"] for side, _ in SIDES])
     belly = points["waist"] + 0.6 * (hips - hips.mean(0))
     hem = belly + 0.5 * (hips - belly)
-    joints = ("left_hip", "right_hip")
-    upper = joints + ("left_shoulder", "right_shoulder", "neck")
     depth = (shoulders.mean(0) + hips.mean(0))[2] / 2 + 0.02 * person.scale
     pelvis = hull(*(disc(p, 0.083 * unit) for p in (*hips, *belly)))
-    parts = [Part(hips[:, 2].mean(), joints, pelvis, 0.8 * look.colors["trousers"])]
+    parts = [Part(hips[:, 2].mean(), pelvis, 0.8 * look.colors["trousers"])]
     radii = np.array([0.06, 0.06, 0.088, 0.088]) * unit
-    shirt, ends = look.colors["shirt"], (*shoulders, *hem)
-    parts += rounded(depth, upper, ends, radii, shirt, look.light)
+    ends = (*shoulders, *hem)
+    parts += rounded(depth, ends, radii, look.colors["shirt"], look.light)
     facing = person.chest[2, 2]
     shapes = [(0.12, 0.055, 0.055)] + [(d, 0.009, 0.009) for d in (0.21, 0.26, 0.31)]
     if facing < 0:
@@ -441,13 +409,13 @@ def _trunk(person, look) -> list[Part]:
         flat = _CIRCLE * [wide, high] + [0, -down]  # on the surface that is seen
         flat = np.column_stack([flat, np.full(len(flat), 0.1 * np.sign(facing))])
         outline = points["neck"][:2] + flat @ person.chest[:2].T * person.scale
-        parts.append(Part(depth, upper, outline, look.colors["print"]))
+        parts.append(Part(depth, outline, look.colors["print"]))
     return parts
 
 
 def _head(person, look) -> list[Part]:
     """Neck, collar, hair, and of the face what is turned to the camera."""
-    points, unit, joints = person.points, person.scale, ("head_top", "neck")
+    points, unit = person.points, person.scale
     center, neck, skin = points["head"], points["neck"], look.colors["skin"]
     matrix = person.head @ np.diag(HEAD) * unit  # unit sphere -> camera
     rim = np.linalg.cholesky((matrix @ matrix.T)[:2, :2])  # unit circle -> outline
@@ -455,18 +423,18 @@ def _head(person, look) -> list[Part]:
     collar = disc(neck, np.array([0.06, 0.035]) * unit)
     throat = capsule(neck, center, 0.05 * unit, 0.045 * unit)
     parts = [
-        Part(depth, ("neck",), collar, look.colors["collar"]),
-        Part(depth, ("neck",), throat, skin * 0.85),
-        Part(depth, joints, center[:2] + _CIRCLE @ rim.T, look.colors["hair"]),
+        Part(depth, collar, look.colors["collar"]),
+        Part(depth, throat, skin * 0.85),
+        Part(depth, center[:2] + _CIRCLE @ rim.T, look.colors["hair"]),
     ]
     face = _face(person.head, matrix, rim)
     if face is not None:
-        parts.append(Part(depth, joints, center[:2] + face, skin))
+        parts.append(Part(depth, center[:2] + face, skin))
     nose = ((0, -0.15, 1.08), (0.018, 0.018), skin * 0.8)
     for place, radii, shade in (nose, *FACE):
         if person.head[2] @ (np.array(place) / HEAD) > 0:
             spot = disc(center[:2] + matrix[:2] @ place, np.multiply(radii, unit))
-            parts.append(Part(depth, joints, spot, shade))
+            parts.append(Part(depth, spot, shade))
     return parts
 
 
