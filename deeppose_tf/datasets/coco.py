@@ -40,6 +40,7 @@ OFFICIAL_TEST = r"person_keypoints_val(?!idation).*"
 NO_CROWD = ("0", "False", "false", "")
 # Files that an error names.
 MOST_TOLD = 20
+MEND = "Mend it, or give a --skeleton"
 
 
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
@@ -77,21 +78,17 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
     content = load(path)
     try:
         chosen, orders, notes = _skeleton(content["categories"], skeleton)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: 'categories' of another form ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: 'categories' are of another form ({error})"
-        ) from error
     found = people.People(chosen)
     found.understood += notes
     images = _Images(path, content["images"])
-    file = pathlib.Path(path)
+    file, annotations = pathlib.Path(path), content["annotations"]
     stem = file.parent.name if "annotation" in file.stem else file.stem
-    shown = collections.Counter(
-        images.name(annotation.get("image_id")) for annotation in content["annotations"]
-    )
-    for number, annotation in enumerate(content["annotations"]):
+    shown = collections.Counter(images.name(one.get("image_id")) for one in annotations)
+    for number, annotation in enumerate(annotations):
         own, image = key(annotation.get("id")), annotation.get("image_id")
         own, name = own or f"number {number + 1}", images.name(image)
         with found.reading(f"{path}: annotation {own}", name):
@@ -102,10 +99,8 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
                 found.lose(f"{path}: image {image}", str(error), f"annotation {own}")
                 continue
             meaning = f"{3 * count} numbers: x, y, v of {count} joints"
-            joints = people.numbers(
-                annotation["keypoints"], (3 * count,), "keypoints", meaning
-            )
-            joints = joints.reshape(-1, 3)[order]  # [K, 3]
+            given = annotation["keypoints"], (3 * count,), "keypoints", meaning
+            joints = people.numbers(*given).reshape(-1, 3)[order]  # [K, 3]
             box = _box(annotation, shown[name] == 1)
             found.add(f"coco/{stem}/{own}", place, joints, 0.5, box, size)
     found.understood += images.notes()
@@ -121,10 +116,7 @@ def load(path: str) -> dict:
     """
     content = files.load_json(path)
     if isinstance(content, list):
-        raise ValueError(
-            f"{path}: a list, as results are; expected an annotation file, an object "
-            "with images, annotations and categories"
-        )
+        raise ValueError(f"{path}: a list, as results are; expected an annotation file")
     for name in ("images", "annotations", "categories"):
         values = content.get(name) if isinstance(content, dict) else None
         if not isinstance(values, list):
@@ -183,8 +175,7 @@ def first_joint(category: dict) -> int:
     if wrong:
         raise ValueError(
             f"its 'skeleton' has {list(wrong[0])}, expected two joint numbers from 1 "
-            f"to {count}, or all of them from 0 to {count - 1}. Mend it, or give a "
-            "--skeleton"
+            f"to {count}, or all of them from 0 to {count - 1}. {MEND}"
         )
     if 0 in used or count in used or not used:
         return 0 if 0 in used else 1
@@ -208,8 +199,7 @@ def _edges(category) -> list[tuple[int, int]]:
             whole = False
         if not whole:
             raise ValueError(
-                f"its 'skeleton' has {edge!r}, expected two joint numbers. Mend it, or "
-                "give a --skeleton"
+                f"its 'skeleton' has {edge!r}, expected two joint numbers. {MEND}"
             )
     return edges
 
@@ -253,14 +243,13 @@ class _Images:
 
     def notes(self) -> list[str]:
         """What is known of some of them otherwise than it is said, or not at all."""
-        told = {
-            "are found by the last part of their file_name alone": self.by_last,
-            "have a width and height that are no size, and were not compared with "
-            "their files": self.unsized,
-        }
+        told = (
+            (self.by_last, "are found by the last part of their file_name alone"),
+            (self.unsized, "have a width and height that are no size: not compared"),
+        )
         return [
             f"{len(those)} image(s), such as {those[0]}, {what}"
-            for what, those in told.items()
+            for those, what in told
             if those
         ]
 
@@ -305,13 +294,10 @@ def _skeleton(categories, override) -> tuple[Skeleton, dict, list[str]]:
             "no category names its 'keypoints'. Is it a file of boxes or outlines "
             "(instances)? Take the one of keypoints, or give a skeleton"
         )
+    chosen = skeletons.load(override) if override else skeleton_of(named[0])
     notes = []
-    if override:
-        chosen = skeletons.load(override)
-    else:
-        chosen = skeleton_of(named[0])
-        if first_joint(named[0]) == 0:
-            notes = ["the limbs of its 'skeleton' count joints from 0"]
+    if not override and first_joint(named[0]) == 0:
+        notes = ["the limbs of its 'skeleton' count joints from 0"]
     orders = {}
     for category in categories:
         number = key(category.get("id"))
@@ -377,19 +363,14 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     splits = "train training val valid validation dev test testing".split()
     inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
     folders = [path, *(f for f in inside if f.name.lower() in ("annotations", *splits))]
-    every = [
-        file
-        for folder in folders
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() == ".json"
-    ]
-    names = {
-        f: f.relative_to(path).as_posix().lower().removeprefix("annotations/")
-        for f in every
-    }
+    there = [file for folder in folders for file in sorted(folder.iterdir())]
+    every = [file for file in there if file.suffix.lower() == ".json"]
 
     def those(pattern):
-        return [f for f in every if re.fullmatch(pattern, names[f])]
+        names = (file.relative_to(path).as_posix().lower() for file in every)
+        names = (name.removeprefix("annotations/") for name in names)
+        pairs = zip(every, names, strict=True)
+        return [file for file, name in pairs if re.fullmatch(pattern, name)]
 
     found = {split: those(pattern) for split, pattern in FILES.items()}
     official = those(OFFICIAL_TEST)
@@ -415,9 +396,9 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _told(files: list[pathlib.Path], folder: pathlib.Path) -> str:
     names = [str(file.relative_to(folder)) for file in files]
-    rest = len(names) - MOST_TOLD
-    more = [f"and {rest} more"] if rest > 0 else []
-    return ", ".join(names[:MOST_TOLD] + more) or "none"
+    if len(names) > MOST_TOLD:
+        names[MOST_TOLD:] = [f"and {len(names) - MOST_TOLD} more"]
+    return ", ".join(names) or "none"
 
 
 def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:

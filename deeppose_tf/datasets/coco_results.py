@@ -283,7 +283,7 @@ def read(
     places = _places(ids)
     found = np.full((len(ids), joints, 2), np.nan)
     best = np.full(len(ids), -np.inf)
-    entries = list(_entries(path, content))
+    entries = _entries(path, content)
     # COCO's image_id is the number of an image; that of a record is a person's.
     by_image = isinstance(content, list) and all(i.startswith("coco/") for i in ids)
     shown = _by_image(sources, ids) if by_image and boxes is not None else {}
@@ -293,7 +293,8 @@ def read(
         known = shown.get(name, []) if numbered else known[:1]
         if not known or known[0] is None or entry.get("valid") is False:
             continue  # of another split, or of someone else's numbering
-        pose, score = _pose(f"{path}: entry {number}", entry, joints)
+        where = f"{path}: entry {number}"
+        pose, score = _triples(where, entry, joints)[:, :2], _score(where, entry)
         place = _nearest(pose, boxes, known) if numbered else known[0]
         if place is not None and score > best[place]:
             found[place], best[place] = pose, score
@@ -334,9 +335,9 @@ def answers(path: str) -> dict[str, list[tuple[np.ndarray, np.ndarray, tuple]]]:
 
 def is_coco(content) -> bool:
     """Whether a JSON value may be a list of COCO results or an annotation file."""
-    if isinstance(content, list):
-        return all(isinstance(entry, dict) for entry in content)
-    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+    if isinstance(content, dict):
+        return {"images", "annotations"} <= content.keys()
+    return _are_objects(content)
 
 
 def boxes(path: str) -> dict[str, list]:
@@ -451,13 +452,10 @@ def _rounded(values) -> list[float]:
 def _load(path):
     """The JSON value of a COCO file."""
     content = files.load_json(path)
-    parts = [content]
-    if is_coco(content) and isinstance(content, dict):
-        parts = [content["images"], content["annotations"]]
-    if not all(
-        isinstance(part, list) and all(isinstance(entry, dict) for entry in part)
-        for part in parts
-    ):
+    lists = [content]
+    if isinstance(content, dict):
+        lists = [content.get("images"), content.get("annotations")]
+    if not all(map(_are_objects, lists)):
         raise ValueError(
             f'{path}: expected COCO results, [{{"image_id": ..., "keypoints": [x, y, '
             'score, ...], "score": ...}, ...], or a predictions.json'
@@ -466,6 +464,10 @@ def _load(path):
     if form.startswith("deeppose-tf") and form not in (FORMAT, OLD_FORMAT):
         raise ValueError(f"{path}: has the unknown format {form!r}, not {FORMAT!r}")
     return content
+
+
+def _are_objects(value) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def _format(content) -> str:
@@ -478,23 +480,29 @@ def _format(content) -> str:
 def _entries(path, content):
     """(name of the image, entry) of each entry."""
     listed = isinstance(content, list)
+    images = {} if listed else _image_names(path, content["images"])
+    found = []
     for number, entry in enumerate(content if listed else content["annotations"]):
-        if not key(entry.get("image_id")):
+        image = key(entry.get("image_id"))
+        if not image:
             raise ValueError(f"{path}: entry {number}: it has no image_id")
-    if listed:
-        return [(key(entry["image_id"]), entry) for entry in content]
-    images: dict = {}
-    for image in content["images"]:
+        if not listed and image not in images:
+            raise ValueError(f"{path}: entry {number}: no image has its image_id")
+        found.append((images.get(image, image), entry))
+    return found
+
+
+def _image_names(path, entries) -> dict[str | None, str]:
+    """By id."""
+    names: dict = {}
+    for image in entries:
         number, name = key(image.get("id")), _image_name(image)
-        if images.setdefault(number, name) != name:
+        if names.setdefault(number, name) != name:
             raise ValueError(
-                f"{path}: image {number}: the id is that of {images[number]} and of "
+                f"{path}: image {number}: the id is that of {names[number]} and of "
                 f"{name}"
             )
-    for number, entry in enumerate(content["annotations"]):
-        if key(entry["image_id"]) not in images:
-            raise ValueError(f"{path}: entry {number}: no image has its image_id")
-    return [(images[key(entry["image_id"])], entry) for entry in content["annotations"]]
+    return names
 
 
 def _image_name(image) -> str:
@@ -505,13 +513,13 @@ def _image_name(image) -> str:
 
 def _person_categories(categories) -> set | None:
     """Their ids; None where no category is one of persons."""
-    found = [one for one in categories or [] if isinstance(one, dict)]
-    people = [
+    people = {
         key(one.get("id"))
-        for one in found
-        if one.get("keypoints") or one.get("name") == "person"
-    ]
-    return set(people) if people else None
+        for one in categories or []
+        if isinstance(one, dict)
+        and (one.get("keypoints") or one.get("name") == "person")
+    }
+    return people or None
 
 
 def _by_image(sources, ids) -> dict[str, list[int]]:
@@ -551,10 +559,6 @@ def _places(ids) -> dict[str, int | None]:
         last = name.rsplit("/", 1)[-1]
         places[last] = None if last in places else i
     return places | {name: i for i, name in enumerate(ids)}
-
-
-def _pose(where, entry, joints):
-    return _triples(where, entry, joints)[:, :2], _score(where, entry)
 
 
 def _score(where, entry) -> float:
