@@ -71,10 +71,8 @@ def prepare(
     """
     source, output = tuple(map(_full, source)), _full(output)
     skeleton = _full(skeleton) if skeleton.endswith(".json") else skeleton
-    flic_plus, boxes_from = (
-        flic_plus and _full(flic_plus),
-        boxes_from and _full(boxes_from),
-    )
+    flic_plus = flic_plus and _full(flic_plus)
+    boxes_from = boxes_from and _full(boxes_from)
     given = first_boxes.require_known(boxes, boxes_from, coverage)
     if teacher and len(teacher) != len(dataset):
         raise ValueError(
@@ -182,15 +180,14 @@ def read_all(
             f"{len(names)} --dataset ({', '.join(names)}) but {len(roots)} --source "
             f"({', '.join(roots)}); each needs its own, in the same order"
         )
-    for flag, value, name in (
-        ("flic_plus", flic_plus, "flic"),
-        ("skeleton", skeleton, "coco"),
-    ):
-        if value and name not in names:
-            raise ValueError(f"--{flag} is for --dataset={name}, which is not given")
+    if flic_plus and "flic" not in names:
+        raise ValueError("--flic_plus is for --dataset=flic, which is not given")
+    if skeleton and "coco" not in names:
+        raise ValueError("--skeleton is for --dataset=coco, which is not given")
     found, fatal = [], []
-    for i, (name, root) in enumerate(zip(names, roots, strict=True)):
-        if (name, root) in list(zip(names[:i], roots[:i], strict=True)):
+    sets = list(zip(names, roots, strict=True))
+    for i, (name, root) in enumerate(sets):
+        if (name, root) in sets[:i]:
             raise ValueError(f"--dataset={name} --source={root} is given twice")
         try:
             parts = read(name, root, convention, skeleton, flic_plus, seed, _drawing())
@@ -198,7 +195,7 @@ def read_all(
             fatal.append((name, str(error)))
             continue
         if list(names).count(name) > 1:  # Their ids are told apart.
-            parts = {s: _renamed(p, f"{i + 1}/{{}}") for s, p in parts.items()}
+            parts = {s: _numbered(p, i + 1) for s, p in parts.items()}
         found.append((name, parts))
     try:
         if found:
@@ -232,10 +229,11 @@ def read(
     Raises:
       ValueError: whatever is wrong with the files; names them.
     """
-    root = pathlib.Path(source).expanduser()
+    root = os.path.expanduser(source)
     if name not in CONVENTIONS:
-        known = ", ".join(CONVENTIONS)
-        raise ValueError(f"--dataset={name}: unknown, expected {known}")
+        raise ValueError(
+            f"--dataset={name}: unknown, expected {', '.join(CONVENTIONS)}"
+        )
     own = CONVENTIONS[name]
     if convention not in own:
         raise ValueError(
@@ -244,24 +242,24 @@ def read(
         )
     if name == "generated":
         return {
-            split: generated.read(str(root), split, seed=seed, progress=progress)
+            split: generated.read(root, split, seed=seed, progress=progress)
             for split in records.SPLITS
         }
     address = where_from(name)
-    if not root.exists():
+    if not os.path.exists(root):
         raise ValueError(f"--source={source}: no such folder{address}")
-    if root.is_file() and name not in ("coco", "mpii"):
+    if os.path.isfile(root) and name not in ("coco", "mpii"):
         raise ValueError(
             f"--source={source}: a file; give the folder it was unpacked to"
         )
     readers = {
-        "lsp": lambda: lsp.read_splits(str(root), convention),
-        "lspet": lambda: lsp.read_extended(str(root)),
-        "flic": lambda: flic.read_splits(str(root), convention, flic_plus or None),
-        "parse": lambda: lsp.read_parse(str(root)),
-        "buffy": lambda: buffy.read_splits(str(root)),
-        "mpii": lambda: mpii.read_splits(str(root)),
-        "coco": lambda: coco.read_splits(str(root), skeleton or None),
+        "lsp": lambda: lsp.read_splits(root, convention),
+        "lspet": lambda: lsp.read_extended(root),
+        "flic": lambda: flic.read_splits(root, convention, flic_plus or None),
+        "parse": lambda: lsp.read_parse(root),
+        "buffy": lambda: buffy.read_splits(root),
+        "mpii": lambda: mpii.read_splits(root),
+        "coco": lambda: coco.read_splits(root, skeleton or None),
     }
     try:
         parts = readers[name]()
@@ -308,19 +306,18 @@ def arrange(
         validation = 0  # Data to test on alone.
     first, out = parts[0]["train"], {}
     count = len(set(first.images))
-    wanted = {"test": round(TEST_SHARE * count) if test is None else test}
+    if test is None:
+        test = round(TEST_SHARE * count)
     if validation is None:
         validation = min(VALIDATION, count // 5)
-    wanted["validation"] = validation
-    for split, number in wanted.items():
+    for split, number in (("test", test), ("validation", validation)):
         found = merge([part[split] for part in parts])
         if not len(found) and number:
             count = len(set(first.images))
             if 2 * number > count:
                 raise ValueError(
                     f"cannot hold out {number} of the first data set's {count} "
-                    f"training images for {split}, more than half; give a smaller "
-                    f"--{split}"
+                    f"training images for {split}: give a smaller --{split}"
                 )
             found, first = hold_out(first, number, seed)
         out[split] = found
@@ -349,8 +346,8 @@ def hold_out(
     return people.take(out), people.take(~out)
 
 
-def _renamed(people: Annotations, pattern: str) -> Annotations:
-    ids = tuple(pattern.format(person) for person in people.ids)
+def _numbered(people: Annotations, number: int) -> Annotations:
+    ids = tuple(f"{number}/{person}" for person in people.ids)
     return dataclasses.replace(people, ids=ids)
 
 
@@ -360,11 +357,8 @@ def _full(path: str) -> str:
 
 
 def _require_space(splits: Splits, output: str) -> None:
-    needed = sum(
-        os.path.getsize(path)
-        for people in splits.values()
-        for path in set(people.images)
-    )
+    paths = {(s, path) for s, people in splits.items() for path in people.images}
+    needed = sum(os.path.getsize(path) for _, path in paths)
     folder = pathlib.Path(output).parent
     while not folder.exists():
         folder = folder.parent

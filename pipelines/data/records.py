@@ -38,7 +38,6 @@ INDEX = "dataset.json"
 FACES = "faces.json"  # In the partial folder, while first boxes are looked for.
 SPLITS = ("train", "validation", "test")
 SHARD_BYTES = 64 << 20
-AGAIN = "Delete {} and run deeppose-prepare again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +97,8 @@ class People:
     @property
     def first_boxes(self) -> np.ndarray:
         """[N, 4] pixels, the whole image spelled out."""
-        return geometry.whole_image_boxes(
-            tf.constant(self.boxes), tf.constant(self.sizes)
-        ).numpy()
+        boxes, sizes = tf.constant(self.boxes), tf.constant(self.sizes)
+        return geometry.whole_image_boxes(boxes, sizes).numpy()
 
 
 def write(
@@ -138,19 +136,16 @@ def write(
         raise ValueError("there must be splits, all of one skeleton")
     provenance = provenance or {}
     if fingerprint is None:
-        fingerprint = identity(
-            splits, [provenance, seed, convert, np.array(weights).tolist()]
-        )
+        shown = np.array(weights).tolist()
+        fingerprint = identity(splits, [provenance, seed, convert, shown])
     if finished(output, fingerprint, provenance.get("arguments", {})):
         return verify(output)
-    partial = partial_directory(output)
+    partial, progress = partial_directory(output), progress or (lambda done: None)
     with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
         _write_splits(partial, content, splits, weights, seed, convert, progress)
-        content |= {
-            "finished": True,
-            "skipped": [{"what": what, "reason": why} for what, why in skipped],
-        }
+        content["finished"] = True
+        content["skipped"] = [{"what": what, "reason": why} for what, why in skipped]
         files.write_json(partial / INDEX, content, digest=True)
         (partial / FACES).unlink(missing_ok=True)
         os.replace(partial, pathlib.Path(output).resolve())
@@ -227,10 +222,7 @@ def read_index(directory: str) -> Index:
         size = file.stat().st_size if file.is_file() else None
         if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise ValueError(
-                f"{file}: {found}, expected {entry['bytes']} bytes. "
-                + AGAIN.format(folder)
-            )
+            raise _damaged(f"{file}: {found}, expected {entry['bytes']} bytes", folder)
     return Index(
         directory=str(folder),
         skeleton=skeletons.from_json(content["skeleton"]),
@@ -300,9 +292,8 @@ def fingerprint(people: People) -> str:
     """Of ids and labels, whatever their order, first boxes and images: the same for the
     same people alone."""
     parts = []
-    for person, keypoints, labeled in zip(
-        people.ids, people.keypoints, people.labeled, strict=True
-    ):
+    everyone = zip(people.ids, people.keypoints, people.labeled, strict=True)
+    for person, keypoints, labeled in everyone:
         # What is not labeled is no label, whatever is stored there.
         labels = np.where(labeled[:, None], keypoints, 0).astype("<f4").tobytes()
         content = person.encode() + b"\0" + labeled.astype("u1").tobytes() + labels
@@ -322,11 +313,10 @@ def load(directory: str) -> dict:
             f"{directory}: no {INDEX} there, so no prepared data set. Make one with "
             "deeppose-prepare"
         )
-    again = AGAIN.format(directory)
     try:
         content = files.read_json(path)
     except ValueError as error:
-        raise ValueError(f"{error}. {again}") from error
+        raise _damaged(str(error), directory) from error
     if content.get("format") not in (FORMAT, FORMAT_1):
         raise ValueError(
             f"{path}: format {content.get('format')!r}, this version reads "
@@ -337,7 +327,7 @@ def load(directory: str) -> dict:
             raise ValueError(missing)
         _require_sound(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged ({error}). {again}") from error
+        raise _damaged(f"{path}: damaged ({error})", directory) from error
     return content
 
 
@@ -354,24 +344,23 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
     """The index of the partial directory: the one found there, or a new one."""
     for left in partial.glob(".*.partial"):  # an index, by a kill
         left.unlink()
-    counts = {split: len(annotations) for split, annotations in splits.items()}
     if (partial / INDEX).is_file():
         content = load(str(partial))
-        difference = "of another version"
-        if content["format"] == FORMAT:
-            if content["fingerprint"] == fingerprint:
-                return content
-            difference = _difference(content, provenance.get("arguments", {}))
+        known = content["format"] == FORMAT
+        if known and content["fingerprint"] == fingerprint:
+            return content
+        why = _difference(content, provenance.get("arguments", {}))
         raise ValueError(
-            f"{partial}: left by a run that was stopped, of another data set "
-            f"({difference}). Repeat that command to finish it, or delete that folder"
+            f"{partial}: left by a run that was stopped, of another "
+            f"{f'data set ({why})' if known else 'version'}. Repeat that command to "
+            "finish it, or delete that folder"
         )
     content = {
         "format": FORMAT,
         "finished": False,
         "fingerprint": fingerprint,
         "skeleton": skeletons.to_json(next(iter(splits.values())).skeleton),
-        "counts": counts,
+        "counts": {split: len(people) for split, people in splits.items()},
         "shards": {split: [] for split in splits},
         "people": {},
         "provenance": provenance,
@@ -383,10 +372,8 @@ def _begin(partial, splits, provenance, fingerprint) -> dict:
 
 def _difference(content: dict, arguments: dict) -> str:
     """Which arguments are others now; if none, the files are."""
-    old, new = (
-        content["provenance"].get("arguments", {}),
-        json.loads(json.dumps(arguments)),
-    )
+    old = content["provenance"].get("arguments", {})
+    new = json.loads(json.dumps(arguments))
     changed = [
         f"{name} was {old.get(name)}, is {new.get(name)}"
         for name in sorted(old.keys() | new.keys())
@@ -420,8 +407,7 @@ def _write_splits(partial, content, splits, weights, seed, convert, progress) ->
                 place = i, start, len(image), zlib.crc32(image)
                 places[path] = images.size(image), place
             done += sum(on[path] for path in chunk)
-            if progress:
-                progress(done)
+            progress(done)
         if len(people):
             file = partial / f"{split}-people.npy"
             _write_people(file, people, shown[order], places)
@@ -445,8 +431,7 @@ def _write_shard(path, chunk, convert, progress, done, on) -> None:
             for image in chunk:
                 writer.write(images.encoded(image, convert)[0])
                 done += on[image]
-                if progress:
-                    progress(done)
+                progress(done)
     except tf.errors.OpError as error:  # A full disk, for one.
         raise OSError(f"{temporary}: cannot be written ({error.message})") from error
     files.sync(temporary)
@@ -495,9 +480,10 @@ def _people(folder: pathlib.Path, content: dict, split: str) -> People:
         # A map is no longer than its file, whatever that says.
         rows = np.array(np.load(folder / entry["file"], mmap_mode="r"))
     if rows.dtype != _row(joints, rows.dtype["id"].itemsize) or len(rows) != count:
-        raise ValueError(
+        raise _damaged(
             f"{folder}: the labels of {split} are not of {count} people with {joints} "
-            f"joints. {AGAIN.format(folder)}"
+            "joints",
+            folder,
         )
     shard, start, length, _ = rows["image"].T
     ends = np.array([one["bytes"] for one in content["shards"][split]] + [0])
@@ -507,9 +493,7 @@ def _people(folder: pathlib.Path, content: dict, split: str) -> People:
     sound &= length <= ends[np.clip(shard, 0, len(ends) - 1)] - start
     if not sound.all():
         person = rows["id"][np.argmin(sound)].decode(errors="replace")
-        raise ValueError(
-            f"{folder}: damaged labels of {person!r} in {split}. {AGAIN.format(folder)}"
-        )
+        raise _damaged(f"{folder}: damaged labels of {person!r} in {split}", folder)
     return People(
         tuple(person.decode() for person in rows["id"].tolist()),
         *(np.ascontiguousarray(rows[name]) for name in rows.dtype.names[1:]),
@@ -519,7 +503,7 @@ def _people(folder: pathlib.Path, content: dict, split: str) -> People:
 def _rows_of_format_1(folder, shards, joints) -> np.ndarray:
     rows = []
     for number, shard in enumerate(shards):
-        records = list(_records_of_format_1(folder / shard["file"], joints))
+        records = list(_records(folder / shard["file"]))
         weights = shard.get("weights", "1 " * len(records)).split()
         weights = [int(x) for x in weights if x.isdecimal() and len(x) < 6]
         if len(weights) != len(records) or 0 in weights:
@@ -527,40 +511,32 @@ def _rows_of_format_1(folder, shards, joints) -> np.ndarray:
                 f"{folder / INDEX}: 'weights' of {shard['file']} must be its "
                 f"{len(records)} positive whole numbers"
             )
-        for (*labels, place), weight in zip(records, weights, strict=True):
-            rows.append((*labels, weight, (number, *place)))
+        for (start, record), weight in zip(records, weights, strict=True):
+            found = tf.train.Example.FromString(record).features.feature
+            image, person = (found[k].bytes_list.value[0] for k in ("image", "id"))
+            keypoints, box = (found[k].float_list.value for k in ("keypoints", "box"))
+            labeled, size = (found[k].int64_list.value for k in ("labeled", "size"))
+            keypoints = np.reshape(keypoints, [joints, 2])
+            place = number, start + record.index(image), len(image), zlib.crc32(image)
+            row = person, keypoints, np.array(labeled, bool), np.array(box)
+            rows.append((*row, np.array(size), weight, place))
     width = max((len(row[0]) for row in rows), default=1)
     return np.array(rows, _row(joints, width))
 
 
-def _records_of_format_1(path, joints) -> Iterator[tuple]:
-    """Columns of `_row` but for the weight, and of the place all but the shard."""
-    for start, record in _records(path):
-        features = tf.train.Example.FromString(record).features.feature
-        image, person = (features[k].bytes_list.value[0] for k in ("image", "id"))
-        keypoints, box = (features[k].float_list.value for k in ("keypoints", "box"))
-        labeled, size = (features[k].int64_list.value for k in ("labeled", "size"))
-        yield (
-            person,
-            np.reshape(keypoints, [joints, 2]),
-            np.array(labeled, bool),
-            np.array(box),
-            np.array(size),
-            (start + record.index(image), len(image), zlib.crc32(image)),
-        )
-
-
 def _records(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
     """The place of the first byte of each record of a shard, and the record."""
-    start, number = 12, 0  # A length and its checksum; another checksum at the end.
+    start, number = 12, 1  # A length and its checksum; another checksum at the end.
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             yield start, record
             start, number = start + len(record) + 16, number + 1
     except tf.errors.DataLossError as error:
-        raise ValueError(
-            f"{path}: record {number + 1} is damaged. {AGAIN.format(path.parent)}"
-        ) from error
+        raise _damaged(f"{path}: record {number} is damaged", path.parent) from error
+
+
+def _damaged(what: str, folder: str | os.PathLike) -> ValueError:
+    return ValueError(f"{what}. Delete {folder} and run deeppose-prepare again")
 
 
 def _place(index, split, person) -> tuple:
@@ -576,10 +552,8 @@ def _read(path: str, start: int, length: int, crc: int) -> bytes:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     if zlib.crc32(content) != crc:
-        raise ValueError(
-            f"{path}: the image at byte {start} is damaged. "
-            + AGAIN.format(os.path.dirname(path))
-        )
+        folder = os.path.dirname(path)
+        raise _damaged(f"{path}: the image at byte {start} is damaged", folder)
     return content
 
 
@@ -600,10 +574,8 @@ def _intact(folder: pathlib.Path, entry: dict) -> bool:
 
 def _require_unchanged(folder: pathlib.Path, entry: dict) -> None:
     if not _intact(folder, entry):
-        raise ValueError(
-            f"{folder / entry['file']}: its content has changed (SHA-256 differs). "
-            + AGAIN.format(folder)
-        )
+        file = folder / entry["file"]
+        raise _damaged(f"{file}: its content has changed (SHA-256 differs)", folder)
 
 
 def _stat(path: str) -> tuple[int, int]:
