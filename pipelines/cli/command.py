@@ -213,12 +213,11 @@ def require_run(name: str) -> None:
     Raises:
       ValueError: it is none; names the flag, and says what is there instead.
     """
-    value = flags.FLAGS[name].value
-    if value is not None:
-        try:
+    try:
+        if (value := flags.FLAGS[name].value) is not None:
             config.check_run(value)
-        except ValueError as error:
-            raise ValueError(f"--{name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"--{name}: {error}") from error
 
 
 def program(argv: list[str]) -> str:
@@ -227,14 +226,12 @@ def program(argv: list[str]) -> str:
 
 
 def _define(name, value, meaning, low, high, choices):
-    untold = isinstance(value, type)
-    kind, default = (value, None) if untold else (type(value), value)
+    kind, default = (value, None) if isinstance(value, type) else (type(value), value)
+    bounds = {"lower_bound": low, "upper_bound": high} if kind in (int, float) else {}
     if choices:
         flags.DEFINE_enum(name, default, choices, meaning)
-    elif kind in (int, float):
-        KINDS[kind](name, default, meaning, lower_bound=low, upper_bound=high)
     else:
-        KINDS[kind](name, default, meaning)
+        KINDS[kind](name, default, meaning, **bounds)
     flags.FLAGS[name].help = meaning  # to that of some kinds absl adds words
 
 
@@ -247,9 +244,7 @@ def _describe(name: str, flag: Flag, *notes: str) -> str:
     if "required" not in notes and defined.default is not None:
         notes = *notes, f"default: {defined.default_as_str}".replace("'", "")
     text = flag.help + (f" ({'; '.join(notes)})" if notes else "")
-    return "\n".join(
-        [f"  --{shown}", textwrap.indent(textwrap.fill(text, 82), " " * 6)]
-    )
+    return f"  --{shown}\n{textwrap.indent(textwrap.fill(text, 82), ' ' * 6)}"
 
 
 def _guarded(
@@ -261,7 +256,8 @@ def _guarded(
     goes_on: bool = True,
 ) -> None:
     name = program(argv)
-    for stream in (streams := (sys.stdout, sys.stderr)):
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         stream.write = functools.partial(_write, stream.write)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow's chatter about every checkpoint would tear the progress bar.
@@ -270,24 +266,20 @@ def _guarded(
         if len(argv) > 1:
             raise ValueError(f"what is {argv[1]!r}? Flags are given as --name=value")
         _check_numbers()
-        for place, is_file in ((folder, False), (file, True)):
-            if place:
-                _check_place(place, is_file)
-            if place and not makes_data:
-                outputs.require_no_data(place, flags.FLAGS[place].value or "")
+        for flag in filter(None, (folder, file)):
+            _check_place(flag, is_file=flag == file)
+            if not makes_data:
+                outputs.require_no_data(flag, flags.FLAGS[flag].value or "")
         with _stoppable():
             main(flags.FLAGS)
-    except (ValueError, OSError) as error:
-        logging.debug("where it was raised", exc_info=True)
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         how = "goes on" if goes_on else "begins again"
         print(f"\n{name}: stopped; the same command {how}", file=sys.stderr)
         number = error.args[0] if error.args else signal.SIGINT
         raise SystemExit(128 + number) from error  # as a shell says it
     except Exception as error:
-        message = _of_files(error)
+        users = isinstance(error, ValueError | OSError)
+        message = str(error) if users else _of_files(error)
         if message is None:
             raise
         logging.debug("where it was raised", exc_info=True)
@@ -304,7 +296,7 @@ def _stoppable():
     also where TensorFlow, in the middle of something, makes an error of its own of it,
     and where Python drops it because something is being deleted.
     """
-    asked, dropped = [], sys.unraisablehook
+    asked, dropped, before = [], sys.unraisablehook, {}
 
     def stop(number, frame):
         asked.append(number)

@@ -71,9 +71,8 @@ def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:
     if isinstance(content.get("info"), dict):  # as COCO files have it
         content = content["info"]
     found = content.get("settings")
-    if content.get("format") != form or not isinstance(found, dict):
-        return False
-    return _resolved(found) == _resolved(settings)
+    known = content.get("format") == form and isinstance(found, dict)
+    return known and _resolved(found) == _resolved(settings)
 
 
 def _read(path) -> dict:

@@ -14,21 +14,12 @@ import sys
 # Name of a command -> the folder whose `commands.py` has it, as `run_NAME`, and what it
 # does. `deeppose-train` is also `deeppose train`.
 COMMANDS = {
-    "prepare": (
-        "pipelines.data",
-        "read a data set into records to train and evaluate on",
-    ),
+    "prepare": ("pipelines.data", "read a data set into records to train on"),
     "train": ("pipelines.train", "train a cascade, stage after stage"),
     "train-stage": ("pipelines.train", "train one stage of a cascade"),
-    "choose": (
-        "pipelines.train",
-        "choose sigma, how far a crop reaches, on held-out people",
-    ),
+    "choose": ("pipelines.train", "choose sigma, how far a crop reaches"),
     "presets": ("pipelines.train", "train, score and pack the presets that ship"),
-    "evaluate": (
-        "pipelines.evaluation",
-        "score a cascade, or predictions of any program",
-    ),
+    "evaluate": ("pipelines.evaluation", "score a cascade, or anyone's predictions"),
     "compare": ("pipelines.evaluation", "compare evaluations, person by person"),
     "predict": ("pipelines.predict", "find poses in photos and films"),
     "export": ("export.saved_model", "write a cascade as a SavedModel, to be served"),
@@ -36,10 +27,7 @@ COMMANDS = {
     "client": ("export.serving", "find poses in photos and films by a server"),
     "reproduce": ("pipelines.paper", "make the tables and figures of the paper"),
     "benchmark": ("pipelines.profiling", "measure time and memory of a training step"),
-    "benchmark-export": (
-        "export",
-        "measure a pose in every way that a cascade is exported",
-    ),
+    "benchmark-export": ("export", "measure a pose in every way of exporting it"),
 }
 
 
@@ -74,15 +62,9 @@ def main() -> None:
 
 def _list() -> str:
     lines = [f"  {f'deeppose-{name}':27}{does}" for name, (_, does) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "DeepPose: human pose by a cascade of CNN regressors (CVPR 2014)",
-            "",
-            *lines,
-            "",
-            "Each answers --help; `deeppose train` is `deeppose-train`, and so on.",
-        ]
-    )
+    title = "DeepPose: human pose by a cascade of CNN regressors (CVPR 2014)"
+    end = "Each answers --help; `deeppose train` is `deeppose-train`, and so on."
+    return "\n".join([title, "", *lines, "", end])
 
 
 def __getattr__(name: str):
