@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import json
-import pathlib
 import shutil
 import types
 
@@ -444,61 +443,34 @@ def test_a_command_stopped_while_it_writes_can_be_repeated(
 
 def test_what_is_missing_is_explained(data, model, tmp_path):
     _, index = data
-    output = f"--output={tmp_path}"
+    more = f"--output={tmp_path}", "--experiment=fig7"
     missing = f"--data={tmp_path / 'no'}", f"--model={model}"
-    with pytest.raises(ValueError, match="no dataset.json.*\n.*Buffy.*dataset=buffy"):
-        toy_run.call(REPRODUCE, *missing, output, "--experiment=fig7")
+    with pytest.raises(ValueError, match="--data=.*no: no such file or folder"):
+        toy_run.call(REPRODUCE, *missing, *more)
+    missing = f"--data={tmp_path}", f"--model={model}"
+    with pytest.raises(ValueError, match="no dataset.json there.*deeppose-prepare"):
+        toy_run.call(REPRODUCE, *missing, *more)
     missing = f"--data={index.directory}", f"--model={tmp_path / 'no'}"
-    message = "no does not exist.*\n.*FLIC.*dataset=flic.*deeppose-train .*--run=.*no"
-    with pytest.raises(ValueError, match=message):
-        toy_run.call(REPRODUCE, *missing, output, "--experiment=fig7")
+    with pytest.raises(ValueError, match="--model: .*no does not exist, and is none"):
+        toy_run.call(REPRODUCE, *missing, *more)
 
 
-def test_what_is_damaged_is_not_to_be_begun_from_nothing(data, tmp_path):
-    """Of damaged weights the advice was to get FLIC and to begin anew."""
+def test_what_is_damaged_is_named(data, tmp_path):
     _, index = data
     toy_run.save_run(tmp_path / "run", LSP)
     weights = tmp_path / "run" / "stage_2" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     given = f"--model={tmp_path / 'run'}", f"--output={tmp_path / 'out'}"
-    message = (
-        "weights.safetensors is damaged.*\nGet a whole copy of .*run, or delete it"
-    )
-    with pytest.raises(ValueError, match=message) as found:
+    with pytest.raises(ValueError, match="weights.safetensors is damaged"):
         toy_run.call(
             REPRODUCE, f"--data={index.directory}", *given, "--experiment=fig3"
         )
-    assert "deeppose-prepare" not in str(found.value)
     shutil.copytree(index.directory, tmp_path / "data")
     next((tmp_path / "data").glob("test-*")).write_bytes(b"")
     with pytest.raises(ValueError, match="has 0 bytes, expected .*Delete .*/data and"):
         toy_run.call(
             REPRODUCE, f"--data={tmp_path / 'data'}", *given, "--experiment=fig3"
         )
-
-
-@pytest.mark.parametrize("name", published.DATA)
-def test_advice_names_data_sets_and_labels_that_there_are(name):
-    _, command = published.DATA[name]
-    words = command.partition(", RUN")[0].partition(" (")[0]
-    given = dict(word[2:].split("=") for word in words.split()[1:])
-    for dataset in given["dataset"].split(","):
-        assert given.get("convention", "person") in CONVENTIONS[dataset]
-
-
-def test_advice_is_what_the_documentation_says():
-    """FLIC was to be prepared in one way there and in another here."""
-    pages = (pathlib.Path(__file__).parents[1] / "docs").glob("*.md")
-    text = "\n".join(page.read_text() for page in pages).replace("\\\n  ", "")
-    for name in ("parse", "flic", "buffy"):
-        words = published.DATA[name][1].partition(" --output")[0].split()
-        shown = [
-            line.split()
-            for line in text.splitlines()
-            if line.startswith(f"deeppose-prepare --dataset={name} ")
-        ]
-        given = {word for word in words if "boxes_from" not in word}
-        assert shown and all(given <= set(one) for one in shown), name
 
 
 def test_what_the_paper_does_not_say_is_not_said_for_it(data, model, tmp_path):
@@ -512,9 +484,6 @@ def test_what_the_paper_does_not_say_is_not_said_for_it(data, model, tmp_path):
         name for name, one in published.EXPERIMENTS.items() if one.trained is None
     ]
     assert unnamed == ["fig6", "runtime"]
-    missing = f"--data={tmp_path / 'no'}", f"--model={model}", f"--output={tmp_path}"
-    with pytest.raises(ValueError, match="no dataset.json.*\n.*Leeds Sports Pose"):
-        toy_run.call(REPRODUCE, *missing, "--experiment=runtime")
 
 
 def test_what_is_published_adds_up():
@@ -522,7 +491,7 @@ def test_what_is_published_adds_up():
     assert {*reproduce._MAKERS, "runtime"} == set(published.EXPERIMENTS)
     uneven = []
     for one in published.EXPERIMENTS.values():
-        assert {one.trained, one.scored} <= {None, *published.DATA}
+        assert {one.trained, one.scored} <= {None, *CONVENTIONS}
         for row in one.rows:
             *limbs, mean = row.values.values()
             if len(limbs) == 4 and abs(np.mean(limbs) - mean) > 0.0051:

@@ -6,20 +6,13 @@ kept beside them, so that a stopped command goes on where it was.
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Callable, Sequence
-
 from absl import flags
 
-from deeppose_tf import config, files
+from deeppose_tf import files
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import commands as evaluation
 from deeppose_tf.pipelines.paper import published
-
-# What to get where the paper does not say whose an experiment is.
-ANY = "lsp"
-
 
 REPRODUCE_FLAGS = {
     "experiment": Flag(
@@ -61,64 +54,30 @@ REPRODUCE_FLAGS = {
 )
 def run_reproduce(values: flags.FlagValues) -> None:
     """Makes the experiments that the flags name and prints their tables."""
+    wrong = [n for n in values.experiment if n not in published.EXPERIMENTS]
+    if wrong or not values.experiment:
+        raise ValueError(
+            f"--experiment={','.join(values.experiment)}: expected one or more of "
+            f"{', '.join(published.EXPERIMENTS)}"
+        )
     given = {n: values[n].value for n in ("model", "data", "split", "limit")}
-    asked = {n: {"experiment": n} | given for n in _known(values.experiment)}
+    asked = {n: {"experiment": n} | given for n in values.experiment}
     for name, settings in asked.items():
         if not values.overwrite:
             written = [f"{name}.{ending}" for ending in ("json", "md", "png")]
             outputs.require_free(
                 values.output, written[0], published.FORMAT, settings, written
             )
-    paper = published.EXPERIMENTS[values.experiment[0]]
-    _advised(_require_data, "data", paper)
-    _advised(config.check_run, "model", paper)
+    command.require_paths("data")
+    command.require_run("model")
 
     from deeppose_tf.cascade import Cascade  # takes seconds, as what follows
     from deeppose_tf.pipelines.data import records
     from deeppose_tf.pipelines.paper import reproduce
 
-    index = _advised(records.read_index, "data", paper)
-    cascade = _advised(Cascade.load, "model", paper)
+    index, cascade = records.read_index(values.data), Cascade.load(values.model)
     given = cascade, values.model, index, values.split, values.output, values.limit
     with files.alone(values.output, "reproduction"):
         for name, settings in asked.items():
             content = reproduce.reproduce(name, *given, settings)
             print(reproduce.markdown(content), end="\n\n")
-
-
-def _known(names: Sequence[str]) -> list[str]:
-    wrong = [name for name in names if name not in published.EXPERIMENTS]
-    if wrong or not names:
-        raise ValueError(
-            f"--experiment={','.join(names)}: expected one or more of "
-            f"{', '.join(published.EXPERIMENTS)}"
-        )
-    return list(names)
-
-
-def _require_data(folder):
-    if not (pathlib.Path(folder) / "dataset.json").is_file():
-        raise ValueError(f"{folder}: no dataset.json there, so no prepared data set")
-
-
-def _advised(read: Callable, flag: str, paper: published.Experiment):
-    """`read(folder)` of --data or --model; where there is none, the error says what to
-    get and to run. What is there and damaged is not to be begun from nothing."""
-    is_model, folder = flag == "model", flags.FLAGS[flag].value
-    there = pathlib.Path(folder) / (config.INDEX if is_model else "dataset.json")
-    try:
-        return read(folder)
-    except ValueError as error:
-        if there.exists():
-            again = f"\nGet a whole copy of {folder}, or delete it and train it again"
-            raise ValueError(f"--{flag}: {error}{again if is_model else ''}") from error
-        needed = (paper.trained if is_model else paper.scored) or ANY
-        what, prepare = published.DATA[needed]
-        steps = [f"get {what} from its authors", f"run {prepare}"]
-        if is_model:
-            steps.append(
-                "run deeppose-train --data=DATA --recipe=compact --stages=3 "
-                f"--run={folder}"
-            )
-        order = "; then ".join(steps)
-        raise ValueError(f"--{flag}: {error}\nFor {paper.title}: {order}") from error

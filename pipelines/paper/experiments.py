@@ -100,9 +100,9 @@ def limbs(measured: Measured, paper: published.Experiment) -> Result:
         for name, poses in measured.named
     }
 
-    def limb_row(name, entries):
-        pairs = {c: (entries[c]["fraction"], entries[c]["scored"]) for c in columns}
-        return _row(name, {c: {"value": v, "scored": n} for c, (v, n) in pairs.items()})
+    def limb_row(name, of):
+        entries = ((of[c]["fraction"], of[c]["scored"]) for c in columns)
+        return _row(name, _entries(columns, entries))
 
     strict = [limb_row(name, one["pcp_strict"]) for name, one in found.items()]
     first, *_, last = found
@@ -272,6 +272,12 @@ def _row(name: str, values: dict, source: str = MEASURED) -> dict:
     return {"name": name, "source": source, "values": values}
 
 
+def _entries(columns, values) -> dict:
+    """Of each column its value, and how much that is made of."""
+    pairs = zip(columns, values, strict=True)
+    return {c: {"value": float(v), "scored": n} for c, (v, n) in pairs}
+
+
 def _published_rows(paper: published.Experiment, columns: Sequence[str]) -> list[dict]:
     """The rows of the paper, with what they have of the columns."""
     return [
@@ -326,8 +332,8 @@ def _joint_values(poses, measured, groups, shares):
                 f"by, {measured.protocol['meanings']['diameter']}"
             )
         fractions, scored = found[group]
-        for share, fraction in zip(shares, fractions, strict=True):
-            values[f"{group}@{share:g}"] = {"value": float(fraction), "scored": scored}
+        columns = [f"{group}@{share:g}" for share in shares]
+        values |= _entries(columns, ((one, scored) for one in fractions))
     return values
 
 
@@ -335,14 +341,11 @@ def _points(paper, group):
     """Published values of a group of joints as dots."""
     curves = []
     for color, one in zip(POINT_COLORS, paper.rows, strict=False):
-        places = [
-            (float(column.split("@")[1]), value)
-            for column, value in one.values.items()
-            if column.startswith(group + "@")
-        ]
-        if places:
-            at, values = np.transpose(places)
-            curves.append(Curve(f"{one.method}, quoted", values, color, at=at))
+        own = {c: value for c, value in one.values.items() if c.startswith(f"{group}@")}
+        if own:
+            at, values = [float(c.split("@")[1]) for c in own], list(own.values())
+            name = f"{one.method}, quoted"
+            curves.append(Curve(name, np.array(values), color, at=np.array(at)))
     return curves
 
 
@@ -364,16 +367,12 @@ def _person_errors(measured):
 
 
 def _sheet(measured, errors, chosen, how, picture):
-    def entry(error):
-        return {"value": float(error) if np.isfinite(error) else None}
-
-    rows = [
-        _row(
-            measured.truth.people.ids[person],
-            {name: entry(values[person]) for name, values in errors.items()},
-        )
-        for person in chosen
-    ]
+    rows = []
+    for person in chosen:
+        own = {name: float(values[person]) for name, values in errors.items()}
+        known = {name: x if np.isfinite(x) else None for name, x in own.items()}
+        entries = {name: {"value": x} for name, x in known.items()}
+        rows.append(_row(measured.truth.people.ids[person], entries))
     shared = measured.shared
     joints = np.array(measured.truth.skeleton.joints)[shared]
     unit = distances(measured.truth.skeleton)
@@ -393,7 +392,4 @@ def _prediction(cascade, person):
 
 def _times(passed, worked):
     values = np.median(passed), passed.mean(), np.quantile(passed, 0.9), worked.mean()
-    return {
-        column: {"value": float(value), "scored": len(passed)}
-        for column, value in zip(TIMES, values, strict=True)
-    }
+    return _entries(TIMES, ((value, len(passed)) for value in values))

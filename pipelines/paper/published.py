@@ -199,27 +199,3 @@ EXPERIMENTS = {
 
 # What the split test is of data that the paper scored as a whole, by `--dataset`.
 PARTS = {"buffy": "episodes 2, 5 and 6, as far as the data has them"}
-
-# What to get and how to prepare it, by `--dataset`.
-DATA = {
-    "lsp": (
-        "Leeds Sports Pose (LSP) and, if you can, its extended training set (LSPET)",
-        "deeppose-prepare --dataset=lsp,lspet --source=LSP,LSPET --output=DATA",
-    ),
-    "parse": (
-        "Image Parse (labels.mat and its pictures)",
-        "deeppose-prepare --dataset=parse --source=PARSE --convention=observer "
-        "--validation=0 --output=DATA",
-    ),
-    "flic": (
-        "FLIC (examples.mat and its pictures)",
-        "deeppose-prepare --dataset=flic --source=FLIC --convention=observer "
-        "--boxes=face,torso --coverage=0.99 --output=DATA (the paper: --boxes=face)",
-    ),
-    "buffy": (
-        "Buffy Stickmen (its folders data and images)",
-        "deeppose-prepare --dataset=buffy --source=BUFFY --convention=observer "
-        "--boxes=face --boxes_from=RUN --validation=0 --output=DATA, RUN being the "
-        "model",
-    ),
-}

@@ -92,13 +92,11 @@ def reproduce(
         images = functools.partial(records.read_image, index, split)
         kept = folder / f"poses-{_fingerprint(run, index, split)}.npz"
         given = cascade, index, split, people, protocol, kept, verbose
-        found = experiments.Measured(
-            model=cascade.skeleton,
-            truth=figures.Truth(people, index.skeleton, images),
-            protocol=protocol,
-            predict=functools.partial(_predict, *given),
-        )
+        predict = functools.partial(_predict, *given)
+        truth = figures.Truth(people, index.skeleton, images)
+        found = experiments.Measured(cascade.skeleton, truth, protocol, predict)
         result = _MAKERS[name](found, paper)
+    said = ("trained", "scored", "whole", "says")
     content = {
         "format": published.FORMAT,
         "settings": settings or {},
@@ -106,10 +104,7 @@ def reproduce(
         "title": paper.title,
         "protocol": protocol,
         "model": _model(run, cascade),
-        "paper": {
-            name: getattr(paper, name)
-            for name in ("trained", "scored", "whole", "says")
-        },
+        "paper": {part: getattr(paper, part) for part in said},
         "unit": result.unit,
         "columns": list(result.columns),
         "rows": list(result.rows),
@@ -207,10 +202,9 @@ def _warnings(content):
             "The paper has another model or other people here: its numbers do not "
             "compare with these."
         )
-    if content["paper"]["whole"] and protocol["datasets"] == [
-        content["paper"]["scored"]
-    ]:
-        warnings.append(_part(content["paper"]["scored"], protocol["split"]))
+    scored = content["paper"]["scored"]
+    if content["paper"]["whole"] and protocol["datasets"] == [scored]:
+        warnings.append(_part(scored, protocol["split"]))
     if protocol.get("unanswered"):
         number = protocol["unanswered"]
         warnings.append(f"{number} people have no answer, which counts as wrong.")
@@ -229,12 +223,10 @@ def _is_elsewhere(content):
     """Whether there are published rows, and of other data as far as it is known."""
     paper, scored = content["paper"], content["protocol"]["datasets"]
     trained = content["model"]["trained"]
-    return bool(_marks(content)) and (
-        trained != UNKNOWN_DATA
-        and paper["trained"] not in (None, *trained.split(" + "))
-        or bool(scored)
-        and paper["scored"] not in (None, *scored)
-    )
+    known = [] if trained == UNKNOWN_DATA else trained.split(" + ")
+    pairs = (known, paper["trained"]), (scored, paper["scored"])
+    elsewhere = any(ours and its not in (None, *ours) for ours, its in pairs)
+    return bool(_marks(content)) and elsewhere
 
 
 def _table(content):
