@@ -111,9 +111,10 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     """
     path = pathlib.Path(path)
     size = path.stat().st_size
-    if not path.is_file() or size > most:
-        found = f"{size} bytes, more than {most}" if path.is_file() else "no file"
-        raise ValueError(f"{path} is {found}")
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if size > most:
+        raise ValueError(f"{path} is {size} bytes, more than {most}")
     return path.read_bytes()
 
 

@@ -68,25 +68,27 @@ class Skeleton:
     diagonals: tuple[tuple[int, int], ...]
 
     def __post_init__(self):
-        if not self.joints:
-            raise ValueError(f"skeleton {self.name!r} has no joints")
-        if not all(isinstance(joint, str) for joint in self.joints):
-            raise ValueError(
-                f"skeleton {self.name!r} has a joint whose name is no text"
-            )
-        if len(set(self.joints)) != len(self.joints):
-            raise ValueError(f"skeleton {self.name!r} names a joint twice")
-        used = [i for pair in self.pairs for i in pair]
-        if len(set(used)) != len(used):
-            raise ValueError(f"skeleton {self.name!r} pairs a joint twice")
-        used += [i for pair in self.diagonals for i in pair]
+        names, count = self.joints, len(self.joints)
+        paired = [i for pair in self.pairs for i in pair]
+        used = paired + [i for pair in self.diagonals for i in pair]
         used += [i for limb in self.limbs for i in limb.start + limb.end]
-        if any(not 0 <= i < len(self.joints) for i in used):
-            raise ValueError(
-                f"skeleton {self.name!r} uses a joint outside 0..{len(self.joints) - 1}"
-            )
-        if any(not limb.start or not limb.end for limb in self.limbs):
-            raise ValueError(f"skeleton {self.name!r} has a limb without an end")
+        texts = all(isinstance(joint, str) for joint in names)
+        for wrong, what in (
+            (not names, "has no joints"),
+            (not texts, "has a joint whose name is no text"),
+            (len(set(names)) != count, "names a joint twice"),
+            (len(set(paired)) != len(paired), "pairs a joint twice"),
+            (
+                any(not 0 <= i < count for i in used),
+                f"uses a joint outside 0..{count - 1}",
+            ),
+            (
+                any(not limb.start or not limb.end for limb in self.limbs),
+                "has a limb without an end",
+            ),
+        ):
+            if wrong:
+                raise ValueError(f"skeleton {self.name!r} {what}")
 
     @functools.cached_property
     def canonical(self) -> tuple[str, ...]:
@@ -103,12 +105,9 @@ class Skeleton:
 
     def side(self, joint: int) -> str:
         """`left`, `right` or `middle`: the person's side that a joint is on."""
-        for left, right in self.pairs:
-            if joint == left:
-                return "left"
-            if joint == right:
-                return "right"
-        return "middle"
+        sides = {left: "left" for left, _ in self.pairs}
+        sides |= {right: "right" for _, right in self.pairs}
+        return sides.get(joint, "middle")
 
 
 def canonical_names(joints: Sequence[str]) -> tuple[str, ...]:
@@ -119,43 +118,36 @@ def canonical_names(joints: Sequence[str]) -> tuple[str, ...]:
     partner nothing tells `lip` from a left one.
     """
     split = [_words(joint) for joint in joints]
-    known = set(split)
-    spelled = (_separated(words, known) for words in split)
-    return tuple(
-        "_".join(sorted(words, key=lambda word: word not in _OTHER))
-        for words in spelled
-    )
+    spelled = [_separated(words, set(split)) for words in split]
+    # The side first.
+    spelled = [sorted(words, key=lambda word: word not in _OTHER) for words in spelled]
+    return tuple(map("_".join, spelled))
 
 
 def pairs_by_name(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(left, right) of joints whose names differ in their side alone."""
     index = {name: i for i, name in enumerate(canonical_names(joints))}
-    mirrored = {
-        name: "_".join(_OTHER.get(word, word) for word in name.split("_"))
-        for name in index
-    }
-    return tuple(
-        (i, index[mirrored[name]])
-        for name, i in index.items()
-        if name.split("_")[0] == "left" and mirrored[name] in index
-    )
+    pairs = []
+    for name, i in index.items():
+        words = name.split("_")
+        partner = "_".join(_OTHER.get(word, word) for word in words)
+        if words[0] == "left" and partner in index:
+            pairs.append((i, index[partner]))
+    return tuple(pairs)
 
 
 def diagonals_by_name(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """(shoulder, hip) of opposing sides, as far as there are joints of these names."""
     index = {name: i for i, name in enumerate(canonical_names(joints))}
-    return tuple(
-        (index[a], index[b]) for a, b in _DIAGONALS if a in index and b in index
-    )
+    known = [ends for ends in _DIAGONALS if set(ends) <= set(index)]
+    return tuple((index[a], index[b]) for a, b in known)
 
 
 def limb_type(start: str, end: str) -> str:
     """The type of a limb between two joints of canonical names, the same of both sides:
     one of PCP's four, or named by its ends."""
-    parts = [
-        "_".join(word for word in joint.split("_") if word not in _OTHER)
-        for joint in (start, end)
-    ]
+    words = (joint.split("_") for joint in (start, end))
+    parts = ["_".join(word for word in one if word not in _OTHER) for one in words]
     return _TYPES.get(frozenset(parts), " - ".join(sorted(parts)))
 
 
@@ -167,21 +159,20 @@ def is_limb(start: str, end: str) -> bool:
 
 def to_json(skeleton: Skeleton) -> dict:
     """The skeleton as a JSON value in which joints are spelled by name."""
-    names = skeleton.joints
+
+    def named(indices):
+        return [skeleton.joints[i] for i in indices]
+
+    limbs = [
+        {"name": x.name, "type": x.type, "start": named(x.start), "end": named(x.end)}
+        for x in skeleton.limbs
+    ]
     return {
         "name": skeleton.name,
-        "joints": list(names),
-        "pairs": [[names[i] for i in pair] for pair in skeleton.pairs],
-        "limbs": [
-            {
-                "name": limb.name,
-                "type": limb.type,
-                "start": [names[i] for i in limb.start],
-                "end": [names[i] for i in limb.end],
-            }
-            for limb in skeleton.limbs
-        ],
-        "diagonals": [[names[i] for i in pair] for pair in skeleton.diagonals],
+        "joints": list(skeleton.joints),
+        "pairs": list(map(named, skeleton.pairs)),
+        "limbs": limbs,
+        "diagonals": list(map(named, skeleton.diagonals)),
     }
 
 
@@ -249,11 +240,10 @@ def load(name: str, formats: tuple = ()) -> Skeleton:
 
 def _names(value, key) -> list:
     # A text is a list of letters to Python.
-    if not isinstance(value[key], list):
-        raise ValueError(
-            f"skeleton: {key!r} is {value[key]!r}, expected a list of names"
-        )
-    return value[key]
+    names = value[key]
+    if not isinstance(names, list):
+        raise ValueError(f"skeleton: {key!r} is {names!r}, expected a list of names")
+    return names
 
 
 def _index_pairs(value, key, index, by_name) -> tuple[tuple[int, int], ...]:
@@ -267,11 +257,8 @@ def _index_pairs(value, key, index, by_name) -> tuple[tuple[int, int], ...]:
 
 def _words(joint: str) -> tuple[str, ...]:
     """`leftKnee`, `LKnee`, `Knee (L)` and `left_kne` alike are left and knee."""
-    spaced = re.sub(
-        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])",
-        " ",
-        unicodedata.normalize("NFKC", joint),
-    )
+    begins = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])"
+    spaced = re.sub(begins, " ", unicodedata.normalize("NFKC", joint))
     words = [word for word in re.split(r"[\W_]+", spaced.lower()) if word]
     words = [_SIDES.get(word) or _part(word) for word in words]
     return tuple(words) or (joint,)
