@@ -111,9 +111,8 @@ class People:
         count = len(self.ready)
         with progress.bar(count, "Decoding", "person", shown=bool(verbose)) as bar:
             for start in range(0, count, _BATCH):
-                chosen = np.arange(count)[start : start + _BATCH]
-                self._fill(chosen)
-                bar.update(len(chosen))
+                self._fill(np.arange(start, min(start + _BATCH, count)))
+                bar.update(min(_BATCH, count - start))
 
     def _fill(self, chosen):
         """Makes the canvases that are missing, and those of others on the same images.
@@ -170,14 +169,11 @@ def open_people(
     """Opens people of a data set; decodes them where they are kept on a device.
 
     Args:
-      index: of the prepared data set.
-      config: of the canvases.
       cache: one of `CACHES`. `auto` takes the first that fits: see `choose`.
       limit: the first people only.
       shown: how many people training will look at: `auto` keeps none who would not be
         looked at twice.
       verbose: 0 hides progress, and what `auto` chose.
-      split: whose people.
 
     Raises:
       ValueError: `cache` is none of them, there is no room, or nobody in the split.
@@ -192,11 +188,10 @@ def open_people(
             print(f"{count} canvases of {side} pixels: {why}", flush=True)
     if cache not in CACHES:
         raise ValueError(f"cache {cache!r} is none of {', '.join(CACHES)}")
-    if cache in ("device", "memory") and needed > free_memory():
+    if cache in ("device", "memory") and needed > (free := free_memory()):
         raise ValueError(
-            f"--cache={cache}: {needed / 1e9:.1f} GB of canvases, and "
-            f"{free_memory() / 1e9:.1f} GB of memory are free: give --cache=disk "
-            "or none"
+            f"--cache={cache}: {needed / 1e9:.1f} GB of canvases, and {free / 1e9:.1f} "
+            "GB of memory are free: give --cache=disk or none"
         )
     shape, sums = [0 if cache == "none" else count, side, side, 3], None
     if cache == "none":
@@ -295,16 +290,12 @@ def choose(needed: int, folder: pathlib.Path) -> tuple[str, str]:
         rooms["disk"] = needed / SHARE
     elif os.access(folder.parent, os.W_OK):
         rooms["disk"] = shutil.disk_usage(folder.parent).free
+    size = f"{needed / 1e9:.2f} GB"
     for name, room in rooms.items():
         if needed <= SHARE * room:
-            return name, (
-                f"{needed / 1e9:.2f} GB, kept as --cache={name} does, where "
-                f"{room / 1e9:.1f} GB are free"
-            )
-    return (
-        "none",
-        f"{needed / 1e9:.2f} GB, more than half of any free room: decoded anew",
-    )
+            free = f"{room / 1e9:.1f} GB are free"
+            return name, f"{size}, kept as --cache={name} does, where {free}"
+    return "none", f"{size}, more than half of any free room: decoded anew"
 
 
 def free_memory() -> int:

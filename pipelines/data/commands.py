@@ -24,27 +24,22 @@ PREPARE_FLAGS = {
         "What to read: lsp (Leeds Sports Pose), lspet (LSP Extended), flic (Frames "
         "Labeled In Cinema), parse (Image Parse), buffy (Buffy Stickmen), mpii (MPII "
         "Human Pose), coco (any COCO keypoint JSON, one's own joints too), generated "
-        "(drawn figures). Several, joined by commas, become one data set if they have "
-        "the same joints.",
+        "(drawn figures). Several, joined by commas, become one if their joints agree.",
     ),
     "source": Flag(
         str,
         "Where each --dataset is, in the same order, joined by commas; of several, one "
         "with a comma of its own in quotes: --source='\"a,b\",c'. The official "
-        "folders: lsp and lspet with joints.mat and images, flic with examples.mat and "
-        "images, parse with labels.mat and images beside it, buffy with data and "
-        "images, mpii with mpii_human_pose_v1_u12_1.mat or else train.json (and, for "
-        "testing, valid.json), and images; or one such JSON. coco: a folder with "
-        "train.json, if there are any validation.json and test.json, and images; or "
-        "the official layout (annotations/person_keypoints_train2017.json, train2017), "
-        "or what CVAT and Roboflow export; or one JSON file. generated: a folder to "
-        "draw the pictures into.",
+        "folders: lsp and lspet with joints.mat and images, flic with examples.mat, "
+        "parse with labels.mat, buffy with data, mpii with its .mat or with train.json "
+        "and valid.json. coco: a folder with train.json, perhaps validation.json and "
+        "test.json, and images; or as COCO, CVAT and Roboflow lay it out; or one JSON "
+        "file. generated: a folder to draw the pictures into.",
     ),
     "repeat": Flag(
         [],
-        "How often an epoch shows each --dataset's training part, in the same order, "
-        "joined by commas: 3,1 lets a small clean set weigh three times as much beside "
-        "a large noisy one. Default: once each.",
+        "How often an epoch shows each --dataset's training part, in the same order: "
+        "3,1 lets a small clean set weigh more than a large noisy one. Default: once.",
     ),
     "teacher": Flag(
         [],
@@ -57,9 +52,8 @@ PREPARE_FLAGS = {
     "output": Flag(str, "The folder to make. It must not exist yet."),
     "validation": Flag(
         int,
-        "How many images to hold out of the first data set's training part for "
-        "validation (Sec. 4.1), where it has no validation part. By "
-        "default 50, or a fifth of few.",
+        "How many images to hold out of the first data set's training part (Sec. 4.1), "
+        "where there is no validation part. By default 50, or a fifth of few.",
         low=0,
     ),
     "test": Flag(
@@ -74,9 +68,8 @@ PREPARE_FLAGS = {
         "person",
         "Whose left is left: person: the person's own; observer: as of someone who "
         "faces the camera, whose left is at the image's right. lsp has the latter in a "
-        "file joints-OC.mat, which is not in its download; flic is converted, as for "
-        "published scores; parse and buffy have no other; lspet, mpii, coco and "
-        "generated have person only.",
+        "file joints-OC.mat, which is not in its download; flic is converted; parse "
+        "and buffy have no other; all others have person only.",
         choices=["person", "observer"],
     ),
     "flic_plus": Flag(
@@ -108,9 +101,8 @@ PREPARE_FLAGS = {
     ),
     "skeleton": Flag(
         "",
-        "Of coco: a skeleton JSON file, or coco, lsp, mpii, flic. By default joints, "
-        "pairs and limbs come from the annotation file's category; pairs are joints "
-        "whose names differ in left and right alone.",
+        "Of coco: a skeleton JSON file, or coco, lsp, mpii, flic. By default it comes "
+        "from the annotation file's category; pairs are told by the joints' names.",
     ),
     "skip_bad": Flag(
         False,
@@ -119,8 +111,8 @@ PREPARE_FLAGS = {
     "convert": Flag(
         False,
         "Stores images that are sound but grayscale, CMYK, palette, 16-bit, turned by "
-        "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG, instead of calling "
-        "them wrong. Labels must belong to the upright image.",
+        "EXIF, or neither JPEG nor PNG as upright 8-bit RGB PNG. Labels must belong to "
+        "the upright image.",
     ),
     "sheet": Flag(
         True,
@@ -147,7 +139,7 @@ def run_prepare(values: flags.FlagValues) -> None:
     given = {name: values[name].value for name in PREPARE_FLAGS}
     given["source"] = _sources(values.source, len(values.dataset))
     try:
-        given["repeat"] = [int(times) for times in values.repeat]
+        given["repeat"] = list(map(int, values.repeat))
     except ValueError as error:
         raise ValueError(f"--repeat={','.join(values.repeat)}: {error}") from error
     _require_there(given)
@@ -212,27 +204,24 @@ def describe(index) -> str:
         lines.append(
             f"{split}: {found['people']} people on {found['images']} images, "
             f"{mean:.1f} labeled joints each ({fewest} to {most}), "
-            f"{found['outside']:.1%} of them "
-            f"outside of the image, {found['first pixel']:.1%} in its first pixel"
+            f"{found['outside']:.1%} of them outside of the image, "
+            f"{found['first pixel']:.1%} in its first pixel"
             + (f"; {unmeasured} people cannot be measured" if unmeasured else "")
         )
     shown = index.people["train"].weights.sum() if "train" in index.people else 0
     if shown > index.counts.get("train", 0):
         lines.append(f"an epoch shows {shown} people: some of train several times")
-    held_out = index.provenance.get("held_out")
-    if held_out:
+    if held_out := index.provenance.get("held_out"):
         unofficial = "; no official test part is there" if "test" in held_out else ""
         lines.append(
             f"held out of the training part: {', '.join(held_out)}{unofficial}"
         )
     for split in index.counts:
-        boxes = first_boxes.describe(index.provenance, split)
-        if boxes:
+        if boxes := first_boxes.describe(index.provenance, split):
             lines.append(f"first boxes of {split}: {boxes}")
     if index.skipped:
         lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
-    told = index.provenance.get("taught")
-    if told:
+    if told := index.provenance.get("taught"):
         lines.append(
             f"a teacher completed {told['completed']} and replaced {told['replaced']} "
             f"of the labels of {told['people']} people"

@@ -117,19 +117,17 @@ def require_known(
     """
     if boxes_from and coverage:
         raise ValueError("--coverage is for what is fitted, and --boxes_from is not")
-    given = read_enlargements(boxes_from)
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f"--boxes={unknown[0]}: expected some of {', '.join(KINDS)}")
+    given, fitted = read_enlargements(boxes_from), set(kinds) & set(FITTED)
+    if unknown := set(kinds) - KINDS.keys():
+        raise ValueError(f"--boxes={min(unknown)}: expected some of {', '.join(KINDS)}")
     if "full" in kinds[:-1]:
         raise ValueError(f"--boxes={','.join(kinds)}: full, the whole image, is last")
-    if (boxes_from or coverage) and not set(kinds) & set(FITTED):
+    if (boxes_from or coverage) and not fitted:
         raise ValueError(
             "--boxes_from and --coverage are for --boxes=face and --boxes=torso"
         )
-    missing = sorted(set(kinds) & set(FITTED) - set(given)) if given else ()
-    if missing:
-        raise ValueError(f"--boxes={missing[0]}: --boxes_from has {', '.join(given)}")
+    if given and (missing := fitted - given.keys()):
+        raise ValueError(f"--boxes={min(missing)}: --boxes_from has {', '.join(given)}")
     return given
 
 
@@ -146,12 +144,11 @@ def describe(provenance: dict, split: str, people: int | None = None) -> str | N
     counts = how["splits"].get(split, {})
     boxes = {KINDS[kind]: counts[kind] for kind in KINDS if counts.get(kind)}
     total = sum(boxes.values())
-    of = "people"
-    if people is not None and people < total:
-        of = f"of the {total} people of the split"
+    some = people is not None and people < total
+    of = f"of the {total} people of the split" if some else "people"
     words = [f"{what} ({count} {of})" for what, count in boxes.items()]
-    if counts.get("several faces"):
-        words.append(f"of the faces, {counts['several faces']} were one of several")
+    if several := counts.get("several faces"):
+        words.append(f"of the faces, {several} were one of several")
     return "; ".join(words)
 
 
@@ -174,9 +171,8 @@ def read_enlargements(path: str) -> Enlargements:
             content = files.load_json(folder / "stage_1" / "stage.json")
             provenance = content["training"]["data"]["provenance"]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: neither a finished data set nor a trained model"
-        ) from error
+        message = f"{path}: neither a finished data set nor a trained model"
+        raise ValueError(message) from error
     found = enlargements(provenance)
     if not found:
         raise ValueError(f"{path}: made without --boxes=face or --boxes=torso")
@@ -326,9 +322,8 @@ def _is_own(found: np.ndarray, people: Annotations) -> np.ndarray:
 
 
 def _one_face(path: str, torso: np.ndarray) -> Face:
-    box, number = detect.likeliest_face(
-        images.read_image(path, images.MAX_DECODED), torso
-    )
+    image = images.read_image(path, images.MAX_DECODED)
+    box, number = detect.likeliest_face(image, torso)
     return box.tolist(), number
 
 

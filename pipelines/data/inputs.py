@@ -69,8 +69,6 @@ def training_dataset(
 
     Args:
       people: see `canvases.open_people`.
-      config: see `InputConfig`.
-      seed: of the run.
       steps: which, from 0.
       context: of a strategy with several replicas: the batches are one for each
         replica of this worker in turn, and those of all make up the same step.
@@ -89,7 +87,13 @@ def training_dataset(
     if context:
         workers, worker = context.num_input_pipelines, context.input_pipeline_id
         replicas = context.num_replicas_in_sync
-    share = _per_replica(config.batch // config.views, replicas)
+    images = config.batch // config.views
+    if images % replicas:
+        raise ValueError(
+            f"a batch takes {images} images, which {replicas} devices cannot share "
+            f"evenly: give a --batch of a multiple of {replicas} images"
+        )
+    share = images // replicas
     here = replicas // workers
 
     def choose(number):
@@ -103,14 +107,13 @@ def training_dataset(
         draws.set_shape([share, config.views, len(augment.DRAWS)])
         return chosen, draws
 
+    def gather(chosen, draws):
+        return *people.gather(chosen), draws
+
     numbers = tf.data.Dataset.range(here * steps.start, here * steps.stop)
     dataset = numbers.map(_traced(choose))
     if people.cache != "device":
-        dataset = dataset.map(
-            _traced(lambda chosen, draws: (*people.gather(chosen), draws)),
-            2,
-            deterministic=True,
-        )
+        dataset = dataset.map(_traced(gather), 2, deterministic=True)
     return dataset.prefetch(AHEAD)
 
 
@@ -124,9 +127,6 @@ def evaluation_dataset(
     """A split once, in order, nobody left out; canvases as in training.
 
     Args:
-      index: of the prepared data set.
-      split: its name.
-      config: of the canvases.
       batch: people in a batch.
       limit: use the first people of the split only.
 
@@ -135,18 +135,8 @@ def evaluation_dataset(
     """
     people = canvases.open_people(index, config, "none", limit, split=split)
     numbers = tf.data.Dataset.range(len(people.weights)).batch(batch)
-    return numbers.map(_traced(lambda chosen: tuple(people.gather(chosen)))).prefetch(
-        AHEAD
-    )
-
-
-def _per_replica(people, replicas):
-    if people % replicas:
-        raise ValueError(
-            f"a batch takes {people} images, which {replicas} devices cannot share "
-            f"evenly: give a --batch of a multiple of {replicas} images"
-        )
-    return people // replicas
+    gather = _traced(lambda chosen: tuple(people.gather(chosen)))
+    return numbers.map(gather).prefetch(AHEAD)
 
 
 def _traced(function):

@@ -24,9 +24,7 @@ def write(index: records.Index) -> None:
     path = pathlib.Path(index.directory) / NAME
     if path.exists() or not any(index.counts.values()):
         return
-    everyone = (
-        (split, i) for split, count in index.counts.items() for i in range(count)
-    )
+    everyone = ((split, i) for split, n in index.counts.items() for i in range(n))
     cells, captions = [], []
     for split, i in itertools.islice(everyone, PEOPLE):
         people = index.people[split]
