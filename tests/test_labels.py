@@ -303,7 +303,7 @@ def changed(i, *values):
         ({"keypoints": [0, 0, 2] * 5}, r"all its labeled joints are at \(0, 0\)"),
         (
             {"keypoints": [5, 5, 0] * 5},
-            "have places, but all are marked as not labeled",
+            "have places, but all are marked not labeled",
         ),
         ({"keypoints": None, "num_keypoints": 5}, "'num_keypoints' counts some"),
         ({"keypoints": {"nose": 1}}, "'keypoints' are not all numbers"),

@@ -36,23 +36,23 @@ def read_splits(root: str) -> dict[str, Annotations]:
       ValueError: a file is missing or damaged; names it and the line.
     """
     folder = pathlib.Path(root)
-    episodes, sticks, images, ids = [], [], [], []
+    rows = []
     for number, file in _episodes(folder):
         name = file.name.removesuffix("_sticks.txt")
         pictures = require_folder(folder / "images" / f"{name}_original")
-        for frame, six in _read_frames(file).items():
-            episodes.append(number)
-            sticks.append(six)
-            images.append(str(pictures / f"{frame:06d}.jpg"))
-            ids.append(f"buffy/{name.removeprefix('buffy_')}-{frame:06d}")
+        for frame, sticks in _read_frames(file).items():
+            image = str(pictures / f"{frame:06d}.jpg")
+            person = f"buffy/{name.removeprefix('buffy_')}-{frame:06d}"
+            rows.append((number, sticks, image, person))
+    episodes, sticks, images, ids = zip(*rows, strict=True)
     keypoints = joints_of(np.array(sticks)) - 0.5
     people = Annotations(
         skeleton=skeleton.BUFFY,
-        images=tuple(images),
+        images=images,
         keypoints=keypoints.astype(np.float32),
         labeled=np.isfinite(keypoints).all(axis=2),
         boxes=np.zeros((len(ids), 4), np.float32),
-        ids=tuple(ids),
+        ids=ids,
     )
     test = np.isin(episodes, TEST_EPISODES)
     return {"train": people.take(~test), "test": people.take(test)}
@@ -64,9 +64,9 @@ def joints_of(sticks: np.ndarray) -> np.ndarray:
     The two ends of a stick come in any order. The torso's end that is nearer to the
     shoulders is the neck, and the head's end that is farther from the neck is its top.
     """
-    torso, left_upper, right_upper, left_lower, right_lower, head = np.moveaxis(
-        sticks, 1, 0
-    )  # each [N, 2, 2]: its ends
+    # Each [N, 2, 2]: its ends.
+    torso, left_upper, right_upper, *lower, head = np.moveaxis(sticks, 1, 0)
+    left_lower, right_lower = lower
     # The image's right is the left of someone who faces the camera.
     left, right = _arm(right_upper, right_lower), _arm(left_upper, left_lower)
     shoulders = (left[0] + right[0]) / 2

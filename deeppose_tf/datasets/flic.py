@@ -105,8 +105,8 @@ def _people(
     images, coords, torsos, marks, ids, numbers = (
         zip(*rows, strict=True) if rows else [()] * 6
     )
-    keypoints = np.reshape(coords, (-1, 2, 29))[:, :, COLUMNS] - 0.5
-    keypoints = keypoints.transpose(0, 2, 1)  # [N, 10, 2]
+    coords = np.reshape(coords, (-1, 2, 29))[:, :, COLUMNS] - 0.5
+    keypoints = coords.transpose(0, 2, 1)  # [N, 10, 2]
     labeled = ~np.isnan(keypoints).any(axis=2)
     torsos = np.reshape(torsos, (-1, 4)) - 0.5
     sound = np.isfinite(torsos).all(axis=1)
@@ -133,10 +133,8 @@ def _labels(example: dict) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     for field, shape in shapes.items():
         array = np.asarray(example[field])
         if array.dtype.kind not in "fiub" or array.shape != shape:
-            raise ValueError(
-                f"{field!r} is {array.dtype} of shape {array.shape}, expected numbers "
-                f"of shape {shape}"
-            )
+            found = f"{array.dtype} of shape {array.shape}"
+            raise ValueError(f"{field!r} is {found}, expected numbers of shape {shape}")
         arrays.append(array.astype(np.float64))
         if not shape and not np.isfinite(array):
             raise ValueError(f"{field!r} is {array}, expected a finite number")

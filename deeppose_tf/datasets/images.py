@@ -116,21 +116,17 @@ def _opened(source) -> Image.Image:
 
 
 def _require_usual(path: str, image: Image.Image) -> None:
-    reason = None
-    if image.mode[0] in "IF" or image.format == "PNG" and _png_depth(image) == 16:
-        reason = "more than 8 bits a channel"
-    elif image.mode in ("1", "L", "LA"):
-        reason = "grayscale, expected RGB"
-    elif image.mode == "P":
-        reason = "palette colours, expected RGB"
-    elif image.mode not in ("RGB", "RGBA"):
-        reason = f"{image.mode} colours, expected RGB"
-    elif _turned(image):
-        reason = TURNED
-    elif image.format not in _FORMATS:
-        reason = f"a {image.format} file, expected JPEG or PNG"
-    if reason:
-        raise Unusual(f"{path}: {reason}")
+    mode, form = image.mode, image.format
+    names = dict.fromkeys(("1", "L", "LA"), "grayscale") | {"P": "palette colours"}
+    if mode[0] in "IF" or form == "PNG" and _png_depth(image) == 16:
+        raise Unusual(f"{path}: more than 8 bits a channel")
+    if mode not in ("RGB", "RGBA"):
+        colours = names.get(mode, f"{mode} colours")
+        raise Unusual(f"{path}: {colours}, expected RGB")
+    if _turned(image):
+        raise Unusual(f"{path}: {TURNED}")
+    if form not in _FORMATS:
+        raise Unusual(f"{path}: a {form} file, expected JPEG or PNG")
 
 
 def _open(path: str, max_pixels: int) -> Image.Image:

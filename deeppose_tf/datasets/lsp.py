@@ -105,13 +105,13 @@ def _load(path, name, shape, hints=None, also=None) -> np.ndarray:
     """A variable of this shape, or also that one, and N people; of another a hint may
     say what it is."""
     array = matlab.load(path, name)
-    if array.ndim != 3 or array.shape[:2] not in (shape, also):
-        a, b = shape
-        hint = (hints or {}).get(array.shape[:2], "")
-        raise ValueError(
-            f"{path}: {name!r} has shape {array.shape}, expected ({a}, {b}, N){hint}"
-        )
-    return array
+    if array.ndim == 3 and array.shape[:2] in (shape, also):
+        return array
+    hint = (hints or {}).get(array.shape[:2], "")
+    a, b = shape
+    raise ValueError(
+        f"{path}: {name!r} has shape {array.shape}, expected ({a}, {b}, N){hint}"
+    )
 
 
 def _splits(folder, pattern, keypoints, labeled, count) -> Splits:
@@ -141,35 +141,30 @@ def _file(root: pathlib.Path, convention: str) -> pathlib.Path:
         if (root / name).is_file():
             return root / name
     raise ValueError(
-        f"{root / OBSERVER_FILES[0]}: no such file. The observer-centric joints are a "
-        "relabeling that is not in the LSP download: put it there under this name "
-        "('joints', 3 x 14 x N, in pixels of these images), or take the person-centric"
+        f"{root / OBSERVER_FILES[0]}: no such file. It is a relabeling that is not in "
+        "the LSP download ('joints', 3 x 14 x N, in pixels of these images): put it "
+        "there, or take the person-centric joints"
     )
 
 
 def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
     """Checks that observer-centric joints [N, 14, 2] belong to the images beside them:
     by the person-centric ones of `joints.mat`, or else by their number."""
-    needed = (
-        "It has to label every image of the folder in their order, those for training "
-        "(1-1000) too, in their pixels"
-    )
-    official = path.with_name("joints.mat")
-    if not official.is_file():
+    official, person = path.with_name("joints.mat"), None
+    if official.is_file():
+        person = _points(official)
+        count, where = len(person), f"{official.name} beside it {len(person)}"
+    else:
         numbers = [file.stem[2:] for file in path.parent.glob("images/im*.jpg")]
-        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
-        if len(observer) != last:
-            raise ValueError(
-                f"{path}: labels {len(observer)} people, and the last image in images "
-                f"is number {last}. {needed}"
-            )
-        return
-    person = _points(official)
-    if len(observer) != len(person):
+        count = max((int(one) for one in numbers if one.isdecimal()), default=0)
+        where = f"the last image in images is number {count}"
+    needed = "It has to label every image of the folder in their order, in their pixels"
+    if len(observer) != count:
         raise ValueError(
-            f"{path}: labels {len(observer)} people, and {official.name} beside it "
-            f"{len(person)}. {needed}"
+            f"{path}: labels {len(observer)} people, and {where}. {needed}"
         )
+    if person is None:
+        return
     places = person, person[:, list(skeleton.LSP.mirror)]
     own, partner = (np.linalg.norm(observer - place, axis=2) for place in places)
     missing = np.isfinite(person).all(axis=2) & np.isnan(observer).any(axis=2)
@@ -184,5 +179,5 @@ def _require_same_people(path: pathlib.Path, observer: np.ndarray) -> None:
     if not (own > partner + SAME_PIXELS).any():
         raise ValueError(
             f"{path}: is {official.name} under another name: nobody's left and right "
-            "are exchanged, as they are of 192 of the 500 test people"
+            "are exchanged"
         )

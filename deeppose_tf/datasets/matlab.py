@@ -73,10 +73,7 @@ def _variable(path: pathlib.Path, name: str, **how):
         ) from error
     if name not in content:
         found = ", ".join(sorted(k for k in content if not k.startswith("__")))
-        raise ValueError(
-            f"{path}: has no variable {name!r}, only: {found or 'none'}. Is it the "
-            "official file?"
-        )
+        raise ValueError(f"{path}: has no variable {name!r}, only: {found or 'none'}")
     return content[name]
 
 

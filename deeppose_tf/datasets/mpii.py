@@ -82,9 +82,7 @@ def _people(path: pathlib.Path, entries: list[dict], root: pathlib.Path) -> Anno
         with found.reading(f"{path}: person {i + 1}", person.get("image")):
             joints, box = _labels(person)
             if not box.any() and on_image[image] > 1:
-                raise people.LeftOut(
-                    "it has no center and scale, and is not alone on its image"
-                )
+                raise people.LeftOut("no center and scale, and not alone on its image")
             file = people.locate([folder], image) or str(folder / image)
             found.add(name, file, joints, -0.5, box)
     return found.annotations()
@@ -107,8 +105,8 @@ def _json_people(path: pathlib.Path) -> list[dict]:
     content = files.load_json(path)
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
         raise ValueError(
-            f"{path}: not a list of {{image, center, scale, joints, joints_vis}} of "
-            "people. If it has images, annotations and categories, read it as coco"
+            f"{path}: not a list of {{image, center, scale, joints, joints_vis}}. If "
+            "it has images, annotations and categories, read it as coco"
         )
     return content
 
@@ -123,12 +121,10 @@ def _matlab_people(path: pathlib.Path) -> list[dict]:
             f"{path}: {len(images)} images in 'annolist', {len(train)} in 'img_train'"
         )
     entries = []
-    for i, (image, marked) in enumerate(zip(images, train, strict=True)):
-        if marked != 1:
-            continue
+    for i in np.flatnonzero(train == 1):
         try:
-            name = image["image"]["name"]
-            rectangles = matlab.listed(image.get("annorect"))
+            name = images[i]["image"]["name"]
+            rectangles = matlab.listed(images[i].get("annorect"))
             entries += [_matlab_person(name, person) for person in rectangles]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(

@@ -92,9 +92,7 @@ class People:
         if not labeled.any() and not placed.any():
             raise LeftOut("no joint is labeled")
         if not labeled.any():
-            raise ValueError(
-                "its joints have places, but all are marked as not labeled"
-            )
+            raise ValueError("its joints have places, but all are marked not labeled")
         if nowhere.all(where=labeled):
             raise ValueError("all its labeled joints are at (0, 0) or (-1, -1)")
         self._counts["at (0, 0) or (-1, -1), marked as labeled,"] += nowhere.sum()
@@ -114,10 +112,9 @@ class People:
             (image, f"{reason} (leaves out {', '.join(who)})")
             for (image, reason), who in self._lost.items()
         ]
+        counted = ((count, what) for what, count in self._counts.items() if count)
         counts = [
-            f"{count} joint(s) {what} are taken as not labeled"
-            for what, count in self._counts.items()
-            if count
+            f"{n} joint(s) {what} are taken as not labeled" for n, what in counted
         ]
         return Annotations(
             skeleton=self.skeleton,
@@ -147,9 +144,8 @@ def numbers(value, shape: tuple[int, ...], name: str, meaning: str = "") -> np.n
     except (TypeError, ValueError) as error:
         raise ValueError(f"its {name!r} are not all numbers") from error
     if array.shape != shape:
-        raise ValueError(
-            f"its {name!r} has shape {array.shape}, expected {meaning or shape}"
-        )
+        wanted = meaning or shape
+        raise ValueError(f"its {name!r} has shape {array.shape}, expected {wanted}")
     return array.clip(-1e9, 1e9)  # What is nonsense stays nonsense.
 
 
