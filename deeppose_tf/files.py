@@ -141,9 +141,7 @@ def hidden(path: str | os.PathLike, purpose: str) -> pathlib.Path:
 def kept(write: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Has what long work did so far written now and then, and at the end, also when it
     is stopped: at least every `SAVE_SECONDS`, and sooner where writing is quick.
-
-    Args:
-      write: writes all of it.
+    `write` writes all of it.
 
     Returns:
       To be called after each part of the work.
@@ -191,7 +189,6 @@ def alone(folder: str | os.PathLike, writer: str, wait: bool = False) -> Iterato
     Where the file system has no locks, nobody is kept out.
 
     Args:
-      folder: of what is written.
       writer: what may be there once only, such as `export`, for the error.
       wait: until the others have left.
 

@@ -29,9 +29,6 @@ def read_splits(root: str) -> dict[str, Annotations]:
 
     The files count pixels from one (MATLAB), so half a pixel is taken off.
 
-    Args:
-      root: the folder that holds `data` and `images`.
-
     Raises:
       ValueError: a file is missing or damaged; names it and the line.
     """

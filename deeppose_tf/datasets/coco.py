@@ -46,10 +46,6 @@ MEND = "Mend it, or give a --skeleton"
 def read_splits(root: str, skeleton: str | None = None) -> dict[str, Annotations]:
     """Every split; nobody where it has no file.
 
-    Args:
-      root: a folder, or a single JSON file: see above.
-      skeleton: as `read`.
-
     Raises:
       ValueError: as `read`; or there is no file.
     """
@@ -67,7 +63,6 @@ def read(path: str, skeleton: str | None = None) -> Annotations:
     that are the same but for their type, such as "7" and 7.0, are the same.
 
     Args:
-      path: the JSON file.
       skeleton: a skeleton JSON file or a built-in name (`coco`); by default that of
         the file's category. Its joints are picked by name where the category has
         names, so it can be a part of them, in another order and spelling.

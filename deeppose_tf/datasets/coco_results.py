@@ -177,7 +177,6 @@ class Predictions:
         """Adds an image and its people.
 
         Args:
-          name: of the file.
           size: height and width of the image.
           boxes: [N, 4] person boxes, pixels; zeros are the whole image.
           predicted: of `Cascade.predict`.
@@ -231,7 +230,6 @@ def write(
     """Writes a list of results, one of each record.
 
     Args:
-      path: of the file.
       ids: N, of the records; `image_id` in the file.
       keypoints: [N, K, 2] pixels, in the project's coordinates. People with a joint
         that is not finite are left out.
@@ -266,7 +264,6 @@ def read(
     Of several entries for one record the one of the highest `score` counts.
 
     Args:
-      path: of the file.
       ids: N, of the records.
       joints: K.
       boxes: [N, 4] person boxes of the records, pixels.

@@ -67,7 +67,6 @@ def read(
     After a kill, the same call goes on where the last one stopped.
 
     Args:
-      counts: images by split.
       progress: called with (images done, images in all) after each image.
 
     Raises:

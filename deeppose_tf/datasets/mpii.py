@@ -35,9 +35,6 @@ def read_splits(root: str) -> dict[str, Annotations]:
     Boxes are squares made of `center` and `scale`, which are annotations, given for the
     secret test part too. An occluded joint is labeled, a missing one is not.
 
-    Args:
-      root: a folder or a JSON file, see above.
-
     Raises:
       ValueError: a file is missing, damaged or of another form; names it.
     """

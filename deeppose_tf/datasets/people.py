@@ -70,7 +70,6 @@ class People:
 
         Args:
           name: unique.
-          image: path of the file.
           joints: [K, 3], x, y as in the file and v, positive where there is a label.
           offset: what is added to x and y.
           box: [4] corners, pixels; zeros, the whole image.

@@ -86,9 +86,7 @@ class Command:
 
     Args:
       main: does the work, and is given the values of the flags as attributes.
-      documentation: for `--help`.
       table: name of a flag -> `Flag`, or the flag of which it is another name.
-      required: flags that have to be given.
       unless_shown: the same, where --show does not ask for a look alone.
       folder: the flag that says which folder the command makes or fills.
       file: the flag that says which file it writes.

@@ -50,10 +50,8 @@ def bar(
 
     Args:
       total: how much there is to do; None where that is not known.
-      title: what is done.
       unit: of what is counted, such as `image`.
       start: what is done already, which does not count for the time left.
-      shown: whether to show anything.
     """
     drawn = sys.stdout.isatty()
     return _Bar(

@@ -75,7 +75,6 @@ def pose_examples(
       draws: [B, V, len(DRAWS)] uniform in [0, 1): V crops of each canvas.
       skeleton: for the exchange of left and right.
       stage: side, margin and proportions of the crop.
-      config: what is varied.
 
     Returns:
       `Examples` with M = B V, those of one canvas side by side.

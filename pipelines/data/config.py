@@ -61,10 +61,6 @@ def require_extent(joints: Sequence[str], provenance: dict) -> None:
     """Refuses prepared data of which no pose can be measured, rather than after the
     first stage, whose displacements are measured in pose diameters.
 
-    Args:
-      joints: of the skeleton.
-      provenance: of `dataset.json`.
-
     Raises:
       ValueError: there is one joint, or nobody to train on has two apart.
     """

@@ -51,7 +51,6 @@ def choose(
 
     Args:
       kinds: of `KINDS`, the preferred one first.
-      coverage: see `detect.fit_enlargement`.
       given: enlargements by kind, of other data, that are not fitted.
       kept: the folder in which faces are kept, so that a stopped run goes on.
       progress: called with the number of people whose face was looked for.
@@ -105,11 +104,6 @@ def require_known(
     kinds: Sequence[str], boxes_from: str = "", coverage: float | None = None
 ) -> Enlargements:
     """Checks what boxes are asked for; reads their enlargements if given by other data.
-
-    Args:
-      kinds: of `KINDS`, the preferred one first.
-      boxes_from: see `read_enlargements`.
-      coverage: see `choose`; None where none is asked for.
 
     Raises:
       ValueError: an unknown kind, one that never gets its turn, or what is for fitted
@@ -193,10 +187,8 @@ def of_model(cascade) -> Enlargements:
 
 def mismatch(cascade, how: str) -> str | None:
     """What to say where a model's people had boxes of another kind than `how` gives:
-    the whole image, or a tight one. None where that fits, or is not known.
-
-    Args:
-      how: `--boxes` of deeppose-predict.
+    the whole image, or a tight one. None where that fits, or is not known. `how` is
+    `--boxes` of deeppose-predict.
     """
     provenance = cascade.stages[0].training.get("data", {}).get("provenance", {})
     if "first_boxes" in provenance:

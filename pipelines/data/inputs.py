@@ -68,7 +68,6 @@ def training_dataset(
     """The batches of some steps of a training, in an order given by the seed.
 
     Args:
-      people: see `canvases.open_people`.
       steps: which, from 0.
       context: of a strategy with several replicas: the batches are one for each
         replica of this worker in turn, and those of all make up the same step.
@@ -125,10 +124,6 @@ def evaluation_dataset(
     limit: int | None = None,
 ) -> tf.data.Dataset:
     """A split once, in order, nobody left out; canvases as in training.
-
-    Args:
-      batch: people in a batch.
-      limit: use the first people of the split only.
 
     Returns:
       Batches as `training_dataset`, without draws; the last may be smaller.

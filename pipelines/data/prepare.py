@@ -214,16 +214,12 @@ def read(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Splits:
-    """All parts that a data set has; a part it lacks has nobody.
+    """All parts that a data set has; a part it lacks has nobody. The arguments are
+    flags of deeppose-prepare.
 
     Args:
-      name: one of CONVENTIONS.
       source: its folder; for `coco` and `mpii` also a single JSON file, all of it for
         training.
-      convention: `person` or `observer`, see CONVENTIONS.
-      skeleton: of COCO, a skeleton JSON file or the name of a built-in one.
-      flic_plus: of FLIC, the index file of FLIC-plus.
-      seed: of the generated pictures.
       progress: called with (pictures done, pictures in all) while they are drawn.
 
     Raises:
@@ -281,7 +277,6 @@ def arrange(
     unless one has a validation part; likewise test images unless one has a test part.
 
     Args:
-      parts: by data set, by split.
       validation: number of images to hold out for validation; None for `VALIDATION`,
         or a fifth where that is fewer.
       test: number of images to hold out for testing; None for a tenth.

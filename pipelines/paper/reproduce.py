@@ -62,14 +62,9 @@ def reproduce(
 
     Args:
       name: of `published.EXPERIMENTS`.
-      cascade: the model.
       run: the directory that it was loaded from.
-      index: the prepared data.
-      split: of it.
       output: the folder for `<name>.md`, `<name>.json`, `<name>.png` and predictions.
-      limit: the first people of the split only.
       settings: JSON value to keep in the JSON file: what was asked for.
-      verbose: 0 hides the progress bar.
 
     Returns:
       What the JSON file holds; `markdown` prints it.
