@@ -46,14 +46,14 @@ def import_tensorflow() -> None:
     Does nothing where it is imported already. Sets TF_CPP_MIN_LOG_LEVEL to 2, errors
     only, where it is not set; where it is 0 or 1 nothing is dropped.
     """
-    if "tensorflow" not in sys.modules:
-        with _filtered():
-            _find_devices(importlib.import_module("tensorflow"))
+    on_import()
+    importlib.import_module("tensorflow")
 
 
 def on_import() -> None:
     """Does the same at the first `import tensorflow` of this process, by whomever."""
-    if not any(isinstance(one, _Finder) for one in sys.meta_path):
+    known = any(isinstance(one, _Finder) for one in sys.meta_path)
+    if "tensorflow" not in sys.modules and not known:
         sys.meta_path.insert(0, _Finder())
 
 
@@ -86,15 +86,12 @@ def _quietly(execute):
     def exec_module(module):
         with _filtered():
             execute(module)
-            _find_devices(module)
+            # What CUDA says comes when it is first asked; devices can be configured
+            # still.
+            if hasattr(module, "config"):
+                module.config.list_physical_devices()
 
     return exec_module
-
-
-def _find_devices(tensorflow):
-    """What CUDA says comes when it is first asked. Devices can still be configured."""
-    if hasattr(tensorflow, "config"):
-        tensorflow.config.list_physical_devices()
 
 
 @contextlib.contextmanager

@@ -149,14 +149,9 @@ def view_maps(view: View, side: int) -> tf.Tensor:
     size = geometry.box_size(view.boxes) / side  # [M, 2]
     mirror = tf.where(view.flips, -1.0, 1.0)
     cos, sin = tf.cos(view.angles), tf.sin(view.angles)
-    x = size[:, 0] * mirror
-    linear = tf.stack(
-        [
-            tf.stack([cos * x, sin * size[:, 1]], -1),
-            tf.stack([-sin * x, cos * size[:, 1]], -1),
-        ],
-        axis=1,
-    )  # [M, 2, 2]
+    x, y = size[:, 0] * mirror, size[:, 1]
+    linear = tf.stack([cos * x, sin * y, -sin * x, cos * y], axis=-1)
+    linear = tf.reshape(linear, [-1, 2, 2])  # [M, 2, 2]
     middle = tf.reduce_sum(linear, axis=-1) * (side / 2)
     start = geometry.box_center(view.boxes) - middle
     return tf.concat([linear, start[..., None]], axis=-1)

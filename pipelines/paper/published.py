@@ -12,15 +12,12 @@ FORMAT = "deeppose-tf experiment 2"
 # Images of the running time that are timed unless asked otherwise.
 TIMED_IMAGES = 50
 PRINTED = "printed in the paper"
-PRINTED_LEGS = (
+_CHECKED = (
     "printed in the paper: legs and mean checked against its text; the two columns of "
-    "arms as they are quoted, not checked, but in keeping with the printed mean"
+    "arms as they are quoted, not checked"
 )
-PRINTED_UNEVEN = (
-    "printed in the paper: legs and mean checked against its text; the two columns of "
-    "arms as they are quoted, not checked; the four limbs give 0.54, not the printed "
-    "mean of 0.56"
-)
+PRINTED_LEGS = f"{_CHECKED}, but in keeping with the printed mean"
+PRINTED_UNEVEN = f"{_CHECKED}; the four limbs give 0.54, not the printed mean of 0.56"
 PRINTED_AS_HEADED = (
     "printed in the paper, under its own heading, in which arms and legs look "
     "exchanged: Johnson et al. are given elsewhere with upper leg 74.7, lower leg "
