@@ -87,7 +87,7 @@ class Command:
     Args:
       main: does the work, and is given the values of the flags as attributes.
       table: name of a flag -> `Flag`, or the flag of which it is another name.
-      unless_shown: the same, where --show does not ask for a look alone.
+      unless_shown: flags that have to be given but where --show asks for a look alone.
       folder: the flag that says which folder the command makes or fills.
       file: the flag that says which file it writes.
       makes_data: whether that folder becomes a prepared data set; otherwise it must

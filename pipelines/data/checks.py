@@ -334,28 +334,19 @@ def _check_image(path, max_pixels) -> Looked:
 def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:
     """What is wrong with the labels of one person, or None."""
     keypoints, labeled, box = people.keypoints[i], people.labeled[i], people.boxes[i]
-    names = people.skeleton.joints
+    names, size = people.skeleton.joints, np.array([width, height])
     broken = ~np.isfinite(keypoints).all(axis=1)
     if broken.any():
         return f"joint {names[np.argmax(broken)]} is NaN or infinite"
     if not labeled.any():
         return "no joint is labeled"
-    if not np.isfinite(box).all():
-        return f"its box {box.tolist()} is not finite"
-    if box.any() and (box[0] >= box[2] or box[1] >= box[3]):
-        return f"its box {box.tolist()} is empty; expected x0 < x1 and y0 < y1"
-    if box.any() and (min(box[2:]) <= 0 or box[0] >= width or box[1] >= height):
-        return f"its box {box.tolist()} is outside the {width} x {height} image"
     if (np.abs(keypoints[labeled] - 0.5) <= 1).all():
         return (
             "all its joints are in the first pixel. Are they shares of the image, "
             "0 to 1? Expected pixels"
         )
-    if box.any() and (box[2:] - box[:2] < 1).any():
-        return f"its box {box.tolist()} is smaller than a pixel"
-    size = np.array([width, height])
-    if (box[2:] - box[:2] > LARGEST_BOX * size).any():
-        return f"its box {box.tolist()} is far larger than the {width} x {height} image"
+    if box.any() and (wrong := _wrong_box(box, size)):
+        return f"its box {box.tolist()} is {wrong}"
     far = (keypoints < -MAX_OUTSIDE * size) | (keypoints > (1 + MAX_OUTSIDE) * size)
     far = far.any(axis=1) & labeled
     if far.any():
@@ -366,4 +357,21 @@ def _reason(people: Annotations, i: int, height: int, width: int) -> str | None:
         )
     if box.any() and _beside(keypoints, box, 0.5)[labeled].mean() > 0.5:
         return f"most of its joints are far outside of its box {box.tolist()}"
+    return None
+
+
+def _wrong_box(box: np.ndarray, size: np.ndarray) -> str | None:
+    """What a box is that is none of a person on an image of this width and height."""
+    low, high = box[:2], box[2:]
+    image = f"the {size[0]} x {size[1]} image"
+    if not np.isfinite(box).all():
+        return "not finite"
+    if (low >= high).any():
+        return "empty; expected x0 < x1 and y0 < y1"
+    if (high <= 0).any() or (low >= size).any():
+        return f"outside {image}"
+    if (high - low < 1).any():
+        return "smaller than a pixel"
+    if (high - low > LARGEST_BOX * size).any():
+        return f"far larger than {image}"
     return None
