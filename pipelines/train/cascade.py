@@ -1,8 +1,8 @@
 """Trains a cascade, stage after stage, each from the displacements of those before.
 
-Every stage is saved when it is done, with the displacements that it leaves on the
-training data, which a later stage is trained to undo (Sec. 3.2). After each stage the
-run is a cascade that can be evaluated and predicted with.
+Every stage is saved when it is done, and the run is a cascade that can be evaluated and
+predicted with. The displacements that it leaves on the training data, which the next
+stage is trained to undo (Sec. 3.2), are measured and saved when that one begins.
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ def train_stage(
       options: see `loop.Options`.
 
     Returns:
-      The stage, saved as `run/stage_<number>` with the displacements that it leaves
-      on the training data. `run/cascade.json` names it and those before it.
+      The stage, saved as `run/stage_<number>`, and the stage before with the
+      displacements that it leaves on the training data. `run/cascade.json` names it and
+      those before it.
 
     Raises:
       ValueError: an earlier stage is missing or has another skeleton; or the stage was
@@ -146,6 +147,8 @@ def train_stage(
     with alone, strategies.together(strategy):
         recipe = _fitted(recipe, index, options, strategy)
         earlier = _load_earlier(run, number, index)
+        if earlier and not np.any(earlier[-1].covariance):
+            earlier = _measured(run, earlier, index, options, strategy)
         begins_as = earlier[-1:] if recipe.warm_start else []
         if options.start_from:
             begins_as = [_load(options.start_from, number, "--start_from"), *begins_as]
@@ -258,10 +261,27 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
         people,
     )
     loop.train(state, data, recipe.train, str(work), strategy, options)
+    return stage
+
+
+def _measured(run, stages, index, options, strategy):
+    """The stages of a run, the last saved with the displacements that it leaves on the
+    canvases that it was trained on. Not when it is trained: that takes as long as tens
+    of steps, and nothing asks for those of a last stage."""
+    strategies.from_chief(strategy, [0])  # All have loaded what the chief replaces.
+    *before, last = stages
+    inputs = recipes.from_json(last.training["recipe"]).inputs
     mean, covariance = validation.observed_displacements(
-        cascade, index, recipe.inputs, limit, options.verbose
+        cascades.Cascade(stages),
+        index,
+        inputs,
+        options.overfit or None,
+        options.verbose,
     )
-    return dataclasses.replace(stage, mean=mean, covariance=covariance)
+    last = dataclasses.replace(last, mean=mean, covariance=covariance)
+    if strategies.is_chief(strategy):
+        save_stage(last, str(pathlib.Path(run) / f"stage_{len(stages)}"))
+    return [*before, last]
 
 
 def _fitted(recipe, index, options, strategy):

@@ -19,9 +19,9 @@ from deeppose_tf.pipelines.train import cluster, recipes
 
 TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
 
-Every stage is saved when it is done, with the displacements that it leaves on the
-training data, from which the next one learns. A run that was stopped goes on with the
-same command; one that is finished, with more --steps.
+Every stage is saved when it is done; the next one learns from the displacements that it
+leaves on the training data. A run that was stopped goes on with the same command; one
+that is finished, with more --steps.
 """
 TRAIN_STAGE = """`deeppose-train-stage`: trains one stage of a cascade.
 
