@@ -70,17 +70,15 @@ SEEN = {
 @pytest.mark.parametrize("name", NAMES)
 def test_it_finds_a_person_on_a_photo(name):
     """The head of Eileen Collins, which no suit hides."""
-    poses = deeppose_tf.Cascade.from_preset(name).predict(str(PHOTO))
-    cascade = deeppose_tf.Cascade.load(name)
+    cascade = deeppose_tf.Cascade.from_preset(name)
+    poses = cascade.predict(str(PHOTO))
     assert poses["valid"].all()
     at = dict(zip(cascade.skeleton.joints, poses["keypoints"][0], strict=True))
     known = SEEN.keys() & at.keys()
     assert len(known) == 2
     for joint in known:
         assert np.linalg.norm(at[joint] - SEEN[joint]) < 50, joint
-    np.testing.assert_array_equal(
-        poses["keypoints"], cascade.predict(str(PHOTO))["keypoints"]
-    )
+    assert deeppose_tf.Cascade.load(name).run == cascade.run
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
