@@ -244,8 +244,8 @@ def _shortened(
 
 _DEMO = (
     _shortened(_COMPACT[0], 450, 48, size=96, blocks=(0, 0, 1, 1)),
-    _shortened(_COMPACT[1], 260, 128, views=8),
-    _shortened(_COMPACT[2], 100, 128, views=8),
+    _shortened(_COMPACT[1], 160, 128, views=8),
+    _shortened(_COMPACT[2], 80, 128, views=8),
 )
 
 # Begun as MoveNet (--weights), whose maps have a place for every four pixels. What its
