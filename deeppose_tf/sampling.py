@@ -29,7 +29,7 @@ class Pyramid(NamedTuple):
     """Images halved again and again, flattened so that one gather reads any level.
 
     Attributes:
-      pixels: [B, P, 3] float32, pre-processed, every level one after the other.
+      pixels: [B, P, 3], pre-processed, every level one after the other.
       sizes: [L, 2] int32, height and width of each level.
       offsets: [L] int32, where each level starts within P.
     """
@@ -47,12 +47,16 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(images, tf.float32) / PADDING - 1.0
 
 
-def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
+def pyramid(
+    images: tf.Tensor, levels: int = LEVELS, dtype: tf.DType = tf.float32
+) -> Pyramid:
     """Builds the levels that `crop` and `warp` read.
 
     Args:
       images: [B, H, W, 3] uint8, or float32 in 0..255.
       levels: 1 for crops that never shrink; each further one halves.
+      dtype: of what is kept. In float16, which is half as much to write and to read,
+        the first three levels of uint8 images are exact.
 
     Returns:
       A `Pyramid`. A level's size is that of the one before halved and rounded up.
@@ -64,7 +68,8 @@ def pyramid(images: tf.Tensor, levels: int = LEVELS) -> Pyramid:
             # SAME leaves padding out of the average, so borders stay right.
             level = tf.nn.avg_pool2d(level, 2, 2, "SAME")
         shape = tf.shape(level)
-        flat.append(tf.reshape(level, tf.stack([shape[0], shape[1] * shape[2], 3])))
+        pixels = tf.reshape(level, tf.stack([shape[0], shape[1] * shape[2], 3]))
+        flat.append(tf.cast(pixels, dtype))
         sizes.append(shape[1:3])
     sizes = tf.stack(sizes)  # [L, 2]
     counts = sizes[:, 0] * sizes[:, 1]
@@ -154,7 +159,7 @@ def _bilinear(source, level, points, indices):
         for column, column_weight in x:
             at = start[:, None, None] + row * width[:, None, None] + column
             weight = (row_weight * column_weight)[..., None]
-            total += weight * tf.gather(_flat(source), at)
+            total += weight * tf.cast(tf.gather(_flat(source), at), tf.float32)
     return total
 
 

@@ -188,7 +188,8 @@ def _targets(view, keypoints, labeled, skeleton):
 
 
 def _examples(canvases, view, draw, target, counts, stage, config):
-    source = sampling.pyramid(canvases, levels=_levels(canvases, stage.size))
+    levels = _levels(canvases, stage.size)
+    source = sampling.pyramid(canvases, levels, tf.float16)
     crops = sampling.warp(source, view_maps(view, stage.size), view.indices, stage.size)
     target = tf.where(counts[..., None], target, 0.0)
     return Examples(_colour(crops, draw, config), target, tf.cast(counts, tf.float32))
