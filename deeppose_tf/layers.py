@@ -132,7 +132,10 @@ class MaxPooling(keras.layers.MaxPooling2D):
 def _pool(x, size, stride):
     _, height, width, channels = x.shape
     rows, columns = ((side - size) // stride + 1 for side in (height, width))
-    steps = range(stride)
+    # A pixel lies in windows that begin at most so many strides before its own, and at
+    # a place of each that is below `reach`, or in none.
+    cells = range(-(-size // stride))
+    reach = len(cells) * stride
 
     def place(x, i, j):
         """[M, rows, columns, C]: one place of every window."""
@@ -141,33 +144,38 @@ def _pool(x, size, stride):
 
     @tf.custom_gradient
     def pooled(x):
-        places = [place(x, i, j) for i in range(size) for j in range(size)]
+        numbers = list(itertools.product(range(size), repeat=2))
+        places = [place(x, i, j) for i, j in numbers]
         best = functools.reduce(tf.maximum, places)
         first = tf.zeros(tf.shape(best), tf.uint8)
-        for number in reversed(range(size * size)):
-            first = tf.where(places[number] == best, tf.cast(number, tf.uint8), first)
+        for (i, j), value in reversed(list(zip(numbers, places, strict=True))):
+            number = tf.cast(i * reach + j, tf.uint8)
+            first = tf.where(value == best, number, first)
         # Without barriers all of it is done again wherever it is read.
         best, first = xla.optimization_barrier(best, first)
 
-        def shifted(upstream, i, j):
-            """What places i, j of the windows get, at whole strides of the inputs."""
-            given = tf.where(first == i * size + j, upstream, 0)
-            before = i // stride, j // stride
-            after = -(-height // stride) - rows, -(-width // stride) - columns
-            pads = [[b, a - b] for b, a in zip(before, after, strict=True)]
-            return tf.pad(given, [[0, 0], *pads, [0, 0]])
-
-        def summed(upstream, a, b):
-            """What the inputs a, b of every stride x stride of them get."""
-            places = itertools.product(range(a, size, stride), range(b, size, stride))
-            return tf.add_n([shifted(upstream, i, j) for i, j in places])
+        def spread(values, i, j):
+            """[M, height, width, C]: for every pixel what is in `values` of the window
+            that begins i and j strides before the pixel's own."""
+            for axis, before, count, side in (
+                (1, i, rows, height),
+                (2, j, columns, width),
+            ):
+                pads = [[0, 0]] * 4
+                pads[axis] = [before, max(-(-side // stride) - before - count, 0)]
+                values = tf.repeat(tf.pad(values, pads), stride, axis)
+            return values[:, :height, :width]
 
         def gradient(upstream):
-            given = [[summed(upstream, a, b) for b in steps] for a in steps]
-            given = tf.stack([tf.stack(row, axis=3) for row in given], axis=2)
-            sides = given.shape[1] * stride, given.shape[3] * stride
-            given = tf.reshape(given, [-1, *sides, channels])[:, :height, :width]
-            return xla.optimization_barrier(given)[0]
+            within = np.add.outer(
+                np.arange(height) % stride * reach, np.arange(width) % stride
+            )
+            given = []
+            for i, j in itertools.product(cells, repeat=2):
+                number = (within + stride * (i * reach + j))[None, :, :, None]
+                taken = spread(first, i, j) == tf.constant(number, tf.uint8)
+                given.append(tf.where(taken, spread(upstream, i, j), 0))
+            return xla.optimization_barrier(tf.add_n(given))[0]
 
         return best, gradient
 
@@ -193,21 +201,24 @@ def _by_product(x):
     near = tf.constant(near, x.dtype)
 
     def gathered(x):
-        return 1e-4 * tf.cast(tf.einsum("nhwc,cd->nhwd", x, near), tf.float32)
+        return tf.einsum("nhwc,cd->nhwd", x, near)
 
-    def root(total):  # total ** -0.75
+    def scaled(sums):
+        """2 + alpha sums, and that to the power of -beta."""
+        total = 2.0 + 1e-4 * tf.cast(sums, tf.float32)
         inverse = tf.math.rsqrt(total)
-        return inverse * tf.sqrt(inverse)
+        return total, inverse * tf.sqrt(inverse)
 
     squares = gathered(x * x)
-    outputs = tf.cast(x, tf.float32) * root(2.0 + squares)
+    outputs = tf.cast(x, tf.float32) * scaled(squares)[1]
 
     def gradient(upstream):
         value, up = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
-        total = 2.0 + squares
-        scale = root(total)
+        # Without a barrier XLA keeps the powers for it, in twice the memory.
+        total, scale = scaled(xla.optimization_barrier(squares)[0])
         others = gathered(tf.cast(up * value * scale / total, x.dtype))
-        return tf.cast(up * scale - 1.5 * value * others, x.dtype)
+        others = 1.5e-4 * tf.cast(others, tf.float32)
+        return tf.cast(up * scale - value * others, x.dtype)
 
     return tf.cast(outputs, x.dtype), gradient
 

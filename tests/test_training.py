@@ -761,9 +761,11 @@ def test_a_step_compiled_as_a_whole_is_the_same(
     index, number, replicas, mirrored, monkeypatch
 ):
     """As on a GPU: 20 steps by XLA and by the processor's own kernels, people on the
-    device and in memory, agree to 1e-5, moving average included. Two replicas take
+    device and in memory, agree to 1e-5, moving average included. Alone, the loop over
+    the steps of a chunk is compiled too, wherever calls divide it. Two replicas take
     moments of half a batch each, and are compared without any; crops are the same for
     each. Dropout is left out, whose masks XLA draws otherwise."""
+    monkeypatch.setattr(steps, "CHUNK", 8)
     if replicas == 2:
         monkeypatch.setattr(train_cascade, "make_examples", lambda *_: toy.plain)
         monkeypatch.setattr(networks, "_normalized", lambda x, gamma=None: x)
@@ -788,10 +790,15 @@ def test_a_step_compiled_as_a_whole_is_the_same(
         people = canvases.open_people(index, recipe.inputs, cache)
         state = steps.make_state(build, config, strategy)
         step = steps.make_step(state, examples, config, strategy, people, by_xla)
-        run = steps.repeated(lambda batches, step=step: step(next(batches)))
-        make = functools.partial(
-            inputs.training_dataset, people, recipe.inputs, 0, range(20)
-        )
+        chunked = by_xla and replicas == 1
+        run = steps.over_batches(step, chunked)
+
+        def make(context, people=people, chunked=chunked):
+            batches = inputs.training_dataset(
+                people, recipe.inputs, 0, range(20), context
+            )
+            return batches.repeat().batch(steps.CHUNK) if chunked else batches
+
         batches = iter(strategy.distribute_datasets_from_function(make))
         losses = [float(run(batches, count)) for count in (1, 12, 7)]
         found.append((losses, state.averaged.get_weights()))

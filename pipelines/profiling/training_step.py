@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from deeppose_tf import networks
 from deeppose_tf.pipelines.data import canvases, inputs, records
 from deeppose_tf.pipelines.profiling import roofline, timer
 from deeppose_tf.pipelines.train import cascade, recipes
@@ -127,16 +126,20 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     state = _fresh_state(index, recipe, strategy)
     examples = cascade.make_examples(index, recipe, earlier)
     people = canvases.open_people(index, recipe.inputs, cache)
-    ahead = _batches(people, recipe)
-    step = steps.make_step(state, examples, config, strategy, people)
-    full = steps.repeated(lambda batches: step(next(batches)))
+    by_xla = steps.suits_xla(state.model, strategy)
+    ahead, chunked = _batches(people, recipe), by_xla and people.cache == "device"
+    step = steps.make_step(state, examples, config, strategy, people, by_xla)
+    full = steps.over_batches(step, chunked)
+    chunks = _batches(people, recipe, steps.CHUNK) if chunked else ahead
     # A batch of canvases, wherever they are kept.
     batch = next(_batches(dataclasses.replace(people, cache="memory"), recipe))
     batch = tuple(map(tf.identity, batch))
     augmented = tf.function(examples, jit_compile=True, autograph=False)
     crops = tuple(augmented(*batch))
     bare = dataclasses.replace(config, ema=0.0)
-    network = steps.make_step(state, lambda *crops: crops, bare, strategy)
+    network = steps.make_step(
+        state, lambda *crops: crops, bare, strategy, by_xla=by_xla
+    )
     runs = {
         "network": (network, crops),
         "augmentation": (lambda batch: augmented(*batch)[1][0, 0, 0], batch),
@@ -148,7 +151,7 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
         )
         runs["averaging"] = averaged, tf.constant(10_000.0)
     parts = {
-        name: functools.partial(_wait, steps.repeated(run), argument)
+        name: functools.partial(_wait, steps.repeated(run, by_xla), argument)
         for name, (run, argument) in runs.items()
     }
     network = parts.pop("network")
@@ -162,13 +165,13 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
         moved = sum(map(roofline.size, weights))
         work["averaging"] = roofline.Work(0, moved, 4 * len(state.model.weights))
     work["full"] = roofline.Work(*map(sum, zip(*work.values(), strict=True)))
-    if timer.device() != "no GPU" and networks.suits_xla(state.model):
+    if by_xla:
         # Of many operations XLA makes a few.
         work = {name: one._replace(operations=0) for name, one in work.items()}
     return {
         "input": functools.partial(_read, ahead),
         "network": network,
-        "full": functools.partial(_wait, full, ahead),
+        "full": functools.partial(_wait, full, chunks),
         **parts,
     }, work
 
@@ -202,11 +205,11 @@ def _fresh_state(index, recipe, strategy) -> steps.State:
     return steps.make_state(build, recipe.train, strategy)
 
 
-def _batches(people, recipe) -> Iterator:
-    """Batches without end, as training reads them."""
-    return iter(
-        inputs.training_dataset(people, recipe.inputs, 0, range(sys.maxsize >> 16))
-    )
+def _batches(people, recipe, chunk=0) -> Iterator:
+    """Batches without end, or stacks of so many, as training reads them."""
+    endless = range(sys.maxsize >> 16)
+    batches = inputs.training_dataset(people, recipe.inputs, 0, endless)
+    return iter(batches.batch(chunk).prefetch(1) if chunk else batches)
 
 
 def _train_a_little(directory, recipe, number, repeats, cache):
@@ -222,7 +225,10 @@ def _train_a_little(directory, recipe, number, repeats, cache):
         next(batches)
     state = _fresh_state(index, recipe, strategy)
     examples = cascade.make_examples(index, recipe, earlier)
-    train_step = steps.make_step(state, examples, recipe.train, strategy, people)
+    by_xla = steps.suits_xla(state.model, strategy)
+    train_step = steps.make_step(
+        state, examples, recipe.train, strategy, people, by_xla
+    )
     for _ in range(STEPS):
         loss = train_step(next(batches))
     np.asarray(loss)

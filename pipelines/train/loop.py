@@ -152,12 +152,15 @@ def train(
         raise ValueError(
             f"{folder}: this process finds other checkpoints than the chief"
         )
-    step = steps.make_step(state, data.examples, config, strategy, data.people)
-    run = steps.repeated(lambda batches: step(next(batches)))
+    by_xla = steps.suits_xla(state.model, strategy)
+    step = steps.make_step(state, data.examples, config, strategy, data.people, by_xla)
+    chunked = by_xla and data.people and strategy.num_replicas_in_sync == 1
+    run = steps.over_batches(step, chunked)
 
     def batches(context):
         # Of what ends, TensorFlow asks all workers at each step whether it has ended.
-        return data.batches(range(done, max(config.steps, done)), context).repeat()
+        ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
+        return ahead.batch(steps.CHUNK).prefetch(1) if chunked else ahead
 
     ahead = iter(strategy.distribute_datasets_from_function(batches))
     evaluate_every = max(config.steps // options.evaluations, options.between)

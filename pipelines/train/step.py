@@ -20,6 +20,9 @@ from deeppose_tf.pipelines.train.recipes import TrainConfig
 
 keras = tf.keras
 
+# Batches that are handed over at once where the loop over them is compiled as well.
+CHUNK = 50
+
 
 class State(NamedTuple):
     """What training changes, and a checkpoint holds.
@@ -111,20 +114,27 @@ def resolve_precision(name: str) -> str:
     return "mixed_bfloat16" if native else "float32"
 
 
+def suits_xla(model: keras.Model, strategy: tf.distribute.Strategy) -> bool:
+    """Whether XLA compiles whole steps of a network here: on a GPU, where launching one
+    operation after the other takes longer than what they do, and of what XLA takes to.
+    On a CPU the device's own kernels are faster."""
+    replicas = strategy.num_replicas_in_sync
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return on_gpu and networks.suits_xla(model, replicas)
+
+
 def make_step(
     state: State,
     examples: Callable,
     config: TrainConfig,
     strategy: tf.distribute.Strategy,
     people: canvases.People | None = None,
-    by_xla: bool | None = None,
+    by_xla: bool = False,
 ) -> Callable:
     """One compiled step: a batch in, the mean loss per crop out.
 
-    Augmentation is its first lines, compiled by XLA, so that it runs on the device that
-    the step runs on. On a GPU the whole step is, where XLA takes to the network:
-    launching one operation after the other takes longer there than what they do. On a
-    CPU the network is left to the device's own kernels, which are faster.
+    Augmentation is its first lines, compiled by XLA in any case, so that it runs on the
+    device that the step runs on.
 
     Args:
       state: see `State`; the step changes it.
@@ -133,13 +143,10 @@ def make_step(
       config: see `TrainConfig`.
       strategy: that of the state; its batches are split over its replicas.
       people: of the batches, where they are kept on the device.
-      by_xla: whether XLA compiles all of it, by default on a GPU a network that
-        `suits_xla`. With several replicas not what they do together.
+      by_xla: whether XLA compiles all of it, see `suits_xla`; with several replicas not
+        what they do together.
     """
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if by_xla is None:
-        replicas = strategy.num_replicas_in_sync
-        by_xla = on_gpu and networks.suits_xla(state.model, replicas)
     alone = strategy.num_replicas_in_sync == 1
     kept = _on_device(people, strategy)
     tracing = contextlib.nullcontext
@@ -190,20 +197,53 @@ def make_step(
     return functools.partial(step, kept)
 
 
-def repeated(step: Callable) -> Callable:
+def repeated(step: Callable, by_xla: bool = False) -> Callable:
     """(argument, n) -> what `step` returns of it, a scalar, the last of n times, one
-    after the other without a return to Python."""
+    after the other without a return to Python; `by_xla` as one program."""
+    run = _looped(lambda argument, _: step(argument), by_xla)
+    return lambda argument, count: run(argument, tf.constant(0), tf.constant(count))
 
-    @tf.function(autograph=False)
-    def run(argument, count):
+
+def over_batches(step: Callable, chunked: bool) -> Callable:
+    """(iterator of batches, n) -> the loss of the last of n steps, one after the other.
+
+    Args:
+      step: see `make_step`.
+      chunked: the iterator gives stacks of `CHUNK` batches, which are kept where they
+        were left, and the loop over one is a program of XLA. Between two programs a GPU
+        waits for nearly as long as a small network's step takes.
+    """
+    if not chunked:
+        return repeated(lambda batches: step(next(batches)))
+    run = _looped(lambda chunk, at: step(tuple(x[at] for x in chunk)), by_xla=True)
+    chunk, first = None, CHUNK
+
+    def over(chunks, count):
+        nonlocal chunk, first
+        while count:
+            if first == CHUNK:
+                chunk, first = next(chunks), 0
+            last = min(first + count, CHUNK)
+            loss = run(chunk, tf.constant(first), tf.constant(last))
+            first, count = last, count - (last - first)
+        return loss
+
+    return over
+
+
+def _looped(step, by_xla):
+    """(argument, first, last) -> the last of `step(argument, i)` for i from first."""
+
+    @functools.partial(tf.function, jit_compile=by_xla or None, autograph=False)
+    def run(argument, first, last):
         return tf.while_loop(
-            lambda done, _: done < count,
-            lambda done, _: (done + 1, step(argument)),
-            (tf.constant(0), tf.constant(0.0)),
+            lambda at, _: at < last,
+            lambda at, _: (at + 1, step(argument, at)),
+            (first, tf.constant(0.0)),
             parallel_iterations=1,
         )[1]
 
-    return lambda argument, count: run(argument, tf.constant(count))
+    return run
 
 
 def make_backward(
