@@ -316,6 +316,32 @@ def test_fused_normalisation_against_numpy(random, kind):
     np.testing.assert_allclose(tf.cast(still, tf.float32), expected, atol=close)
 
 
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_normalisation_beside_a_gpu_is_the_same(random, kind):
+    x = tf.cast(random.normal(3, 2, (4, 5, 6, 7)), kind)
+    upstream = tf.cast(random.normal(size=x.shape), kind)
+    found = []
+    for tracing in (contextlib.nullcontext(), layers.for_gpu(by_xla=False)):
+        layer = layers.FusedBatchNormalization(dtype="float32", autocast=False)
+        layer.build(x.shape)
+        layer.gamma.assign(tf.linspace(0.5, 2.0, 7))
+
+        @functools.partial(tf.function, autograph=False)
+        def run(x, layer=layer, tracing=tracing):
+            with tracing, tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=True)
+                weights = [x, layer.gamma, layer.beta]
+            return [y, *tape.gradient(y, weights, upstream)]
+
+        answers = [tf.cast(value, tf.float32) for value in run(x)]
+        found.append(answers + [tf.identity(weight) for weight in layer.weights])
+    close = 1e-5 if kind == "float32" else 1e-2
+    for one, other in zip(*found, strict=True):
+        largest = np.abs(one).max()
+        np.testing.assert_allclose(one, other, rtol=close, atol=close * largest)
+
+
 @pytest.mark.parametrize(
     "layer, shape",
     [
@@ -335,9 +361,14 @@ def test_fused_normalisation_against_numpy(random, kind):
 @pytest.mark.parametrize("by_xla", [True, False])
 def test_what_a_gpu_is_given_is_the_same(random, layer, shape, by_xla):
     """Outputs and all gradients of every layer that is spelled otherwise for a GPU."""
-    # Numbers of one digit, so that windows have several that are largest.
-    x = tf.constant(np.round(3 * random.normal(size=shape)), tf.float32)
-    upstream = tf.constant(random.normal(size=layer(x).shape), tf.float32)
+
+    def digits(shape):
+        """Windows have several that are largest, and no sum is rounded about zero."""
+        return np.round(3 * random.normal(size=shape)).astype(np.float32)
+
+    x = tf.constant(digits(shape))
+    upstream = tf.constant(digits(layer(x).shape))
+    layer.set_weights([digits(weight.shape) for weight in layer.weights])
 
     @functools.partial(tf.function, autograph=False)
     def expected(x):
