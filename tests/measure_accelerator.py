@@ -4,9 +4,9 @@
         --movenet=FOLDER --lite0=FILE
 
 Benchmarks of the training steps and of serving; the cascade of `compact` from prepared
-data to `cascade.json`, then `large` and ImageNet's `mobile` with plain and taught labels,
-MoveNet's recipes and the paper's network, each scored. Goes on where it was stopped;
-OUT/report.json has a command's seconds and how it ended as they come, and each
+data to `cascade.json`, then `large` and ImageNet's `mobile` with plain and taught
+labels, MoveNet's recipes and the paper's network, each scored. Goes on where it was
+stopped; OUT/report.json has a command's seconds and how it ended as they come, and each
 command's words are beside it. With --steps a try-out with tiny numbers.
 """
 
@@ -16,7 +16,6 @@ import pathlib
 import subprocess
 import sys
 import time
-
 
 # With Adagrad, the paper's, its network takes many times as many steps.
 PAPER = (
