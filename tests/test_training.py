@@ -165,9 +165,13 @@ def test_settings_are_checked(field, value):
         TrainConfig(**{field: value})
 
 
-def test_resumed_equals_uninterrupted(index, tmp_path):
+@pytest.mark.parametrize("chunk", [0, 4])
+def test_resumed_equals_uninterrupted(index, tmp_path, monkeypatch, chunk):
     """Weights, moments, averages, dropout, the place in the epoch and what is drawn: to
-    the bit."""
+    the bit. On a GPU steps are compiled in chunks, of which the stop leaves a part."""
+    if chunk:
+        monkeypatch.setattr(steps, "suits_xla", lambda *_: True)
+        monkeypatch.setattr(steps, "CHUNK", chunk)
     config = dataclasses.replace(toy.RECIPE.train, steps=9)
 
     def stopped(step):
@@ -175,7 +179,8 @@ def test_resumed_equals_uninterrupted(index, tmp_path):
             raise KeyboardInterrupt
         return {}
 
-    train = functools.partial(toy.train, index, config=config, build=toy.forgetful)
+    given = {"build": toy.forgetful, "cache": "device" if chunk else "memory"}
+    train = functools.partial(toy.train, index, config=config, **given)
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", evaluate=stopped)

@@ -154,7 +154,8 @@ def train(
         )
     by_xla = steps.suits_xla(state.model, strategy)
     step = steps.make_step(state, data.examples, config, strategy, data.people, by_xla)
-    chunked = by_xla and data.people and strategy.num_replicas_in_sync == 1
+    kept = data.people is not None and data.people.cache == "device"
+    chunked = kept and by_xla and strategy.num_replicas_in_sync == 1
     run = steps.over_batches(step, chunked)
 
     def batches(context):
