@@ -152,11 +152,10 @@ class Predictions:
 
     def drop(self, name: str) -> None:
         """Forgets the poses of a file."""
-        numbers = {one["id"] for one in self.images if one["file_name"] == name}
-        self.images = [one for one in self.images if one["id"] not in numbers]
-        self.annotations = [
-            one for one in self.annotations if one["image_id"] not in numbers
-        ]
+        gone = {one["id"] for one in self.images if one["file_name"] == name}
+        kept = [one for one in self.annotations if one["image_id"] not in gone]
+        self.images = [one for one in self.images if one["id"] not in gone]
+        self.annotations = kept
         self.files.pop(name, None)
 
     def shots(self) -> list[tuple[dict, list[dict]]]:
@@ -189,9 +188,8 @@ class Predictions:
         first = self.annotations[-1]["id"] + 1 if self.annotations else 1
         people = []
         for i, box in enumerate(boxes):
-            box = box if np.any(box) else [0, 0, width, height]
-            person = {"id": first + i, "image_id": number}
-            person |= _person(np.asarray(box, np.float64), predicted, i)
+            box = np.asarray(box if np.any(box) else [0, 0, width, height], np.float64)
+            person = {"id": first + i, "image_id": number} | _person(box, predicted, i)
             if "track" in predicted:
                 person["track"] = predicted["track"][i]
             people.append(person)
@@ -217,7 +215,7 @@ class Predictions:
             "unreadable": self.unreadable,
             "files": self.files,
         }
-        files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
+        _write(path, content)
         return content
 
 
@@ -245,7 +243,7 @@ def write(
         for name, pose, score in zip(ids, keypoints, scores, strict=True)
         if np.isfinite(pose).all()
     ]
-    files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
+    _write(path, content)
 
 
 def read(
@@ -284,13 +282,12 @@ def read(
     # COCO's image_id is the number of an image; that of a record is a person's.
     by_image = isinstance(content, list) and all(i.startswith("coco/") for i in ids)
     shown = _by_image(sources, ids) if by_image and boxes is not None else {}
-    for number, (name, entry) in enumerate(entries):
+    for where, name, entry in entries:
         numbered = by_image and not isinstance(entry.get("image_id"), str)
         known = [places[key] for key in names(name) if key in places]
         known = shown.get(name, []) if numbered else known[:1]
         if not known or known[0] is None or entry.get("valid") is False:
             continue  # of another split, or of someone else's numbering
-        where = f"{path}: entry {number}"
         pose, score = _triples(where, entry, joints)[:, :2], _score(where, entry)
         place = _nearest(pose, boxes, known) if numbered else known[0]
         if place is not None and score > best[place]:
@@ -322,10 +319,10 @@ def answers(path: str) -> dict[str, list[tuple[np.ndarray, np.ndarray, tuple]]]:
     listed = isinstance(content, list)
     joints = COCO.joints if listed else _category_joints(path, content)
     found: dict[str, list] = {}
-    for number, (name, entry) in enumerate(_entries(path, content)):
+    for where, name, entry in _entries(path, content):
         if entry.get("valid") is False:
             continue
-        flat = _triples(f"{path}: entry {number}", entry, len(joints))
+        flat = _triples(where, entry, len(joints))
         found.setdefault(name, []).append((from_coco(flat[:, :2]), flat[:, 2], joints))
     return found
 
@@ -358,8 +355,8 @@ def boxes(path: str) -> dict[str, list]:
     if not listed:  # An image without people has nobody, which is not unknown.
         found = {_image_name(image): [] for image in content["images"]}
     people = None if listed else _person_categories(content.get("categories"))
-    for number, (name, entry) in enumerate(_entries(path, content)):
-        where, kind = f"{path}: entry {number}", key(entry.get("category_id", 1))
+    for where, name, entry in _entries(path, content):
+        kind = key(entry.get("category_id", 1))
         left_out = kind != "1" if people is None else kind not in people
         if left_out or key(entry.get("iscrowd")) in CROWD:
             continue
@@ -399,18 +396,16 @@ def _poses(image: dict, people: list[dict], joints: int) -> tuple[np.ndarray, di
     boxes[(boxes == [0, 0, image["width"], image["height"]]).all(axis=1)] = 0
     flat = np.array([one["keypoints"] for one in people], np.float32)
     flat = flat.reshape(-1, joints, 3)
-    tracked = people and "track" in people[0]
-    stages = [
-        np.reshape(one["keypoints_by_stage"], (-1, joints, 2)).astype(np.float32)
-        for one in people
-    ]
-    return boxes, {
+    stages = (np.array(one["keypoints_by_stage"], np.float32) for one in people)
+    found = {
         "keypoints": from_coco(flat[..., :2]),
         "scores": flat[..., 2],
-        "keypoints_by_stage": [from_coco(one) for one in stages],
+        "keypoints_by_stage": [from_coco(x.reshape(-1, joints, 2)) for x in stages],
         "valid": np.array([one["valid"] for one in people], bool),
-        **({"track": [one["track"] for one in people]} if tracked else {}),
     }
+    if people and "track" in people[0]:
+        found["track"] = [one["track"] for one in people]
+    return boxes, found
 
 
 def _person(box, predicted, i) -> dict:
@@ -436,6 +431,10 @@ def _person(box, predicted, i) -> dict:
             for stage in stages
         ],
     }
+
+
+def _write(path, content) -> None:
+    files.write_bytes(path, json.dumps(content, allow_nan=False).encode() + b"\n")
 
 
 def _flat(pose, scores) -> list[float]:
@@ -475,17 +474,17 @@ def _format(content) -> str:
 
 
 def _entries(path, content):
-    """(name of the image, entry) of each entry."""
+    """(what an error calls it, name of the image, entry) of each entry."""
     listed = isinstance(content, list)
     images = {} if listed else _image_names(path, content["images"])
     found = []
     for number, entry in enumerate(content if listed else content["annotations"]):
-        image = key(entry.get("image_id"))
+        where, image = f"{path}: entry {number}", key(entry.get("image_id"))
         if not image:
-            raise ValueError(f"{path}: entry {number}: it has no image_id")
+            raise ValueError(f"{where}: it has no image_id")
         if not listed and image not in images:
-            raise ValueError(f"{path}: entry {number}: no image has its image_id")
-        found.append((images.get(image, image), entry))
+            raise ValueError(f"{where}: no image has its image_id")
+        found.append((where, images.get(image, image), entry))
     return found
 
 
@@ -522,15 +521,14 @@ def _person_categories(categories) -> set | None:
 def _by_image(sources, ids) -> dict[str, list[int]]:
     """Indices of records by the number of their image, from the first COCO file that
     has all of them as annotations."""
-    numbers = [name.rsplit("/", 1)[-1] for name in ids]
     for source in map(pathlib.Path, sources):
         for file in sorted(source.rglob("*.json")) if source.is_dir() else [source]:
             try:
                 people = files.load_json(file)["annotations"]
                 images = {key(one["id"]): key(one["image_id"]) for one in people}
                 found: dict[str, list[int]] = collections.defaultdict(list)
-                for i, number in enumerate(numbers):
-                    found[images[number]].append(i)
+                for i, name in enumerate(ids):
+                    found[images[name.rsplit("/", 1)[-1]]].append(i)
                 return found
             except (OSError, LookupError, TypeError, ValueError):
                 continue

@@ -59,7 +59,7 @@ def read(
     split: str,
     counts: Mapping[str, int] = COUNTS,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Annotations:
     """Reads a split from `root`/`split`, drawing what is not there or is damaged.
 
@@ -84,8 +84,7 @@ def read(
             drawn += 1
             if drawn % SAVE_EVERY == 0:
                 _save_manifest(folder, seed, entries)
-        if progress:
-            progress(index + 1, len(names))
+        progress(index + 1, len(names))
     if drawn:
         _save_manifest(folder, seed, entries)
     keypoints = [entries[name]["keypoints"] for name in names]

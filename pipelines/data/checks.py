@@ -111,7 +111,7 @@ def check(
 def check_images(
     paths: list[str],
     max_pixels: int = images.MAX_PIXELS,
-    report: Callable[[int], None] | None = None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Looked]:
     """Decodes each image once, on all cores; calls `report` with the number done."""
     found = {}
@@ -120,8 +120,7 @@ def check_images(
         results = pool.map(lambda path: _check_image(path, max_pixels), paths)
         for path, one in zip(paths, results, strict=True):
             found[path] = one
-            if report:
-                report(len(found))
+            report(len(found))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.
     return found

@@ -41,7 +41,7 @@ def choose(
     coverage: float = 1.0,
     given: Enlargements | None = None,
     kept: pathlib.Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Splits, dict]:
     """Everyone's box of the first of several kinds that there is for them.
 
@@ -89,9 +89,8 @@ def choose(
     for split, people in splits.items():
         own = split_of == split
         chosen[split] = dataclasses.replace(people, boxes=boxes[own])
-        counts[split] = _summary(
-            chosen[split], origins[own], None if number is None else number[own]
-        )
+        faces = None if number is None else number[own]
+        counts[split] = _summary(chosen[split], origins[own], faces)
     return chosen, {
         "kinds": list(kinds),
         "coverage": None if set(fitted) <= set(given or {}) else coverage,
@@ -216,7 +215,7 @@ def mismatch(cascade, how: str) -> str | None:
 def find_faces(
     people: Annotations,
     kept: pathlib.Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Everyone's face [N, 4], pixels, zeros for none, and how many there were to choose
     from, [N]. How the face is chosen: `detect.likeliest_face`.
@@ -236,7 +235,7 @@ def find_faces(
     missing = {k: one for k, one in zip(keys, wanted, strict=True) if k not in found}
     shared = collections.Counter(keys)
     done = sum(key in found for key in keys)
-    if done and progress:
+    if done:
         progress(done)
     threads = cv2.getNumThreads()
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
@@ -247,8 +246,7 @@ def find_faces(
             for key, face in zip(missing, results, strict=True):
                 found[key] = face
                 done += shared[key]
-                if progress:
-                    progress(done)
+                progress(done)
                 keep()
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for all the rest.

@@ -133,7 +133,7 @@ def prepare(
     if boxes:
         kept = records.partial_directory(output)
         total = sum(map(len, splits.values())) if "face" in boxes else 0
-        bar = progress.reporter(total, "Looking for faces", "person") if total else None
+        bar = progress.reporter(total, "Looking for faces", "person")
         splits, how = first_boxes.choose(
             splits, boxes, coverage or 1.0, given, kept, bar
         )
@@ -212,7 +212,7 @@ def read(
     skeleton: str = "",
     flic_plus: str = "",
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Splits:
     """All parts that a data set has; a part it lacks has nobody. The arguments are
     flags of deeppose-prepare.

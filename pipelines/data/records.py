@@ -109,7 +109,7 @@ def write(
     fingerprint: str | None = None,
     seed: int = 0,
     convert: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
     weights: np.ndarray | None = None,
 ) -> Index:
     """Writes a data set, or continues or confirms one written by the same call.
@@ -140,7 +140,7 @@ def write(
         fingerprint = identity(splits, [provenance, seed, convert, shown])
     if finished(output, fingerprint, provenance.get("arguments", {})):
         return verify(output)
-    partial, progress = partial_directory(output), progress or (lambda done: None)
+    partial = partial_directory(output)
     with files.alone(partial, "run"):
         content = _begin(partial, splits, provenance, fingerprint)
         _write_splits(partial, content, splits, weights, seed, convert, progress)
