@@ -113,11 +113,10 @@ def load(path: str) -> dict:
     if isinstance(content, list):
         raise ValueError(f"{path}: a list, as results are; expected an annotation file")
     for name in ("images", "annotations", "categories"):
-        values = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(values, list):
-            raise ValueError(f"{path}: has no list {name!r}; is it COCO keypoint JSON?")
-        if not all(isinstance(value, dict) for value in values):
-            raise ValueError(f"{path}: {name!r} holds something that is no object")
+        if not isinstance(content, dict) or not people.are_objects(content.get(name)):
+            raise ValueError(
+                f"{path}: has no list {name!r} of objects; is it COCO keypoint JSON?"
+            )
     return content
 
 

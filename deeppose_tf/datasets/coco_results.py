@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deeppose_tf import files
-from deeppose_tf.datasets.people import numbers
+from deeppose_tf.datasets.people import are_objects, numbers
 from deeppose_tf.skeleton import COCO, Skeleton
 
 FORMAT = "deeppose-tf predictions 2"
@@ -331,7 +331,7 @@ def is_coco(content) -> bool:
     """Whether a JSON value may be a list of COCO results or an annotation file."""
     if isinstance(content, dict):
         return {"images", "annotations"} <= content.keys()
-    return _are_objects(content)
+    return are_objects(content)
 
 
 def boxes(path: str) -> dict[str, list]:
@@ -451,7 +451,7 @@ def _load(path):
     lists = [content]
     if isinstance(content, dict):
         lists = [content.get("images"), content.get("annotations")]
-    if not all(map(_are_objects, lists)):
+    if not all(map(are_objects, lists)):
         raise ValueError(
             f'{path}: expected COCO results, [{{"image_id": ..., "keypoints": [x, y, '
             'score, ...], "score": ...}, ...], or a predictions.json'
@@ -460,10 +460,6 @@ def _load(path):
     if form.startswith("deeppose-tf") and form not in (FORMAT, OLD_FORMAT):
         raise ValueError(f"{path}: has the unknown format {form!r}, not {FORMAT!r}")
     return content
-
-
-def _are_objects(value) -> bool:
-    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def _format(content) -> str:

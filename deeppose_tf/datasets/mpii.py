@@ -100,7 +100,7 @@ def _labels(person: dict) -> tuple[np.ndarray, np.ndarray]:
 
 def _json_people(path: pathlib.Path) -> list[dict]:
     content = files.load_json(path)
-    if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
+    if not people.are_objects(content):
         raise ValueError(
             f"{path}: not a list of {{image, center, scale, joints, joints_vis}}. If "
             "it has images, annotations and categories, read it as coco"

@@ -129,6 +129,11 @@ class People:
         )
 
 
+def are_objects(value) -> bool:
+    """Whether a JSON value is a list of objects."""
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
 def numbers(value, shape: tuple[int, ...], name: str, meaning: str = "") -> np.ndarray:
     """A JSON value as float64 numbers that fit into float32; null is NaN.
 
