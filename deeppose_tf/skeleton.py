@@ -73,19 +73,15 @@ class Skeleton:
         used = paired + [i for pair in self.diagonals for i in pair]
         used += [i for limb in self.limbs for i in limb.start + limb.end]
         texts = all(isinstance(joint, str) for joint in names)
+        outside = any(not 0 <= i < count for i in used)
+        endless = any(not limb.start or not limb.end for limb in self.limbs)
         for wrong, what in (
             (not names, "has no joints"),
             (not texts, "has a joint whose name is no text"),
             (len(set(names)) != count, "names a joint twice"),
             (len(set(paired)) != len(paired), "pairs a joint twice"),
-            (
-                any(not 0 <= i < count for i in used),
-                f"uses a joint outside 0..{count - 1}",
-            ),
-            (
-                any(not limb.start or not limb.end for limb in self.limbs),
-                "has a limb without an end",
-            ),
+            (outside, f"uses a joint outside 0..{count - 1}"),
+            (endless, "has a limb without an end"),
         ):
             if wrong:
                 raise ValueError(f"skeleton {self.name!r} {what}")

@@ -184,10 +184,8 @@ def describe(index) -> str:
     from deeppose_tf import metrics
     from deeppose_tf.pipelines.data import first_boxes, records, sheet
 
-    skeleton = index.skeleton
-    joints = skeleton.joints
-    paired = {i for pair in skeleton.pairs for i in pair}
-    alone = [joint for i, joint in enumerate(joints) if i not in paired]
+    skeleton, joints = index.skeleton, index.skeleton.joints
+    alone = [joint for i, joint in enumerate(joints) if skeleton.side(i) == "middle"]
     pairs = ", ".join(f"{joints[a]} - {joints[b]}" for a, b in skeleton.pairs)
     counts = ", ".join(f"{split} {n}" for split, n in index.counts.items())
     lines = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -89,8 +90,8 @@ def choose(
     for split, people in splits.items():
         own = split_of == split
         chosen[split] = dataclasses.replace(people, boxes=boxes[own])
-        faces = None if number is None else number[own]
-        counts[split] = _summary(chosen[split], origins[own], faces)
+        seen = None if number is None else number[own]
+        counts[split] = _summary(chosen[split], origins[own], seen)
     return chosen, {
         "kinds": list(kinds),
         "coverage": None if set(fitted) <= set(given or {}) else coverage,
@@ -333,15 +334,14 @@ def _made_by() -> list[str]:
 
 def _read_faces(kept: pathlib.Path) -> dict[str, Face]:
     """Nothing where there is no file, a damaged one, or one of another version."""
-    try:
+    # Damage surfaces as nearly any exception; they are looked for again.
+    with contextlib.suppress(Exception):
         content = files.read_json(kept / records.FACES)
         if content["made_by"] == _made_by():
             return {
                 key: (np.asarray(box, float).reshape(4).tolist(), int(number))
                 for key, (box, number) in content["faces"].items()
             }
-    except Exception:  # Damage surfaces as nearly any; they are looked for again.
-        pass
     return {}
 
 

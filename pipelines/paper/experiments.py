@@ -227,10 +227,8 @@ def running_time(
         Bars(one["name"], [one["values"]["mean"]["value"]], i, one in others)
         for i, one in enumerate(rows + others[:1])
     ]
-    what = (
-        f"{count} images one by one, {timer.cores()} cores, {timer.device()}, "
-        f"TensorFlow {tf.__version__}"
-    )
+    where = f"{timer.cores()} cores, {timer.device()}, TensorFlow {tf.__version__}"
+    what = f"{count} images one by one, {where}"
     picture = plot_bars(["mean"], shown, what, "seconds per image", None)
     meanings = [
         what,
@@ -358,11 +356,9 @@ def _person_errors(measured):
             f"{', '.join(model.joints)}; those of the data ({data.name}): "
             f"{', '.join(data.joints)}"
         )
+    truth = people.keypoints, people.labeled, data, measured.shared
     return {
-        name: metrics.person_errors(
-            poses, people.keypoints, people.labeled, data, measured.shared
-        )
-        for name, poses in measured.named
+        name: metrics.person_errors(poses, *truth) for name, poses in measured.named
     }
 
 
