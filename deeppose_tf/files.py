@@ -51,7 +51,7 @@ def write_json(path: str | os.PathLike, value, digest: bool = False) -> None:
     """Writes a JSON value, as `write_bytes` does; an object with its digest, for
     `read_json`, where asked."""
     if digest:
-        value = value | {DIGEST: _digest(value)}
+        value = value | {DIGEST: fingerprint(value)}
     write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
@@ -69,7 +69,7 @@ def read_json(path: str | os.PathLike, formats: tuple = ()) -> dict:
         value = load_json(path)
         digest = value.pop(DIGEST, None)
         found = value["format"] if formats else None
-        if digest is not None and digest != _digest(value):
+        if digest is not None and digest != fingerprint(value):
             raise ValueError(f"its content is not that of its {DIGEST!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         why = str(error).removeprefix(f"{path}: ")
@@ -233,7 +233,7 @@ def _holder(status: os.stat_result) -> str:
     return f": process {process}, since {since}"
 
 
-def _digest(value: dict) -> str:
-    """Of a JSON object, however it is spaced and its keys are ordered."""
+def fingerprint(value) -> str:
+    """SHA-256 of a JSON value, however it is spaced and its keys are ordered."""
     value = json.loads(json.dumps(value))  # as it will be read
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

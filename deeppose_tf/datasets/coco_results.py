@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -92,7 +91,8 @@ class Predictions:
       annotations: one entry for each person, of the image `image_id`.
       unreadable: file name and reason of what was passed over.
       files: of each file by name its `path`; a `stamp` of all that its poses depend
-        on; whether it is `finished`; and a `check`, the digest of its entries.
+        on; whether it is `finished`; and a `check`, the digest of its entries: of each
+        image with its people and the digest before.
     """
 
     skeleton: Skeleton
@@ -116,7 +116,7 @@ class Predictions:
             checks: dict[str, str] = collections.defaultdict(str)
             for image, people in found.shots():
                 name = image["file_name"]
-                checks[name] = _check(checks[name], image, people)
+                checks[name] = files.fingerprint([checks[name], image, people])
             found.files = {n: e for n, e in entries.items() if e["check"] == checks[n]}
             for name in checks.keys() - found.files:
                 found.drop(name)
@@ -197,7 +197,7 @@ class Predictions:
         self.annotations += people
         if name in self.files:
             entry = self.files[name]
-            entry["check"] = _check(entry["check"], image, people)
+            entry["check"] = files.fingerprint([entry["check"], image, people])
 
     def write(self, path: str | os.PathLike, finished: bool) -> dict:
         """Writes the file, whole or not at all; returns its content."""
@@ -381,12 +381,6 @@ def names(name: str) -> list[str]:
     path = pathlib.PurePosixPath(name.replace("\\", "/"))
     found = [name, path.name, str(path.with_suffix("")) if path.name else "", path.stem]
     return [one for one in dict.fromkeys(found) if one]
-
-
-def _check(before: str, image: dict, people: list[dict]) -> str:
-    """A digest of these and, in `before`, of all that came before them."""
-    value = json.dumps([before, image, people], sort_keys=True)
-    return hashlib.sha256(value.encode()).hexdigest()
 
 
 def _poses(image: dict, people: list[dict], joints: int) -> tuple[np.ndarray, dict]:

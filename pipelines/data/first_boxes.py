@@ -320,12 +320,8 @@ def _one_face(path: str, torso: np.ndarray) -> Face:
 
 def _key(path: str, torso: np.ndarray, kept: pathlib.Path | None) -> str:
     """What a face depends on: the image file, as it is now, and the torso below it."""
-    try:
-        status = os.stat(path)
-        now = [status.st_size, status.st_mtime_ns]
-    except OSError:
-        now = []  # Whoever reads it says why.
-    return json.dumps([os.path.relpath(path, kept), *now, torso.tolist()])
+    name = os.path.relpath(path, kept)
+    return json.dumps([name, *records.status(path), torso.tolist()])
 
 
 def _made_by() -> list[str]:

@@ -159,7 +159,7 @@ def identity(splits: dict[str, Annotations], arguments) -> str:
     for split, people in sorted(splits.items()):
         # The first format's name, by which data of that format is known again.
         head = [FORMAT_1, split, skeletons.to_json(people.skeleton)]
-        stats = [(path, *_stat(path)) for path in people.images]
+        stats = [(path, *status(path)) for path in people.images]
         digest.update(json.dumps([head, people.ids, stats]).encode())
         arrays = [people.keypoints, people.labeled, people.boxes]
         arrays += [people.torsos] if people.torsos.any() else []
@@ -196,8 +196,7 @@ def finished(output: str, fingerprint: str, arguments: dict) -> bool:
 
 def partial_directory(output: str) -> pathlib.Path:
     """Where a data set is while it is being written."""
-    target = pathlib.Path(output).resolve()
-    return target.parent / f".{target.name}.partial"
+    return files.hidden(pathlib.Path(output).resolve(), "partial")
 
 
 def read_index(directory: str) -> Index:
@@ -416,7 +415,7 @@ def _write_splits(partial, content, splits, weights, seed, convert, progress) ->
 
 def _chunks(paths: list[str]) -> list[list[str]]:
     """The images of each shard: as many as end within its share of all bytes."""
-    ends = np.cumsum([max(1, _stat(path)[0]) for path in paths])
+    ends = np.cumsum([max(1, status(path)[0]) for path in paths])
     shards = collections.defaultdict(list)
     for path, end in zip(paths, ends, strict=True):
         shards[(end - 1) // SHARD_BYTES].append(path)
@@ -578,13 +577,13 @@ def _require_unchanged(folder: pathlib.Path, entry: dict) -> None:
         raise _damaged(f"{file}: its content has changed (SHA-256 differs)", folder)
 
 
-def _stat(path: str) -> tuple[int, int]:
+def status(path: str) -> tuple[int, int]:
     """Size and time of change; (-1, -1) for a missing file."""
     try:
-        status = os.stat(path)
+        found = os.stat(path)
     except (OSError, ValueError):
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return found.st_size, found.st_mtime_ns
 
 
 def _checksum(content: dict, split: str) -> str:
