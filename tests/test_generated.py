@@ -219,12 +219,11 @@ def test_read_again_draws_only_what_is_gone_or_damaged(tmp_path, monkeypatch):
     assert not list(folder.glob("*.part"))
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     def stop(done, _):
         if done == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(generated, "SAVE_EVERY", 2)
     drawn = count_renders(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         generated.read(str(tmp_path), "train", COUNTS, progress=stop)

@@ -87,8 +87,7 @@ class Predictions:
     Attributes:
       skeleton: names the K joints.
       settings: JSON value, what the run was asked for.
-      images: one entry for each image or frame of a film.
-      annotations: one entry for each person, of the image `image_id`.
+      shots: the entry of each image, or frame of a film, and those of its people.
       unreadable: file name and reason of what was passed over.
       files: of each file by name its `path`; a `stamp` of all that its poses depend
         on; whether it is `finished`; and a `check`, the digest of its entries: of each
@@ -97,8 +96,7 @@ class Predictions:
 
     skeleton: Skeleton
     settings: dict
-    images: list[dict] = dataclasses.field(default_factory=list)
-    annotations: list[dict] = dataclasses.field(default_factory=list)
+    shots: list[tuple[dict, list[dict]]] = dataclasses.field(default_factory=list)
     unreadable: list[dict] = dataclasses.field(default_factory=list)
     files: dict[str, dict] = dataclasses.field(default_factory=dict)
 
@@ -111,10 +109,13 @@ class Predictions:
             content = _load(path)
             if content["categories"] != [category(skeleton)]:
                 return found
-            found.images, found.annotations = content["images"], content["annotations"]
+            on = {image["id"]: [] for image in content["images"]}
+            for person in content["annotations"]:
+                on[person["image_id"]].append(person)
+            found.shots = [(image, on[image["id"]]) for image in content["images"]]
             found.unreadable, entries = content["unreadable"], content["files"]
             checks: dict[str, str] = collections.defaultdict(str)
-            for image, people in found.shots():
+            for image, people in found.shots:
                 name = image["file_name"]
                 checks[name] = files.fingerprint([checks[name], image, people])
             found.files = {n: e for n, e in entries.items() if e["check"] == checks[n]}
@@ -141,7 +142,7 @@ class Predictions:
             return []
         return [
             _poses(image, people, len(self.skeleton.joints))
-            for image, people in self.shots()
+            for image, people in self.shots
             if image["file_name"] == name
         ]
 
@@ -152,18 +153,8 @@ class Predictions:
 
     def drop(self, name: str) -> None:
         """Forgets the poses of a file."""
-        gone = {one["id"] for one in self.images if one["file_name"] == name}
-        kept = [one for one in self.annotations if one["image_id"] not in gone]
-        self.images = [one for one in self.images if one["id"] not in gone]
-        self.annotations = kept
+        self.shots = [shot for shot in self.shots if shot[0]["file_name"] != name]
         self.files.pop(name, None)
-
-    def shots(self) -> list[tuple[dict, list[dict]]]:
-        """Every image with its people."""
-        people = {image["id"]: [] for image in self.images}
-        for person in self.annotations:
-            people[person["image_id"]].append(person)
-        return [(image, people[image["id"]]) for image in self.images]
 
     def add(
         self,
@@ -181,11 +172,12 @@ class Predictions:
           predicted: of `Cascade.predict`.
           more: JSON values kept with the image, such as `frame` and `seconds`.
         """
-        number = self.images[-1]["id"] + 1 if self.images else 1
+        number = self.shots[-1][0]["id"] + 1 if self.shots else 1
+        before = (people[-1]["id"] for _, people in reversed(self.shots) if people)
+        first = next(before, 0) + 1
         height, width = size
         image = {"id": number, "file_name": name, "width": width, "height": height}
         image |= more
-        first = self.annotations[-1]["id"] + 1 if self.annotations else 1
         people = []
         for i, box in enumerate(boxes):
             box = np.asarray(box if np.any(box) else [0, 0, width, height], np.float64)
@@ -193,8 +185,7 @@ class Predictions:
             if "track" in predicted:
                 person["track"] = predicted["track"][i]
             people.append(person)
-        self.images.append(image)
-        self.annotations += people
+        self.shots.append((image, people))
         if name in self.files:
             entry = self.files[name]
             entry["check"] = files.fingerprint([entry["check"], image, people])
@@ -210,8 +201,8 @@ class Predictions:
             },
             "finished": finished,
             "categories": [category(self.skeleton)],
-            "images": self.images,
-            "annotations": self.annotations,
+            "images": [image for image, _ in self.shots],
+            "annotations": [one for _, people in self.shots for one in people],
             "unreadable": self.unreadable,
             "files": self.files,
         }

@@ -25,7 +25,6 @@ FORMAT = "deeppose-tf generated 2"
 SPLITS = ("train", "validation", "test")
 COUNTS = {"train": 2000, "validation": 50, "test": 200}
 QUALITY = 92  # of the JPEG files, of 100
-SAVE_EVERY = 100  # images that a killed run may have to draw again
 DULL = (0.0, 0.4)  # saturation: surroundings are duller than clothes
 MOST_COVERED = 4  # joints under one occluder: more would leave nothing to infer from
 
@@ -77,16 +76,13 @@ def read(
     folder = pathlib.Path(root) / split
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{i + 1:05d}.jpg" for i in range(counts[split])]
-    entries, drawn = _manifest(folder, seed), 0
-    for index, name in enumerate(names):
-        if not _intact(folder / name, entries.get(name)):
-            entries[name] = _draw(folder / name, seed, split, index)
-            drawn += 1
-            if drawn % SAVE_EVERY == 0:
-                _save_manifest(folder, seed, entries)
-        progress(index + 1, len(names))
-    if drawn:
-        _save_manifest(folder, seed, entries)
+    entries = _manifest(folder, seed)
+    with files.kept(lambda: _save_manifest(folder, seed, entries)) as keep:
+        for index, name in enumerate(names):
+            if not _intact(folder / name, entries.get(name)):
+                entries[name] = _draw(folder / name, seed, split, index)
+                keep()
+            progress(index + 1, len(names))
     keypoints = [entries[name]["keypoints"] for name in names]
     return Annotations(
         skeleton=LSP,
