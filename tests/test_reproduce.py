@@ -445,13 +445,18 @@ def test_what_is_missing_is_explained(data, model, tmp_path):
     _, index = data
     more = f"--output={tmp_path}", "--experiment=fig7"
     missing = f"--data={tmp_path / 'no'}", f"--model={model}"
-    with pytest.raises(ValueError, match="--data=.*no: no such file or folder"):
+    with pytest.raises(
+        ValueError, match="no: no such f.*\n.*dataset=buffy, as .* at h"
+    ):
         toy_run.call(REPRODUCE, *missing, *more)
     missing = f"--data={tmp_path}", f"--model={model}"
     with pytest.raises(ValueError, match="no dataset.json there.*deeppose-prepare"):
         toy_run.call(REPRODUCE, *missing, *more)
     missing = f"--data={index.directory}", f"--model={tmp_path / 'no'}"
-    with pytest.raises(ValueError, match="--model: .*no does not exist, and is none"):
+    message = (
+        "--model: .*no does not exist.*\n.*deeppose-train with --dataset=flic.* at http"
+    )
+    with pytest.raises(ValueError, match=message):
         toy_run.call(REPRODUCE, *missing, *more)
 
 

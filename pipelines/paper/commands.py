@@ -9,6 +9,7 @@ from __future__ import annotations
 from absl import flags
 
 from deeppose_tf import files
+from deeppose_tf.datasets import where_from
 from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import commands as evaluation
@@ -68,8 +69,7 @@ def run_reproduce(values: flags.FlagValues) -> None:
             outputs.require_free(
                 values.output, written[0], published.FORMAT, settings, written
             )
-    command.require_paths("data")
-    command.require_run("model")
+    _require(published.EXPERIMENTS[values.experiment[0]])
 
     from deeppose_tf.cascade import Cascade  # takes seconds, as what follows
     from deeppose_tf.pipelines.data import records
@@ -81,3 +81,20 @@ def run_reproduce(values: flags.FlagValues) -> None:
         for name, settings in asked.items():
             content = reproduce.reproduce(name, *given, settings)
             print(reproduce.markdown(content), end="\n\n")
+
+
+def _require(paper: published.Experiment) -> None:
+    """Checks that data and model are there, and says what to get and to run if not."""
+    train = "deeppose-prepare and deeppose-train"
+    for flag, require, dataset, run in (
+        ("data", command.require_paths, paper.scored, "deeppose-prepare"),
+        ("model", command.require_run, paper.trained, train),
+    ):
+        try:
+            require(flag)
+        except ValueError as error:
+            which = dataset or "lsp"  # where the paper does not say
+            raise ValueError(
+                f"{error}\nFor {paper.title}: run {run} with --dataset={which}, as "
+                f"docs/paper.md says{where_from(which)}"
+            ) from error
