@@ -133,6 +133,13 @@ def test_who_people_are_does_not_depend_on_their_order_or_boxes(tmp_path):
     assert fingerprint(fewer) != fingerprint(people)
 
 
+def test_a_folder_that_is_given_twice_is_named(evaluations):
+    """It was shown once, without a word."""
+    own = str(evaluations / "own")
+    with pytest.raises(ValueError, match=f"--evaluations names {own} more than once"):
+        compare.compare([own, str(evaluations / "full"), own])
+
+
 def test_folders_of_one_name_are_told_apart(evaluations, tmp_path):
     folders = [str(tmp_path / f"{name}/scores") for name in ("own", "full")]
     for folder, name in zip(folders, ("own", "full"), strict=True):

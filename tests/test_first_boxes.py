@@ -113,7 +113,7 @@ def test_kinds_in_order_of_preference(seen):
     assert set(counts.values()) == {1}
     assert said["enlargements"] == {"face": [1, 1, 1], "torso": [1, 2, 3]}
     text = first_boxes.describe({"first_boxes": said}, "train")
-    assert text.count("(1 people)") == 4 and "the whole image (1 people)" in text
+    assert text.count("(1 person)") == 4 and "the whole image (1 person)" in text
     assert first_boxes.describe({"first_boxes": said}, "train", 4) == text
     some = first_boxes.describe({"first_boxes": said}, "train", 3)
     assert some.count("(1 of the 4 people of the split)") == 4

@@ -680,7 +680,7 @@ def test_the_summary_can_be_checked_at_a_glance(tmp_path):
     assert "limbs: nose - left_shoulder\n" in text
     assert "measured by: from right shoulder to left hip, or left shoulder to" in text
     assert "train: 3 people on 3 images, 4.3 labeled joints each (3 to 5), " in text
-    assert "7.7% of them outside of the image, 7.7% in its first pixel; 1 peo" in text
+    assert "7.7% of them outside of the image, 7.7% in its first pixel; 1 per" in text
 
 
 def test_the_sheet_shows_sixteen_people(tmp_path):

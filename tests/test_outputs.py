@@ -62,3 +62,16 @@ def test_what_is_no_record_is_not_ours(folder, content):
     (folder / "it.json").write_text(content)
     with pytest.raises(ValueError, match="there already"):
         require_free(folder, MINE)
+
+
+def test_one_of_many_is_not_plural():
+    """ "1 people on 1 images" was printed."""
+    said = [outputs.counted(n, one) for n in (0, 1, 2) for one in ("person", "image")]
+    assert said == [
+        "0 people",
+        "0 images",
+        "1 person",
+        "1 image",
+        "2 people",
+        "2 images",
+    ]

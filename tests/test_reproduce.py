@@ -159,7 +159,7 @@ def test_a_sheet_of_poses(data, model, tmp_path):
     content = make("fig8", oracle, index, model, tmp_path)
     assert [row["name"] for row in content["rows"]] == list(splits["test"].ids)
     assert line(content, "toy/test3")["stage 2"] == "-"
-    assert "1 people have no answer" in reproduce.markdown(content)
+    assert "no answer for 1 person, " in reproduce.markdown(content)
     assert cv2.imread(str(tmp_path / "fig8.png")).shape[0] > 200
 
 

@@ -1,4 +1,4 @@
-"""What scripts may overwrite: their own results of the same settings, nothing else."""
+"""What scripts write: over their own results of the same settings, nothing else."""
 
 from __future__ import annotations
 
@@ -63,6 +63,12 @@ def write_json(place: str | None, value) -> None:
     if place:
         pathlib.Path(place).parent.mkdir(parents=True, exist_ok=True)
         files.write_json(place, value)
+
+
+def counted(number: int, one: str) -> str:
+    """`1 image`, `2 images`; of a `person` `2 people`."""
+    several = "people" if one == "person" else f"{one}s"
+    return f"{number} {one if number == 1 else several}"
 
 
 def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:

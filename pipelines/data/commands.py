@@ -17,6 +17,7 @@ from deeppose_tf import datasets
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
+from deeppose_tf.pipelines.cli.outputs import counted
 
 PREPARE_FLAGS = {
     "dataset": Flag(
@@ -200,11 +201,13 @@ def describe(index) -> str:
         fewest, mean, most = found["joints"]
         unmeasured = found["people"] - found["measured"]
         lines.append(
-            f"{split}: {found['people']} people on {found['images']} images, "
+            f"{split}: {counted(found['people'], 'person')} on "
+            f"{counted(found['images'], 'image')}, "
             f"{mean:.1f} labeled joints each ({fewest} to {most}), "
             f"{found['outside']:.1%} of them outside of the image, "
             f"{found['first pixel']:.1%} in its first pixel"
-            + (f"; {unmeasured} people cannot be measured" if unmeasured else "")
+            + f"; {counted(unmeasured, 'person')} cannot be measured"
+            * bool(unmeasured)
         )
     shown = index.people["train"].weights.sum() if "train" in index.people else 0
     if shown > index.counts.get("train", 0):

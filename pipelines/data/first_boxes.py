@@ -23,6 +23,7 @@ import numpy as np
 import deeppose_tf
 from deeppose_tf import detect, files
 from deeppose_tf.datasets import Annotations, images, merge
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data import records
 
 # Of `detect.KINDS`: HOG finds those alone who stand, and nothing is fitted on it.
@@ -139,8 +140,10 @@ def describe(provenance: dict, split: str, people: int | None = None) -> str | N
     boxes = {KINDS[kind]: counts[kind] for kind in KINDS if counts.get(kind)}
     total = sum(boxes.values())
     some = people is not None and people < total
-    of = f"of the {total} people of the split" if some else "people"
-    words = [f"{what} ({count} {of})" for what, count in boxes.items()]
+    words, of = [], f"of the {counted(total, 'person')} of the split"
+    for what, count in boxes.items():
+        who = f"{count} {of}" if some else counted(count, "person")
+        words.append(f"{what} ({who})")
     if several := counts.get("several faces"):
         words.append(f"of the faces, {several} were one of several")
     return "; ".join(words)

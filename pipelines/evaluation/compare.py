@@ -9,6 +9,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.skeleton import canonical_names
 
@@ -37,28 +38,26 @@ def compare(folders: Sequence[str]) -> dict:
     """
     if not folders:
         raise ValueError("--evaluations names no folder")
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ValueError(f"--evaluations names {folder} more than once")
     contents = {folder: scores.read(folder) for folder in folders}
-    unknown = [
-        folder
-        for folder, content in contents.items()
-        if "fingerprint" not in content["protocol"]
-    ]
-    common = _common({f: content["protocol"] for f, content in contents.items()})
-    rows, short = [], [pathlib.Path(folder).name for folder in contents]
+    protocols = {folder: content["protocol"] for folder, content in contents.items()}
+    rows, short = [], [pathlib.Path(folder).name for folder in folders]
     for folder, content in contents.items():
         name = pathlib.Path(folder).name
         name = folder if short.count(name) > 1 else name
-        joints = scores.joint_score(content["protocol"])
         baseline, *_, last = content["rows"]
         rows += [
             {
                 "name": f"{name}, {row['name']}",
-                "first_box": content["protocol"]["first_box"],
-                "values": _values(row["scores"], joints),
+                "first_box": protocols[folder]["first_box"],
+                "values": _values(row["scores"], scores.joint_score(protocols[folder])),
             }
             for row in (baseline, last)
         ]
-    return {"protocol": common, "rows": rows, "unknown": unknown}
+    unknown = [name for name, one in protocols.items() if "fingerprint" not in one]
+    return {"protocol": _common(protocols), "rows": rows, "unknown": unknown}
 
 
 def table(content: dict) -> str:
@@ -74,7 +73,8 @@ def table(content: dict) -> str:
     boxes = [f"- {row['name']}: first box: {row['first_box']}." for row in rows]
     return "\n".join(
         [
-            f"{protocol['people']} people of the split {protocol['split']} of "
+            f"{counted(protocol['people'], 'person')} of the split "
+            f"{protocol['split']} of "
             f"{' + '.join(protocol['datasets'])}. Labels: {protocol['labels']}.",
             "",
             scores.markdown(lines),

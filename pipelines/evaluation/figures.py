@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from deeppose_tf import draw, metrics
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.plot import Curve, plot_curves
 from deeppose_tf.skeleton import Skeleton
@@ -30,13 +31,7 @@ Images = Callable[[int], np.ndarray]
 
 
 class Truth(NamedTuple):
-    """What predictions are drawn beside.
-
-    Attributes:
-      people: the labels.
-      skeleton: names their joints; left and right are pooled in curves.
-      images: of sheets; curves need none.
-    """
+    """What predictions are drawn beside: labels, and images of sheets."""
 
     people: People
     skeleton: Skeleton
@@ -49,8 +44,8 @@ def title(protocol: dict, what: str = "") -> str:
     data = " + ".join(protocol["datasets"]) or pathlib.Path(protocol["data"]).name
     labels = protocol["labels"].split(":")[0]
     return (
-        f"{what}, {protocol['people']} people of {protocol['split']} of {data}, labels "
-        f"{labels}\nfirst box: {protocol['first_box']}"
+        f"{what}, {counted(protocol['people'], 'person')} of {protocol['split']} of "
+        f"{data}, labels {labels}\nfirst box: {protocol['first_box']}"
     )
 
 
@@ -78,7 +73,6 @@ def stage_curves(
 
     Args:
       named: the baseline, then each stage.
-      truth: see there.
       title: says what is measured.
       groups: of `group_pdj`; by default all.
       thresholds: [T] the horizontal axis.
@@ -107,8 +101,6 @@ def joint_curves(
     """One line per joint of one stage, dashed for the baseline (Fig. 4).
 
     Args:
-      baseline, named: what is dashed and what is solid.
-      truth, title: as `stage_curves`.
       panels: the groups of joints of each panel by its name; by default all in one.
     """
     lower, upper = (

@@ -15,6 +15,7 @@ import numpy as np
 import deeppose_tf
 from deeppose_tf import config, draw, files
 from deeppose_tf.cascade import Cascade
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
@@ -200,9 +201,9 @@ def _warnings(content):
     scored = content["paper"]["scored"]
     if content["paper"]["whole"] and protocol["datasets"] == [scored]:
         warnings.append(_part(scored, protocol["split"]))
-    if protocol.get("unanswered"):
-        number = protocol["unanswered"]
-        warnings.append(f"{number} people have no answer, which counts as wrong.")
+    if number := protocol.get("unanswered"):
+        people = counted(number, "person")
+        warnings.append(f"There is no answer for {people}, which counts as wrong.")
     return warnings
 
 

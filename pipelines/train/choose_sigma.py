@@ -15,6 +15,7 @@ import numpy as np
 
 from deeppose_tf import cascade as cascades
 from deeppose_tf import draw, files
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data import first_boxes, records
 from deeppose_tf.pipelines.data.config import InputConfig
 from deeppose_tf.pipelines.data.records import read_people
@@ -132,7 +133,8 @@ def _reached(one):
 
 def _title(content):
     data = " + ".join(content["datasets"]) or pathlib.Path(content["data"]).name
-    return f"{content['people']} people of the split {content['split']} of {data}"
+    people = counted(content["people"], "person")
+    return f"{people} of the split {content['split']} of {data}"
 
 
 def _write(root, content):
