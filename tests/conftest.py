@@ -53,7 +53,7 @@ def served(tmp_path_factory):
     import toy_run
 
     from deeppose_tf import files
-    from deeppose_tf.export.saved_model import commands
+    from deeppose_tf.export import commands
 
     folder = tmp_path_factory.getbasetemp() / "served"
     if "PYTEST_XDIST_WORKER" in os.environ:  # One for all processes.

@@ -13,10 +13,8 @@ import toy_run
 import toy_training
 from absl import flags
 
-from deeppose_tf.export import commands as timing
-from deeppose_tf.export.saved_model import commands as export_commands
+from deeppose_tf.export import commands as export_commands
 from deeppose_tf.export.serving import commands as client_commands
-from deeppose_tf.export.tflite import commands as tflite_commands
 from deeppose_tf.pipelines.cli import command, progress
 from deeppose_tf.pipelines.data import commands as data_commands
 from deeppose_tf.pipelines.data import inputs, records
@@ -31,7 +29,7 @@ client = toy_run.script(client_commands, "client")
 predict = toy_run.script(predict_commands, "predict")
 prepare = toy_run.script(data_commands, "prepare")
 saved_model = toy_run.script(export_commands, "export")
-tflite = toy_run.script(tflite_commands, "tflite")
+tflite = toy_run.script(export_commands, "tflite")
 MODEL, DATA, INPUT = "--model=model", "--data=data", "--input=input"
 TRAIN = toy_run.script(training, "train")
 # The flag that says where a script writes, and the others that it cannot do without.
@@ -49,7 +47,7 @@ FOLDERS = {
 }
 FILES = {
     toy_run.script(profiling, "benchmark"): ("output", DATA),
-    toy_run.script(timing, "benchmark_export"): ("output",),
+    toy_run.script(export_commands, "benchmark_export"): ("output",),
     tflite: ("output", MODEL, DATA),
 }
 

@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import config_pb2
 from deeppose_tf import cascade as cascades
 from deeppose_tf import stage as stages
 from deeppose_tf.config import StageConfig
-from deeppose_tf.export.saved_model import checks, warm_up
+from deeppose_tf.export.saved_model import checks
 from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model import signatures as rows
 from deeppose_tf.skeleton import LSP
@@ -422,11 +422,13 @@ def test_memory_of_a_large_image(run, tmp_path, signature):
 
 
 def test_warm_up_requests(exported, signatures):
-    path = exported / warm_up.NAME
+    path = exported / saved_model.WARM_UP
     logs = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     assert len(logs) == 2
     requests = saved_model.warm_up_requests()
-    assert logs == [warm_up.prediction_log(*request) for request in requests.items()]
+    assert logs == [
+        saved_model.prediction_log(*request) for request in requests.items()
+    ]
     for name, inputs in requests.items():
         tensors = {key: tf.constant(value) for key, value in inputs.items()}
         assert signatures[name](**tensors)["valid"].numpy().all()

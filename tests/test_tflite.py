@@ -16,8 +16,9 @@ from toy_run import call, script
 
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
+from deeppose_tf.export import commands
 from deeppose_tf.export.saved_model import checks
-from deeppose_tf.export.tflite import commands, convert, export, lite
+from deeppose_tf.export.tflite import convert, export, lite
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.skeleton import LSP
 from deeppose_tf.stage import save_stage

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeppose_tf.export.saved_model import warm_up
+from deeppose_tf.export.saved_model import export
 
 
 def test_by_hand():
@@ -16,7 +16,7 @@ def test_by_hand():
     request = spec + b"\x12" + bytes([len(entry)]) + entry  # and inputs
     log = b"\x0a" + bytes([len(request)]) + request  # PredictLog { request }
     expected = b"\x32" + bytes([len(log)]) + log  # PredictionLog { predict_log }
-    assert warm_up.prediction_log("jpeg", {"x": np.float32([[1, 2]])}) == expected
+    assert export.prediction_log("jpeg", {"x": np.float32([[1, 2]])}) == expected
 
 
 def test_as_tensorflow_serving_reads_it():
@@ -26,7 +26,7 @@ def test_as_tensorflow_serving_reads_it():
         "images": np.arange(3000, dtype=np.uint8).reshape(1, 20, 50, 3),
         "image_bytes": np.array([b"\xff\x00" * 40_000], object),
     }
-    log = logs.PredictionLog.FromString(warm_up.prediction_log("both", inputs))
+    log = logs.PredictionLog.FromString(export.prediction_log("both", inputs))
     request = log.predict_log.request
     assert request.model_spec.signature_name == "both"
     assert set(request.inputs) == set(inputs)
@@ -34,11 +34,11 @@ def test_as_tensorflow_serving_reads_it():
         np.testing.assert_array_equal(tf.make_ndarray(request.inputs[name]), value)
     # Nothing that it does not know.
     assert log.SerializeToString(deterministic=True)
-    assert len(log.SerializeToString()) == len(warm_up.prediction_log("both", inputs))
+    assert len(log.SerializeToString()) == len(export.prediction_log("both", inputs))
 
 
 def test_damage_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(warm_up.tf.data, "TFRecordDataset", lambda path: empty)
+    monkeypatch.setattr(export.tf.data, "TFRecordDataset", lambda path: empty)
     empty = tf.data.Dataset.from_tensor_slices(np.array([b"something else"]))
     with pytest.raises(ValueError, match="was not written as it should be"):
-        warm_up.write(str(tmp_path), {"jpeg": {"boxes": np.zeros([1, 4])}})
+        export.write_warm_up(tmp_path, {"jpeg": {"boxes": np.zeros([1, 4])}})

@@ -1,8 +1,4 @@
-"""A cascade as a SavedModel that loops over its stages, for servers.
-
-Writes OUTPUT/<version>/, the layout of TensorFlow Serving, beside and renames it into
-place once it has been read back, run, and found to answer as the run itself.
-"""
+"""A cascade as a SavedModel that loops over its stages, for servers."""
 
 from __future__ import annotations
 
@@ -19,12 +15,13 @@ import tensorflow as tf
 import deeppose_tf
 from deeppose_tf import files
 from deeppose_tf.cascade import Cascade
-from deeppose_tf.export.saved_model import checks, warm_up
+from deeppose_tf.export.saved_model import checks
 from deeppose_tf.export.saved_model.signatures import Limits, functions
 from deeppose_tf.export.serving.client import FORMATS
 from deeppose_tf.skeleton import to_json
 
 DESCRIPTION = "deeppose.json"
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 # People are looked at one by one, so large batches gain nothing: they only save calls.
 # Requests whose images differ in size fail together unless they are sent to `jpeg`.
@@ -42,22 +39,21 @@ def export(
     version: int | None = None,
     limits: Limits | None = None,
 ) -> tuple[pathlib.Path, float]:
-    """Exports a cascade.
+    """Writes OUTPUT/<version>/, the layout of TensorFlow Serving, beside and renames it
+    into place once it has been read back, run, and found to answer as the cascade.
 
     Args:
-      cascade: any.
       output: folder of all versions of the model; made where it is missing.
       version: a positive number; the next free one if None.
-      limits: see `Limits`.
 
     Returns:
       The version's folder, and how far its keypoints are from the cascade's at most,
       in pixels.
 
     Raises:
-      ValueError: the version is there already, another export
-        to the same folder is under way, or what was written does not answer as the
-        cascade. Then nothing is left behind.
+      ValueError: the version is there already, another export to the same folder is
+        under way, or what was written does not answer as the cascade. Then nothing is
+        left behind.
       OSError: it cannot be written, because the disk is full for example. The same.
     """
     limits = limits or Limits()
@@ -93,7 +89,7 @@ def write(
         module.description = tf.saved_model.Asset(str(path))
         tf.saved_model.save(module, str(folder), signatures=signatures)
     files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())
-    warm_up.write(str(folder), warm_up_requests())
+    write_warm_up(folder, warm_up_requests())
 
 
 def describe(cascade: Cascade, limits: Limits) -> dict:
@@ -133,6 +129,54 @@ def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
         "serving_default": {"images": pictures[:1], "boxes": whole},
         "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
     }
+
+
+def write_warm_up(folder: pathlib.Path, requests: dict[str, dict]) -> None:
+    """Writes the requests that TensorFlow Serving sends to a model before anyone else
+    may: for each signature inputs by name.
+
+    Raises:
+      ValueError: what is read back is not what was written.
+    """
+    path = folder / WARM_UP
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logs = [prediction_log(name, inputs) for name, inputs in requests.items()]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for log in logs:
+            writer.write(log)
+    # A damaged file keeps a server from loading the model at all.
+    if list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()) != logs:
+        raise ValueError(f"{path} was not written as it should be")
+
+
+def prediction_log(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
+    """An encoded `PredictionLog` that holds one `PredictRequest`.
+
+    These are messages of tensorflow-serving-api. Few of their fields are needed, all of
+    them are length-delimited, and so they are encoded here, by their numbers: an
+    exporter needs no further package, whose version would have to match TensorFlow's.
+    """
+    model_spec = _field(3, signature.encode())  # signature_name
+    request = _field(1, model_spec)
+    for name, value in inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        entry = _field(1, name.encode()) + _field(2, tensor)  # key and value
+        request += _field(2, entry)  # of the map inputs
+    return _field(6, _field(1, request))  # predict_log, and in it request
+
+
+def _field(number, content):
+    """A length-delimited field of a protocol buffer."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value):
+    """Seven bits a byte, the lowest first; the eighth says that more follow."""
+    groups = []
+    while value > 127:
+        groups.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*groups, value])
 
 
 def _write_or_say_why(cascade, limits, description, folder):
