@@ -218,10 +218,9 @@ class Cascade:
 
     def predict_batch(self, images: np.ndarray, boxes: np.ndarray) -> dict:
         """As `predict` for images [B, H, W, 3] of one size with a box [B, 4] each."""
-        pairs = zip(_portions(images), _portions(boxes), strict=True)
         return _joined(
             self._function(some, box, np.arange(len(box), dtype=np.int32))
-            for some, box in pairs
+            for some, box in zip(_portions(images), _portions(boxes), strict=True)
         )
 
     def poses(self, images: tf.Tensor, boxes: tf.Tensor, indices: tf.Tensor) -> dict:
@@ -232,11 +231,7 @@ class Cascade:
           boxes: [N, 4] float32, pixels; all zeros for the whole image.
           indices: [N] int32, the image of each box.
         """
-        size = tf.shape(images)[1:3]
-        boxes = geometry.whole_image_boxes(boxes, tf.broadcast_to(size, [1, 2]))
-        valid = answerable(boxes, size[None])
-        whole = geometry.whole_image_boxes(tf.zeros_like(boxes), size[None])
-        boxes = tf.where(valid[:, None], boxes, whole)
+        boxes, valid = sight(boxes, tf.shape(images)[None, 1:3])
         source = sampling.pyramid(images)
         pose, spread = first_pose(self.stages[0], source, boxes, indices)
         valid &= is_finite(pose)
@@ -247,27 +242,50 @@ class Cascade:
             valid &= is_finite(pose)
             # Positions that are no numbers must not reach the next crop.
             poses.append(tf.where(valid[:, None, None], pose, poses[-1]))
-        found = scores(spread, poses[-1], self.skeleton)
-        valid &= is_finite(found[..., None])
-        poses = tf.where(valid[:, None, None, None], tf.stack(poses, 1), 0.0)
-        return {
-            "keypoints": poses[:, -1],
-            "keypoints_by_stage": poses,  # [N, S, K, 2]
-            "scores": tf.where(valid[:, None], found, 0.0),
-            "valid": valid,
-        }
+        return answer(poses[-1], tf.stack(poses, 1), spread, valid, self.skeleton)
+
+
+def sight(boxes: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Boxes to look at, and which can be answered: those that are finite, of positive
+    size, and in part within their image. In place of another the whole image is seen.
+
+    Args:
+      boxes: [N, 4] pixels, any numbers; all zeros for the whole image.
+      sizes: [1, 2], height and width of all images.
+
+    Returns:
+      [N, 4] pixels; [N] bool.
+    """
+    whole = geometry.whole_image_boxes(tf.zeros_like(boxes), sizes)
+    boxes = geometry.whole_image_boxes(boxes, sizes)
+    near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
+    sized = tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
+    first, last = tf.split(boxes, 2, axis=-1)
+    inside = (first < tf.cast(sizes[..., ::-1], boxes.dtype)) & (last > 0)
+    valid = near & sized & tf.reduce_all(inside, axis=-1)
+    return tf.where(valid[:, None], boxes, whole), valid
+
+
+def answer(
+    pose: tf.Tensor, poses: tf.Tensor, spread: tf.Tensor, valid: tf.Tensor, skeleton
+) -> dict[str, tf.Tensor]:
+    """What `Cascade.predict` answers, from the last pose [N, K, 2] and those of all
+    stages [N, S, K, 2], pixels: zeros for whoever is not valid [N]."""
+    found = scores(spread, pose, skeleton)
+    valid = valid & is_finite(found[..., None])
+    return {
+        "keypoints": tf.where(valid[:, None, None], pose, 0.0),
+        "keypoints_by_stage": tf.where(valid[:, None, None, None], poses, 0.0),
+        "scores": tf.where(valid[:, None], found, 0.0),
+        "valid": valid,
+    }
 
 
 def first_pose(
     stage: Stage, source: sampling.Pyramid, boxes: tf.Tensor, indices: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Eq. (5).
-
-    Args:
-      stage: the first.
-      source: of all images.
-      boxes: [N, 4] pixels.
-      indices: [N] int32, the image of each box.
+    """Eq. (5): the pose seen in boxes [N, 4], pixels, each of the image of its index
+    [N] in the source.
 
     Returns:
       keypoints: [N, K, 2] pixels.
@@ -308,9 +326,8 @@ def refined_pose(
 
     Args:
       stage: the second or a later one.
-      source: of all images.
+      source, indices: as of `first_pose`.
       keypoints: [N, K, 2] finite pixels, of the stage before.
-      indices: [N] int32, the image of each person.
 
     Returns:
       keypoints: [N, K, 2] pixels.
@@ -357,7 +374,6 @@ def scores(spread: tf.Tensor, keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Te
       spread: [N, K, 2], the sum over the stages: of logarithms of the joint's variance
         in square pixels, and how many they are.
       keypoints: [N, K, 2] pixels, of the last stage.
-      skeleton: for the diameter.
 
     Returns:
       [N, K] in 0..1.
@@ -411,23 +427,6 @@ def _joined(answers):
     }
 
 
-def answerable(boxes: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
-    """Which boxes are finite, of positive size, and in part within their image.
-
-    Args:
-      boxes: [N, 4] pixels.
-      sizes: [N, 2] or [1, 2], height and width of each box's image.
-
-    Returns:
-      [N] bool.
-    """
-    near = tf.reduce_all(tf.abs(boxes) < FARTHEST, axis=-1)  # False for NaN
-    sized = tf.reduce_all(geometry.box_size(boxes) > 0, axis=-1)
-    first, last = tf.split(boxes, 2, axis=-1)
-    inside = (first < tf.cast(sizes[..., ::-1], boxes.dtype)) & (last > 0)
-    return near & sized & tf.reduce_all(inside, axis=-1)
-
-
 def is_finite(keypoints: tf.Tensor) -> tf.Tensor:
     """[N, K, 1 or 2] -> [N] bool: numbers of a network that did not diverge."""
     return tf.reduce_all(tf.abs(keypoints) < DIVERGED, axis=[1, 2])  # False for NaN
@@ -439,10 +438,8 @@ def displacements(
     """y^s - y in true pose diameters, from which the next stage is simulated.
 
     Args:
-      predicted: [B, K, 2], pixels.
-      keypoints: [B, K, 2], pixels.
+      predicted, keypoints: [B, K, 2], pixels.
       labeled: [B, K] bool.
-      skeleton: for the diameter.
 
     Returns:
       [B, K, 2], zero where not known; [B, K] bool, known.

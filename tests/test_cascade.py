@@ -225,7 +225,7 @@ def test_whose_scores_are_no_numbers_has_no_pose(image, coloured, monkeypatch):
     found = cascade.Cascade(coloured.stages).predict(image, BOXES[:2])
     assert found["valid"].tolist() == [False, True]
     assert not found["keypoints_by_stage"][0].any() and not found["scores"][0].any()
-    shared = tf.zeros([1, K, 2]), tf.zeros([1, 1, K, 2]), None, tf.constant(True)
+    shared = tf.zeros([1, K, 2]), tf.zeros([1, 1, K, 2]), None, tf.constant([True])
     monkeypatch.setattr(cascade, "scores", lambda *_: tf.fill([1, K], np.nan))
     answer = graph._answer(coloured, *shared)
     assert not answer["valid"] and not answer["scores"].numpy().any()

@@ -97,12 +97,7 @@ class Levels(NamedTuple):
         """See `sampling.crop`. Every pixel of every level is multiplied from both sides
         by what each place takes of it, whether in reach or not.
 
-        Args:
-          scale: [M, 1] pixels of the image per pixel of the crop.
-          points: [M, S, 2] finite pixels: every x meets every y.
-
-        Returns:
-          [M, S, S, 3] float32 in [-1, 1).
+        Arguments and result are as of `Framed`, but for scales that may differ.
         """
         level = sampling.level_at(scale, len(self.images))[:, :, None]  # [M, 1, 1]
         crops, side = points.shape[:2]

@@ -12,12 +12,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from deeppose_tf import cascade as cascades
-from deeppose_tf import geometry, sampling
+from deeppose_tf import sampling
 from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import cropping
 
-# What is looked at in place of a box that cannot be answered.
-NOWHERE = (0.0, 0.0, 1.0, 1.0)
 # Operations of a stage have names that begin so, and with its number.
 STAGE = "stage_"
 
@@ -28,7 +26,6 @@ def person(
     """Eqs. (5) to (7) for one person; S stages, K joints, in a loop over the stages.
 
     Args:
-      cascade: its variables become those of the graph.
       image: [H, W, 3] uint8, of at least one pixel.
       box: [4] float32 pixels, any numbers; all zeros for the whole image.
       tolerance: the loop ends once a stage moved every joint by less than this share
@@ -41,16 +38,21 @@ def person(
       valid: [] bool, whether the box could be answered, and the networks' answers
         were finite numbers.
     """
-    box, valid = _sight(box, tf.shape(image)[None, :2])
+    box, valid = cascades.sight(box[None], tf.shape(image)[None, :2])
     source = cropping.framed(image[None])
-    first, spread = _first(cascade, source, box)
-    state = _first_state(first, spread, valid[0], cascade.count)
+    pose, spread = _first(cascade, source, box)
+    valid &= cascades.is_finite(pose)
+    pose = tf.where(valid[:, None, None], pose, 0.0)
+    # The number of the stage to come, the last two poses [1, K, 2], the poses after
+    # every stage [1, S, K, 2], what scores are made from [1, K, 2], and whether all
+    # were finite [1].
+    poses = tf.stack([pose] * cascade.count, axis=1)
+    state = 1, pose, pose, poses, spread, valid
     if cascade.count > 1:
         goes_on = functools.partial(_goes_on, cascade, tolerance)
         refine = functools.partial(_refined_state, cascade, source)
         state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
-    _, _, pose, poses, spread, sound = state
-    return _answer(cascade, pose, poses, spread, sound)
+    return _answer(cascade, *state[2:])
 
 
 def unrolled(
@@ -72,7 +74,7 @@ def unrolled(
     height, width, _ = image.shape
     known = height is not None and width is not None
     size = tf.constant([[height, width]]) if known else tf.shape(image)[None, :2]
-    box, valid = _sight(box, size)
+    box, valid = cascades.sight(box[None], size)
     source = cropping.levels(image) if known else view(image[None])
     pose, spread = _first(cascade, source, box)
     poses = [pose]
@@ -83,21 +85,8 @@ def unrolled(
         poses.append(pose)
         spread += more
     by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
-    sound = valid[0] & cascades.is_finite(by_stage[0])
-    return _answer(cascade, pose, by_stage, spread, tf.reduce_all(sound))
-
-
-def _sight(box, size):
-    """[4] and the size [1, 2] of the image -> the box to look at, and if it is asked
-    for: [1, 4], [1]."""
-    box = geometry.whole_image_boxes(box[None], size)
-    valid = cascades.answerable(box, size)
-    return tf.where(valid[:, None], box, tf.constant([NOWHERE])), valid
-
-
-# The state of the loop: the number of the stage to come, the last two poses [1, K, 2],
-# the poses after every stage [1, S, K, 2], the spread [1, K, 2] that scores are made
-# from, and whether all were finite.
+    valid &= tf.reduce_all(cascades.is_finite(by_stage[0]))
+    return _answer(cascade, pose, by_stage, spread, valid)
 
 
 def _first(cascade, source, box):
@@ -112,13 +101,7 @@ def _refined(cascade, source, index, pose):
         )
 
 
-def _first_state(first, spread, valid, count):
-    sound = valid & cascades.is_finite(first)[0]
-    first = tf.where(sound, first, 0.0)
-    return 1, first, first, tf.stack([first] * count, axis=1), spread, sound
-
-
-def _refined_state(cascade, source, number, before, pose, poses, spread, sound):
+def _refined_state(cascade, source, number, before, pose, poses, spread, valid):
     branches = [
         functools.partial(_refined, cascade, source, index, pose)
         for index in range(1, cascade.count)
@@ -128,16 +111,16 @@ def _refined_state(cascade, source, number, before, pose, poses, spread, sound):
     refined, more = branches[0]() if only else tf.switch_case(number - 1, branches)
     refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
     spread += tf.ensure_shape(more, spread.shape)
-    sound = sound & cascades.is_finite(refined)[0]
+    valid &= cascades.is_finite(refined)
     # Positions that are no numbers must not reach the next crop.
-    refined = tf.where(sound, refined, pose)
+    refined = tf.where(valid[:, None, None], refined, pose)
     later = tf.range(cascade.count) >= number  # [S]
     poses = tf.where(later[None, :, None, None], refined[:, None], poses)
-    return number + 1, pose, refined, poses, spread, sound
+    return number + 1, pose, refined, poses, spread, valid
 
 
-def _goes_on(cascade, tolerance, number, before, pose, poses, spread, sound):
-    more = sound & (number < cascade.count)
+def _goes_on(cascade, tolerance, number, before, pose, poses, spread, valid):
+    more = valid[0] & (number < cascade.count)
     if tolerance is None:
         return more
     farthest = tf.reduce_max(tf.norm(pose - before, axis=-1))
@@ -145,15 +128,9 @@ def _goes_on(cascade, tolerance, number, before, pose, poses, spread, sound):
     return more & ((number < 2) | ~settled)
 
 
-def _answer(cascade, pose, poses, spread, sound):
-    scores = cascades.scores(spread, pose, cascade.skeleton)
-    sound = sound & tf.reduce_all(cascades.is_finite(scores[..., None]))
-    return {
-        "keypoints": tf.where(sound, pose, 0.0)[0],
-        "keypoints_by_stage": tf.where(sound, poses, 0.0)[0],
-        "scores": tf.where(sound, scores, 0.0)[0],
-        "valid": sound,
-    }
+def _answer(cascade, *state):
+    answer = cascades.answer(*state, cascade.skeleton)
+    return {name: value[0] for name, value in answer.items()}
 
 
 def _image_of_one():
