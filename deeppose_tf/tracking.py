@@ -81,7 +81,7 @@ class Tracks:
                 left.pop(number)
             boxes.append(box)
             numbers.append(number)
-        self.restore(boxes, numbers, seconds)
+        self._place(boxes, numbers, seconds)
         if self._follow:
             for number, box in left.items():
                 near = max((_overlap(box, other) for other in boxes), default=0)
@@ -93,12 +93,12 @@ class Tracks:
             return self.boxes(np.zeros((1, 4), np.float32), seconds)
         return np.float32(boxes).reshape(-1, 4), numbers
 
-    def restore(self, boxes, numbers: list[int], seconds: float) -> None:
-        """Takes these boxes [N, 4] for those of these people, as `boxes` answered."""
-        for box, number in zip(boxes, numbers, strict=True):
-            person = self._people.setdefault(number, _Person(box, seconds))
-            person.box, person.seen = np.asarray(box, np.float64), seconds
-        self._next = max([self._next, *(number + 1 for number in numbers)])
+    def resume(self, boxes: np.ndarray, poses: dict, seconds: float) -> None:
+        """Takes boxes [N, 4] and poses for those of a frame, as `boxes` and `poses`
+        answered before."""
+        self._place(boxes, poses["track"], seconds)
+        predicted = [stages[-1] for stages in poses["keypoints_by_stage"]]
+        self.poses(poses["track"], poses | {"keypoints": predicted}, seconds)
 
     def poses(self, numbers: list[int], predicted: dict, seconds: float) -> dict:
         """What a cascade predicted for people in a frame, with steady `keypoints`.
@@ -120,6 +120,12 @@ class Tracks:
             for number, pose, valid in people
         ]
         return predicted | {"keypoints": np.float32(steady), "track": numbers}
+
+    def _place(self, boxes, numbers, seconds):
+        for box, number in zip(boxes, numbers, strict=True):
+            person = self._people.setdefault(number, _Person(box, seconds))
+            person.box, person.seen = np.asarray(box, np.float64), seconds
+        self._next = max([self._next, *(number + 1 for number in numbers)])
 
     def _smoothed(self, person, keypoints, seconds):
         passed, person.at = seconds - person.at, seconds

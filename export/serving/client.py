@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import functools
 import http.client
 import json
@@ -42,12 +43,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 # A day: what is far more is no time that a system can wait for.
 LONGEST_TIMEOUT = 86_400
 
-# What taking nonsense apart raises.
-_NONSENSE = (
-    *(AttributeError, LookupError, OverflowError, RecursionError, TypeError),
-    ValueError,
-)
-
 
 class ServerError(OSError):
     """The server cannot be reached, or does not answer as it should."""
@@ -63,6 +58,10 @@ class Busy(ServerError):
 
 class NotFound(ServerError):
     """It has no such model, or has it not ready."""
+
+
+# Errors by HTTP status; `ServerError` for all others.
+STATUSES = {429: Busy, 503: Busy, 404: NotFound, 400: Refused, 422: Refused}
 
 
 class Client:
@@ -135,13 +134,15 @@ class Client:
             busy after all retries, does not have the model, or answers nonsense.
         """
         image_bytes, boxes = _checked(image_bytes, boxes)
-        shapes = self.shapes
-        nobody = {n: np.zeros((0, *shape[1:]), _kind(n)) for n, shape in shapes.items()}
+        nobody = {
+            name: np.zeros((0, *shape[1:]), _kind(name))
+            for name, shape in self.shapes.items()
+        }
         answers = [nobody] + [
             self._ask(self._answer, image_bytes[part], boxes[part])
             for part in portions([len(content) for content in image_bytes])
         ]
-        return {name: np.concatenate([one[name] for one in answers]) for name in shapes}
+        return {name: np.concatenate([one[name] for one in answers]) for name in nobody}
 
     def _answer(self, image_bytes, boxes):
         answer = self._transport.predict(image_bytes, boxes)
@@ -163,9 +164,9 @@ class Client:
                         f"{error}. Tried {attempt + 1} times. Where nothing answers: "
                         "the usual ports are 8501 for http:// and 8500 for grpc://"
                     ) from error
-            except Refused:
+            except (ServerError, Refused):
                 raise
-            except _NONSENSE as error:
+            except Exception as error:  # whatever taking nonsense apart raises
                 raise ServerError(
                     f"{self.server}: the answer is not TensorFlow Serving's, or "
                     f"damaged ({words(repr(error))})"
@@ -174,15 +175,13 @@ class Client:
             time.sleep(pause * random.uniform(0.5, 1))  # not all clients at once
 
     def _versions(self):
-        try:
-            versions = [
-                f"version {one['version']} is {one['state']} "
-                f"{one.get('status', {}).get('error_message', '')}".strip()
-                for one in self._transport.versions()
-            ]
-        except (ServerError, *_NONSENSE):
-            versions = []
-        found = words(", ".join(versions)) or "no version"
+        found = []
+        with contextlib.suppress(Exception):  # more would only cover the first error
+            for one in self._transport.versions():
+                why = one.get("status", {}).get("error_message", "")
+                said = f"version {one['version']} is {one['state']} {why}"
+                found.append(said.strip())
+        found = words(", ".join(found)) or "no version"
         return f"Of the model {self._name!r} it has: {found}"
 
 
@@ -259,8 +258,7 @@ class Rest:
         return json.loads(answer)
 
     def _exchange(self, request):
-        """The response and its body: of what is longer than `MOST_BYTES`, a little more
-        than that."""
+        """The response and its body, or a little more of it than `MOST_BYTES`."""
         latest = time.monotonic() + self._timeout
         answer = bytearray()
         with self._opener.open(request, timeout=self._timeout) as response:
@@ -299,13 +297,12 @@ def _refusal(server, status, answer, size):
     """The error of a status other than 200."""
     try:
         reason = str(json.loads(answer)["error"])
-    except (RecursionError, *_NONSENSE):
+    except Exception:  # of a proxy, for one
         reason = answer.decode("utf-8", "replace")
     said = f"{server} answered {status}: {words(reason)}"
     if status == 413:
         return Refused(f"{said}: too large for it, or a proxy{size}")
-    kinds = {429: Busy, 503: Busy, 404: NotFound, 400: Refused, 422: Refused}
-    return kinds.get(status, ServerError)(said)
+    return STATUSES.get(status, ServerError)(said)
 
 
 def _transport(server):
@@ -313,17 +310,14 @@ def _transport(server):
     address = urllib.parse.urlsplit(server)
     port = address.port  # ValueError where it is no number
     if "@" in address.netloc or address.query or address.fragment:
-        raise ValueError(
-            "server: expected host and port; who is there and what else a proxy wants "
-            "to hear belongs into headers"
-        )
-    if not address.hostname or address.scheme not in ("http", "https", "grpc", "grpcs"):
+        raise ValueError("server: more than host and port belongs into headers")
+    if address.hostname and address.scheme in ("http", "https"):
+        return Rest
+    if not address.hostname or address.scheme not in ("grpc", "grpcs"):
         raise ValueError(
             f"server {server!r}: expected one such as http://localhost:8501 or "
             "grpc://localhost:8500"
         )
-    if address.scheme in ("http", "https"):
-        return Rest
     if not port or address.path:
         raise ValueError(f"server {server!r}: gRPC needs host and port, nothing else")
     try:
@@ -343,9 +337,7 @@ def _checked(image_bytes, boxes):
         raise ValueError("image_bytes are not a list of files' contents as bytes")
     boxes = np.asarray(np.zeros([count, 4]) if boxes is None else boxes, np.float32)
     if boxes.shape != (count, 4):
-        raise ValueError(
-            f"boxes are {boxes.shape}, expected [{count}, 4], one an image"
-        )
+        raise ValueError(f"boxes are {boxes.shape}, expected [{count}, 4]")
     if not np.isfinite(boxes).all():
         raise ValueError("boxes have numbers that are not finite")
     return image_bytes, boxes
@@ -374,7 +366,7 @@ def _output_shapes(server, signatures) -> dict[str, tuple[int, ...]]:
         "valid": (-1,),
     }
     sound = min(joints, stages) > 0 and joints * stages <= MOST_POINTS
-    if not sound or any(shapes.get(name) != expected[name] for name in expected):
+    if not sound or not expected.items() <= shapes.items():
         raise ServerError(
             f"{server}: {SIGNATURE!r} answers {words(str(shapes))}, which is no pose"
         )

@@ -7,9 +7,9 @@ pixels either way.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import re
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,14 +28,9 @@ from deeppose_tf.pipelines.predict import media
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
-@dataclasses.dataclass(frozen=True)
-class ServedCascade:
-    """What `predict.predict_files` asks for poses.
-
-    Attributes:
-      client: asks the server.
-      skeleton: names the joints, which the server cannot.
-    """
+class ServedCascade(NamedTuple):
+    """What `predict.predict_files` asks for poses: a server, which cannot name the
+    joints."""
 
     client: Client
     skeleton: skeletons.Skeleton
@@ -139,14 +134,9 @@ def run_client(values: flags.FlagValues) -> None:
     client = Client(
         values.server, values.model_name, values.timeout, values.retries, headers
     )
-    skeleton = skeleton_of(client, named)
-    cascade = ServedCascade(client, skeleton)
-    finder = detect.make_finder(values.boxes, skeleton, detector=values.detector)
-    names = ("server", "model_name", "skeleton")
-    predict_commands.write_results(
-        cascade, found, finder, names, [], cascade.predict_file
+    cascade = ServedCascade(client, skeleton_of(client, named))
+    finder = detect.make_finder(
+        values.boxes, cascade.skeleton, detector=values.detector
     )
-
-
-if __name__ == "__main__":
-    run_client()
+    names = ("server", "model_name", "skeleton")
+    predict_commands.write_results(cascade, found, finder, names, [])

@@ -6,9 +6,9 @@ photo or film: left, as the model has it, is orange, right is blue.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
-from collections.abc import Callable
 
 from absl import flags
 
@@ -119,13 +119,12 @@ def write_results(
     finder: detect.Finder,
     names: tuple[str, ...],
     made_with: list[str],
-    ask: Callable | None = None,
 ) -> None:
     """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one
     could not be read or drawn.
 
     Args:
-      cascade, found, finder, ask: see `predict.predict_files`.
+      cascade, found, finder: see `predict.predict_files`.
       names: of the other flags that make it the same run as one before.
       made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """
@@ -133,21 +132,15 @@ def write_results(
     names = (*names, "boxes", "detector", "smooth")
     # Boxes of a file are to stay as they are.
     follow = values.boxes in detect.FOUND
-    for file in (values.boxes, values.detector or ""):
-        if pathlib.Path(file).is_file():
-            made_with = [*made_with, file]
+    given = values.boxes, values.detector or ""
     content = predict.predict_files(
-        cascade,
-        found,
-        values.output,
-        finder,
+        *(cascade, found, values.output, finder),
         {name: getattr(values, name) for name in names},
-        values.overlays,
-        values.overwrite,
-        ask,
-        sorted(made_with),
-        values.max_pixels,
-        (lambda: tracking.Tracks(follow)) if values.smooth else None,
+        overlays=values.overlays,
+        overwrite=values.overwrite,
+        made_with=[*made_with, *filter(os.path.isfile, given)],
+        max_pixels=values.max_pixels,
+        tracks=(lambda: tracking.Tracks(follow)) if values.smooth else None,
     )
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")
@@ -166,7 +159,3 @@ def _enlargement(values):
             "to either side, up and down, such as 3.7,0.9,9.4"
         ) from error
     return side, up, down
-
-
-if __name__ == "__main__":
-    run_predict()

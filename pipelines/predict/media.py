@@ -70,14 +70,9 @@ def find_files(source: str) -> list[File]:
     """
     found, others = [], []
     if os.path.isdir(source):
-        inside = [
-            path
-            for path in sorted(pathlib.Path(source).iterdir())
-            if not path.name.endswith((OVERLAY, OVERLAY_VIDEO))
-            and not path.name.startswith(".")
-        ]
-        for path in inside:
-            (found if _is_medium(path) else others).append(str(path))
+        for path in sorted(pathlib.Path(source).iterdir()):
+            if path.name[0] != "." and not path.name.endswith((OVERLAY, OVERLAY_VIDEO)):
+                (found if _is_medium(path) else others).append(str(path))
     elif os.path.isfile(source):  # of a pipe no end may come
         found = [source]
     else:
@@ -154,20 +149,19 @@ def open_film(path: str) -> Iterator[Film]:
     Raises:
       ValueError: it cannot be opened; names it.
     """
-    with _opened(path) as capture:
+    capture = cv2.VideoCapture(path)
+    try:
         if not capture.isOpened():
             raise ValueError(f"{path}: not a video that OpenCV can read")
         rate = capture.get(cv2.CAP_PROP_FPS)
-        rate = rate if 0 < rate < 1000 else 25.0
-        yield Film(path, capture, rate, _count(capture))
+        yield Film(path, capture, rate if 0 < rate < 1000 else 25.0, _count(capture))
+    finally:
+        capture.release()
 
 
 def count_images(file: File) -> int:
     """1; of a video the number of frames as its header says, which may be wrong."""
-    if not file.is_video:
-        return 1
-    with _opened(file.path) as capture:
-        return max(1, _count(capture))
+    return max(1, _count(cv2.VideoCapture(file.path))) if file.is_video else 1
 
 
 @contextlib.contextmanager
@@ -208,9 +202,9 @@ def film_writer(path: pathlib.Path, rate: float) -> Iterator[Callable]:
         finally:
             close()
         if shape:
-            with _opened(str(temporary)) as capture:
-                if _count(capture) != count:  # neither writer says so itself
-                    raise OSError(full)
+            # Neither writer says so itself.
+            if _count(cv2.VideoCapture(str(temporary))) != count:
+                raise OSError(full)
             files.sync(temporary)
             os.replace(temporary, path)
             files.sync(path.parent)
@@ -258,15 +252,6 @@ def _opencv_writer(path, codec, rate, size):
         return cv2.VideoWriter(str(path), code, rate, size)
     finally:
         setter(level)
-
-
-@contextlib.contextmanager
-def _opened(path):
-    capture = cv2.VideoCapture(path)
-    try:
-        yield capture
-    finally:
-        capture.release()
 
 
 def _count(capture):

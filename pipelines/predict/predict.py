@@ -20,6 +20,7 @@ import numpy as np
 from deeppose_tf import detect, draw, files, tracking
 from deeppose_tf.datasets import coco_results, images
 from deeppose_tf.pipelines.cli import outputs, progress
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.predict import media
 
 NAME = "predictions.json"
@@ -43,7 +44,6 @@ def predict_files(
     settings: dict,
     overlays: bool = True,
     overwrite: bool = False,
-    ask: Callable[[str, np.ndarray, np.ndarray], dict] | None = None,
     made_with: Sequence[str] = (),
     max_pixels: int = images.MAX_PIXELS,
     tracks: Callable[[], tracking.Tracks] | None = None,
@@ -55,7 +55,9 @@ def predict_files(
     on after the last frame that it kept.
 
     Args:
-      cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`.
+      cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`. If it
+        has `predict_file`, that is asked for photos in place of `predict`, and takes
+        the path before its arguments.
       found: see `media.find_files`.
       output: the folder to write into; made where it is missing.
       finder: gives the person boxes of an image; see `detect.make_finder`. A frame of
@@ -63,8 +65,6 @@ def predict_files(
       settings: JSON value kept in the results.
       overlays: whether to draw.
       overwrite: replace files that are already there, whoever wrote them.
-      ask: takes the path of an image file before what `predict` takes, and is asked
-        in its place: for a cascade that can do with the file as it is.
       made_with: files that poses depend on beside the photo, such as the model's.
       max_pixels: larger photos are passed over.
       tracks: makes what keeps people of a film apart and steady; without it every
@@ -90,7 +90,7 @@ def predict_files(
         results = coco_results.Predictions(cascade.skeleton, settings)
         if outputs.is_ours(place, coco_results.FORMAT, settings):
             results = results.kept(place, cascade.skeleton, settings)
-        made_with = _stamp(*made_with)
+        made_with = _stamp(*sorted(made_with))
         stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
         new = []
         for file in found:
@@ -111,7 +111,7 @@ def predict_files(
                 target = place.parent / file.overlay if overlays else None
                 people = tracks() if tracks and file.is_video else None
                 for _ in _predict(
-                    cascade, begun, finder, ask, target, results, max_pixels, people
+                    cascade, begun, finder, target, results, max_pixels, people
                 ):
                     bar.update(1)
                     keep()
@@ -138,7 +138,7 @@ def _require_same(results, file, stamp, overwrite) -> None:
         )
 
 
-def _predict(cascade, begun, finder, ask, target, results, max_pixels, people):
+def _predict(cascade, begun, finder, target, results, max_pixels, people):
     """Adds to the results what is on a file, draws it, and yields after each frame.
     Whatever is wrong with this file alone is in the results, too."""
     file, path, stamp = begun
@@ -150,23 +150,18 @@ def _predict(cascade, begun, finder, ask, target, results, max_pixels, people):
                 if number < len(known):
                     boxes, poses = known[number]
                     if people and "track" in poses:
-                        people.restore(boxes, poses["track"], more["seconds"])
-                        raw = [stages[-1] for stages in poses["keypoints_by_stage"]]
-                        people.poses(
-                            *(poses["track"], poses | {"keypoints": raw}),
-                            more["seconds"],
-                        )
+                        people.resume(boxes, poses, more["seconds"])
                 else:
                     found = finder(image, name)
                     more |= {"found": found is not None}
                     if people:
                         boxes, numbers = people.boxes(found, more["seconds"])
                         more["found"] |= bool(boxes.any())
+                        poses = _poses(cascade, file, image, boxes)
+                        poses = people.poses(numbers, poses, more["seconds"])
                     else:
                         boxes = detect.WHOLE_IMAGE if found is None else found
-                    poses = _poses(cascade, file, ask, image, boxes)
-                    if people:
-                        poses = people.poses(numbers, poses, more["seconds"])
+                        poses = _poses(cascade, file, image, boxes)
                     results.add(file.name, image.shape[:2], boxes, poses, **more)
                 if write:
                     write(_overlay(image, boxes, poses, cascade.skeleton))
@@ -182,11 +177,11 @@ def _predict(cascade, begun, finder, ask, target, results, max_pixels, people):
         results.unreadable.append({"file_name": file.name, "reason": reason})
 
 
-def _poses(cascade, file, ask, image, boxes):
+def _poses(cascade, file, image, boxes):
     if not len(boxes):
         return {"valid": np.zeros(0, bool)}
-    if ask and not file.is_video:
-        return ask(file.path, image, boxes)
+    if hasattr(cascade, "predict_file") and not file.is_video:
+        return cascade.predict_file(file.path, image, boxes)
     return cascade.predict(image, boxes)
 
 
@@ -237,17 +232,15 @@ def report(content: dict, how: str) -> int:
       The number of files that were passed over.
     """
     shots, people = content["images"], content["annotations"]
-    print(f"{len(people)} people on {len(shots)} images")
-    missed = sum(not image["found"] for image in shots)
-    if missed:
+    print(counted(len(people), "person"), "on", counted(len(shots), "image"))
+    if missed := sum(not image["found"] for image in shots):
         found = how in detect.FOUND
         why = f"on which {how} found nobody" if found else f"that {how} does not name"
-        print(f"{missed} images {why}: the whole image was the person box")
-    invalid = sum(not person["valid"] for person in people)
-    if invalid:
+        print(f"{counted(missed, 'image')} {why}: the whole image was the person box")
+    if invalid := sum(not person["valid"] for person in people):
         print(
-            f"{invalid} people without a pose: a box without size or outside of its "
-            "image, or a pose that diverged"
+            f"{counted(invalid, 'person')} without a pose: a box without size or "
+            "outside of its image, or a pose that diverged"
         )
     for file in content["unreadable"]:
         print(f"passed over: {file['reason']}")
