@@ -70,36 +70,37 @@ def pcp(
     Raises:
       ValueError: the shapes do not fit, or a labeled joint is not finite.
     """
-    correct, total = _sticks(predicted, keypoints, labeled, skeleton, threshold, strict)
-    fractions = {
-        name: _fraction(correct[sticks].sum(), total[sticks].sum())
-        for name, sticks in _groups(skeleton).items()
-    }
-    fractions["mean4"] = _mean([fractions[t] for t in PAPER_TYPES if t in fractions])
-    fractions["mean10"] = _mean(_fraction(correct, total))
-    return {name: float(value) for name, value in fractions.items()}
+    arguments = predicted, keypoints, labeled, skeleton, threshold, strict
+    return {name: entry[0] for name, entry in pcp_entries(*arguments).items()}
 
 
-def pcp_counts(
+def pcp_entries(
     predicted: Array,
     keypoints: Array,
     labeled: Array,
     skeleton: Skeleton,
     threshold: float = 0.5,
     strict: bool = True,
-) -> dict[str, tuple[int, int]]:
-    """The (correct, scored) sticks behind each fraction of `pcp`, same arguments.
-
-    `mean4` and `mean10` hold the sums over the sticks that those means are made of.
-    """
+) -> dict[str, tuple[float, int, int]]:
+    """Each fraction of `pcp`, same arguments, and the correct and scored sticks behind
+    it: of `mean4` and `mean10` the sums over the sticks that those are made of."""
     correct, total = _sticks(predicted, keypoints, labeled, skeleton, threshold, strict)
-    groups = _groups(skeleton)
-    paper = [i for t in PAPER_TYPES for i in groups.get(t, ())]
-    groups |= {"mean4": paper, "mean10": list(range(len(skeleton.limbs)))}
-    return {
-        name: (int(correct[sticks].sum()), int(total[sticks].sum()))
+    groups: dict[str, list[int]] = {}
+    for i, limb in enumerate(skeleton.limbs):
+        groups.setdefault(limb.type, []).append(i)
+    paper = [name for name in PAPER_TYPES if name in groups]
+
+    def entry(share, sticks):
+        return float(share), int(correct[sticks].sum()), int(total[sticks].sum())
+
+    found = {
+        name: entry(fraction(correct[sticks].sum(), total[sticks].sum()), sticks)
         for name, sticks in groups.items()
     }
+    mean4 = mean_known([found[name][0] for name in paper])
+    found["mean4"] = entry(mean4, [i for name in paper for i in groups[name]])
+    found["mean10"] = entry(mean_known(fraction(correct, total)), slice(None))
+    return found
 
 
 def pdj(
@@ -114,7 +115,7 @@ def pdj(
     Raises:
       ValueError: the shapes do not fit, or a labeled joint is not finite.
     """
-    return _fraction(*pdj_counts(predicted, keypoints, labeled, skeleton, thresholds))
+    return fraction(*pdj_counts(predicted, keypoints, labeled, skeleton, thresholds))
 
 
 def pdj_counts(
@@ -184,7 +185,7 @@ def oks(
     predicted, keypoints, labeled = _checked(predicted, keypoints, labeled, skeleton)
     areas = np.asarray(areas, np.float64)[:, np.newaxis] + np.spacing(1)
     similar = np.exp(-(_distances(predicted, keypoints) ** 2) / (2 * areas * variances))
-    return _fraction(np.where(labeled, similar, 0.0).sum(axis=1), labeled.sum(axis=1))
+    return fraction(np.where(labeled, similar, 0.0).sum(axis=1), labeled.sum(axis=1))
 
 
 def oks_sigmas(skeleton: Skeleton) -> Array:
@@ -220,7 +221,7 @@ def person_errors(
     """[N] mean of a person's `joint_errors`, those of the `joints`, [K] bool or all."""
     errors = joint_errors(predicted, keypoints, labeled, skeleton)
     scored = ~np.isnan(errors) & joints
-    return _fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
+    return fraction(np.where(scored, errors, 0.0).sum(axis=1), scored.sum(axis=1))
 
 
 def reliability(
@@ -388,21 +389,13 @@ def _distances(a, b):
     return np.hypot(a[..., 0] - b[..., 0], a[..., 1] - b[..., 1])
 
 
-def _groups(skeleton):
-    """Indices of the sticks of each limb type, in the order of the skeleton."""
-    groups: dict[str, list[int]] = {}
-    for i, limb in enumerate(skeleton.limbs):
-        groups.setdefault(limb.type, []).append(i)
-    return groups
-
-
-def _fraction(count, total):
+def fraction(count: Array, total: Array) -> Array:
     """count / total, NaN where total is zero."""
     total = np.asarray(total, np.float64)
     return np.where(total > 0, count / np.where(total > 0, total, 1.0), np.nan)
 
 
-def _mean(values):
+def mean_known(values: Array) -> float:
     """Mean of those that are not NaN, NaN if there is none."""
     known = [value for value in np.asarray(values) if not np.isnan(value)]
     return np.mean(known) if known else np.nan

@@ -256,7 +256,7 @@ def test_all_files_are_written_and_its_own_results_score_the_same(
     assert names == sorted(evaluate.WRITTEN)
     assert files.read_json(output / "metrics.json") == content
     assert (output / "table.md").read_text() == scores.table(content) + "\n"
-    for name in (*evaluate.PICTURES, evaluate.RELIABILITY):
+    for name in evaluate.PICTURES:
         assert cv2.imread(str(output / name)).shape[0] > 200
     # COCO counts from the centre of the first pixel, the project from its corner.
     entry = json.loads((output / "coco_results.json").read_text())[0]

@@ -117,7 +117,8 @@ def test_means_over_the_four_types_and_over_the_ten_sticks():
     assert scores["mean4"] == pytest.approx((0.75 + 0.75 + 1 + 1) / 4)
     # Two of the ten sticks are right for one person of two.
     assert scores["mean10"] == pytest.approx((8 * 1 + 2 * 0.5) / 10)
-    counts = metrics.pcp_counts(predicted, keypoints, labeled, LSP)
+    entries = metrics.pcp_entries(predicted, keypoints, labeled, LSP)
+    counts = {name: entry[1:] for name, entry in entries.items()}
     assert counts["upper_arm"] == (3, 4)
     assert counts["torso"] == counts["head"] == (2, 2)
     assert counts["mean4"] == (14, 16)
@@ -141,7 +142,8 @@ def test_a_limb_with_an_unlabeled_joint_is_not_scored():
     labeled[0, INDEX["left_wrist"]] = False
     labeled[:, INDEX["left_shoulder"]] = False
     keypoints[~labeled] = np.nan  # what is not labeled has no meaning
-    counts = metrics.pcp_counts(predicted, keypoints, labeled, LSP)
+    entries = metrics.pcp_entries(predicted, keypoints, labeled, LSP)
+    counts = {name: entry[1:] for name, entry in entries.items()}
     assert counts["lower_arm"] == (3, 3)
     assert counts["upper_arm"] == (2, 2)  # the right ones
     assert counts["torso"] == (0, 0)

@@ -22,6 +22,7 @@ from deeppose_tf.export.saved_model import export as saved_model
 from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import convert, lite
 from deeppose_tf.pipelines.cli import progress
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.evaluation import scores
 
@@ -49,15 +50,12 @@ def export(
     """Converts a cascade, compares, and writes `output` and its description.
 
     Args:
-      cascade: any.
       output: a file that ends in `.tflite`; its description ends in `.json`.
-      index: prepared data to compare on.
-      kind: see `convert.convert`, as for `size`.
-      split: of the data, whose first `limit` people are compared on.
+      index, split, limit: whom to compare on, see `compare`.
+      kind, size: see `convert.convert`.
       max_drop: of PDJ@0.2, in points: a file that loses more is not written.
       seen: for `int8`, how many people of the training split activations are seen on.
       overwrite: replace files that are there.
-      verbose: 0 hides progress bars.
 
     Returns:
       The report; see `compare`.
@@ -156,10 +154,7 @@ def compare(
     Args:
       cascade: what the file was made of.
       model: the file. Images for one of a fixed size are fitted to it, for both.
-      index: prepared data.
-      split: of it.
-      limit: look at the first people of the split only.
-      verbose: 0 hides the progress bar.
+      index: prepared data, whose first `limit` people of a split are looked at.
 
     Returns:
       A JSON value: `people`; `pixels`, how far joints are apart, in those of the image
@@ -168,32 +163,30 @@ def compare(
     Raises:
       ValueError: nobody is in the split, or it has other joints.
     """
-    if cascade.skeleton.canonical != index.skeleton.canonical:
-        raise ValueError(
-            f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
-            f"{index.directory} has {', '.join(index.skeleton.joints)}"
-        )
+    scores.require_joints(cascade.skeleton, index)
     people = records.read_people(index, split, limit)
-    before, after, scales = [], [], []
-    bar = progress.bar(len(people.ids), "Comparing", "person", shown=bool(verbose))
-    for image, box in read_images(index, split, len(people.ids)):
-        scale = np.ones(2, np.float32)
-        if model.size is not None:
-            image, box, scale = lite.fit(image, box, model.size)
-        before.append(_pose(cascade, image, box))
-        after.append(_pose(model, image, box))
-        scales.append(scale)
-        bar.update(1)
-    bar.close()
-    before, after = np.stack(before), np.stack(after)  # [N, K, 2]
-    scales = np.stack(scales)[:, None]
+    count = len(people.ids)
+    poses, scales = {"keras": [], "tflite": []}, []
+    with progress.bar(count, "Comparing", "person", shown=bool(verbose)) as bar:
+        for image, box in read_images(index, split, count):
+            scale = np.ones(2, np.float32)
+            if model.size is not None:
+                image, box, scale = lite.fit(image, box, model.size)
+            for found, one in zip(poses.values(), (cascade, model), strict=True):
+                answer = one.predict(image, box[None])
+                found.append(
+                    np.where(answer["valid"][0], answer["keypoints"][0], np.nan)
+                )
+            scales.append([scale])
+            bar.update(1)
+    poses = {name: np.stack(found) for name, found in poses.items()}  # [N, K, 2]
     return {
-        "people": len(people.ids),
+        "people": count,
         "split": split,
-        "pixels": _apart(before, after),
+        "pixels": _apart(*poses.values()),
         "scores": {
-            name: _scores(poses / scales, people, index.skeleton)
-            for name, poses in (("keras", before), ("tflite", after))
+            name: _scores(found / np.stack(scales), people, index.skeleton)
+            for name, found in poses.items()
         },
     }
 
@@ -220,9 +213,10 @@ def table(report: dict) -> str:
     """The report as Markdown."""
     pixels, scored = report["pixels"], report["scores"]
     lines = [
-        f"{report['kind']}, {report['bytes'] / 1e6:.2f} MB, {report['people']} people "
-        f"of {report['split']}: joints are {pixels['mean']:.4f} pixels from Keras in "
-        f"the mean, {pixels['largest']:.4f} at most",
+        f"{report['kind']}, {report['bytes'] / 1e6:.2f} MB, "
+        f"{counted(report['people'], 'person')} of {report['split']}: joints are "
+        f"{pixels['mean']:.4f} pixels from Keras in the mean, {pixels['largest']:.4f} "
+        "at most",
         "",
         "| | Keras | TFLite |",
         "| --- | ---: | ---: |",
@@ -239,11 +233,6 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
-def _pose(model, image, box):
-    answer = model.predict(image, box[None])
-    return np.where(answer["valid"][0], answer["keypoints"][0], np.nan)
-
-
 def _apart(before, after):
     distances = np.linalg.norm(before - after, axis=-1)
     both = np.isfinite(distances)
@@ -257,8 +246,5 @@ def _apart(before, after):
 
 def _scores(poses, people, skeleton):
     found = scores.scores(poses, people, skeleton)
-    fractions = {name: found[kind][key] for name, (kind, key) in SCORES.items()}
-    return {
-        name: None if one["fraction"] is None else 100 * one["fraction"]
-        for name, one in fractions.items()
-    }
+    fractions = {n: found[kind][key]["fraction"] for n, (kind, key) in SCORES.items()}
+    return {n: None if one is None else 100 * one for n, one in fractions.items()}

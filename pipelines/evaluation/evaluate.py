@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import pathlib
-import zipfile
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,30 +18,28 @@ from deeppose_tf import draw, files, metrics
 from deeppose_tf.datasets import coco_results
 from deeppose_tf.pipelines.cli import progress
 from deeppose_tf.pipelines.data import records
-from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import figures, oks, scores
 
 TABLE = "table.md"
 RESULTS = "coco_results.json"
 # People on `poses.png`.
 SHOWN = 6
-PICTURES = ("pdj_stages.png", "pdj_joints.png", "poses.png", "cases.png")
-RELIABILITY = "reliability.png"
-WRITTEN = (scores.METRICS, TABLE, RESULTS, *PICTURES, RELIABILITY)
+PICTURES = (
+    *("pdj_stages.png", "pdj_joints.png", "poses.png", "cases.png"),
+    "reliability.png",  # of a model alone
+)
+WRITTEN = (scores.METRICS, TABLE, RESULTS, *PICTURES)
 
 Pose = tuple[np.ndarray, np.ndarray]
 
-# What NumPy raises of a file that is no archive of arrays, besides zipfile's own.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,  # an encrypted part, or NotImplementedError: another compression
-    zipfile.BadZipFile,
-)
+
+class _Asked(NamedTuple):
+    """Whom to score: some people of a split, and what OKS compares them with."""
+
+    index: records.Index
+    split: str
+    people: records.People
+    truth: oks.Truth | str | None
 
 
 def evaluate(
@@ -59,36 +57,29 @@ def evaluate(
     Args:
       cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`.
       data: the prepared data: its folder or its index.
-      split: of it, `test` as a rule.
       output: the folder for all files; nothing is written without one.
       limit: score the first people of the split only.
       annotations: the COCO file that the data was made of, for OKS as COCO has it.
       settings: JSON value to keep in `metrics.json`: what was asked for.
-      verbose: 0 hides the progress bar.
 
     Returns:
       What `metrics.json` holds: `protocol`; `rows` of `name` and `scores`, first the
       baseline, then the stages; and `reliability`, see `metrics.reliability`.
-      `scores.table` prints it.
 
     Raises:
       ValueError: the split is empty, or of another skeleton than the cascade.
     """
-    index, people, truth = _asked(data, split, limit, annotations)
-    if cascade.skeleton.canonical != index.skeleton.canonical:
-        raise ValueError(
-            f"the model predicts the joints {', '.join(cascade.skeleton.joints)}; "
-            f"{index.directory} has {', '.join(index.skeleton.joints)}. "
-            "deeppose-reproduce scores what both have"
-        )
+    asked = _asked(data, split, limit, annotations)
+    scores.require_joints(cascade.skeleton, asked.index)
     if output is not None:  # A folder that cannot be made is no news for the end.
         pathlib.Path(output).mkdir(parents=True, exist_ok=True)
-    found, weights = predict_people(cascade, index, split, len(people.ids), verbose)
+    count = len(asked.people.ids)
+    found, weights = _stacked(
+        list(_predict(cascade, asked.index, split, 0, count, verbose))
+    )
     named = [(f"stage {s + 1}", found[:, s]) for s in range(found.shape[1])]
     labels = scores.convention(scores.learned(cascade))
-    return _report(
-        named, weights, people, index, split, output, settings, truth, labels
-    )
+    return _report(named, weights, asked, output, settings, labels)
 
 
 def evaluate_results(
@@ -101,25 +92,14 @@ def evaluate_results(
     settings: dict | None = None,
 ) -> dict:
     """As `evaluate`, for predictions in a file; see `coco_results.read`."""
-    index, people, truth = _asked(data, split, limit, annotations)
+    asked = _asked(data, split, limit, annotations)
+    index, people = asked.index, asked.people
     sources = index.provenance.get("arguments", {}).get("source", [])
     found = coco_results.read(
         *(path, people.ids, len(index.skeleton.joints), people.first_boxes),
         [annotations] if annotations else sources,
     )
-    named = [("predictions", found)]
-    return _report(named, None, people, index, split, output, settings, truth)
-
-
-def predict_people(
-    cascade, index: records.Index, split: str, count: int, verbose: int = 1
-) -> Pose:
-    """The poses of the first people of a split.
-
-    Returns:
-      [N, S, K, 2] pixels, NaN for those who cannot be answered; [N, K] scores.
-    """
-    return _stacked(list(_predict(cascade, index, split, 0, count, verbose)))
+    return _report([("predictions", found)], None, asked, output, settings)
 
 
 def kept_poses(
@@ -130,10 +110,14 @@ def kept_poses(
     path: pathlib.Path,
     verbose: int = 1,
 ) -> Pose:
-    """As `predict_people`, but predicts only those whom a file does not have yet.
+    """The poses of the first people of a split, of whom only those are predicted whom a
+    file does not have yet.
 
     Args:
       path: the file, of this cascade and split alone; written as `files.kept` does.
+
+    Returns:
+      [N, S, K, 2] pixels, NaN for those who cannot be answered; [N, K] scores.
     """
     found = _read(path, cascade.count, len(cascade.skeleton.joints))
     with files.kept(lambda: _write(path, found)) as done:
@@ -143,11 +127,10 @@ def kept_poses(
     return _stacked(found[:count])
 
 
-def _asked(data, split, limit, annotations):
-    """The index of the data, the people to score, and what OKS compares them with."""
+def _asked(data, split, limit, annotations) -> _Asked:
     index = data if isinstance(data, records.Index) else records.read_index(data)
-    people = read_people(index, split, limit)
-    return index, people, _oks_truth(annotations, people, index)
+    people = records.read_people(index, split, limit)
+    return _Asked(index, split, people, _oks_truth(annotations, people, index))
 
 
 def _oks_truth(annotations, people, index) -> oks.Truth | str | None:
@@ -164,12 +147,11 @@ def _oks_truth(annotations, people, index) -> oks.Truth | str | None:
         return f"not computed: {error}"
 
 
-def _report(
-    named, weights, people, index, split, output, settings, truth, labels=scores.UNKNOWN
-) -> dict:
+def _report(named, weights, asked, output, settings, labels=scores.UNKNOWN) -> dict:
     """Scores named predictions and the baseline; writes all of it where asked to."""
+    index, split, people, truth = asked
     skeleton = index.skeleton
-    source = read_people(index, scores.baseline_split(index, split))
+    source = records.read_people(index, scores.baseline_split(index, split))
     rows = [(scores.BASELINE, scores.mean_pose_baseline(people, source)), *named]
     last = named[-1][1]
     protocol = scores.protocol(index, split, people) | {"model_labels": labels}
@@ -212,28 +194,21 @@ def _report(
 
 def _write_pictures(folder, rows, people, index, content) -> None:
     protocol, stages = content["protocol"], rows[1:]
-    truth = figures.Truth(
-        people,
-        index.skeleton,
-        functools.lru_cache(64)(
-            functools.partial(records.read_image, index, protocol["split"])
-        ),
-    )
+    read = functools.partial(records.read_image, index, protocol["split"])
+    truth = figures.Truth(people, index.skeleton, functools.lru_cache(64)(read))
     title = figures.title(protocol)
     # Spread evenly over the split, not chosen.
     some = figures.evenly(len(people.ids), SHOWN)
-    pictures = {
-        "pdj_stages.png": figures.stage_curves(rows, truth, title),
-        "pdj_joints.png": figures.joint_curves(rows[0], stages[-1], truth, title),
-        "poses.png": figures.stage_sheet(stages, truth, some),
-        "cases.png": figures.case_sheet(stages[-1][1], truth),
-    }
-    if "reliability" in content:
+    pictures = [
+        figures.stage_curves(rows, truth, title),
+        figures.joint_curves(rows[0], stages[-1], truth, title),
+        figures.stage_sheet(stages, truth, some),
+        figures.case_sheet(stages[-1][1], truth),
+    ]
+    if found := content.get("reliability"):
         name = figures.title(protocol, f"scores of {stages[-1][0]}")
-        pictures[RELIABILITY] = figures.reliability_plot(
-            content["reliability"], index.skeleton, name
-        )
-    for file, picture in pictures.items():
+        pictures.append(figures.reliability_plot(found, index.skeleton, name))
+    for file, picture in zip(PICTURES, pictures, strict=False):
         draw.write_image(folder / file, picture)
 
 
@@ -262,7 +237,7 @@ def _read(path, stages, joints) -> list[Pose]:
         # By way of bytes: of a damaged file NumPy would leave the handle open.
         with np.load(io.BytesIO(path.read_bytes())) as content:
             poses, weights = content["poses"], content["scores"]
-    except _UNREADABLE:
+    except Exception:  # NumPy raises nearly any of a file that is no archive of arrays
         return []
     count = len(poses) if poses.ndim else 0
     fits = poses.shape == (count, stages, joints, 2)

@@ -23,10 +23,6 @@ from deeppose_tf.skeleton import Skeleton, canonical_names
 BOX_SHARE = 0.53
 # Places in pycocotools' list of results.
 NAMES = {"AP": 0, "AP50": 1, "AP75": 2, "APM": 3, "APL": 4, "AR": 5}
-MISSING = (
-    "OKS average precision needs pycocotools: pip install 'deeppose-tf[coco]', or pip "
-    "install pycocotools"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,30 +114,27 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
             f"{path}: its joints are {', '.join(category['keypoints'])}, those of the "
             f"data {', '.join(skeleton.joints)}"
         )
-    unknown = [name for name in ids if name.rsplit("/", 1)[-1] not in by_id]
+    keys = [name.rsplit("/", 1)[-1] for name in ids]
+    unknown = [name for name, key in zip(ids, keys, strict=True) if key not in by_id]
     if unknown:
         raise ValueError(
             f"{path}: no annotation of the record {unknown[0]}"
             + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
         )
-    own = [by_id[name.rsplit("/", 1)[-1]] for name in ids]
+    own = [by_id[key] for key in keys]
     shown = {str(annotation.get("image_id")) for annotation in own}
     every = [a for a in every if str(a.get("image_id")) in shown]
     for one in every:
         flat = one.get("keypoints")
-        if (
-            "area" not in one
-            or not isinstance(flat, list)
-            or len(flat) != 3 * len(names)
-        ):
+        whole = isinstance(flat, list) and len(flat) == 3 * len(names)
+        if "area" not in one or not whole:
             raise ValueError(
                 f"{path}: annotation {one['id']}: OKS needs its 'area' and its "
                 f"'keypoints', {3 * len(names)} numbers"
             )
     annotations = [
         {"iscrowd": 0, "num_keypoints": int(np.count_nonzero(a["keypoints"][2::3]))}
-        | a
-        | {"category_id": 1}
+        | {**a, "category_id": 1}
         for a in every
     ]
     order = [skeleton.canonical.index(joint) for joint in names]
@@ -163,9 +156,6 @@ def scores(
     Args:
       predicted: [N, K, 2] pixels, in the project's coordinates; NaN for nobody.
       weights: [N] scores of the people, by which they are ranked.
-      people: `labels.People`.
-      skeleton: of both.
-      truth: see there.
 
     Returns:
       `AP`, mean over OKS thresholds from 0.5 to 0.95, `AP50`, `AP75`, `APM` and `APL`
@@ -188,7 +178,10 @@ def require() -> None:
     try:
         import pycocotools.cocoeval  # noqa: F401
     except ImportError as error:
-        raise ValueError(MISSING) from error
+        raise ValueError(
+            "OKS average precision needs pycocotools: pip install 'deeppose-tf[coco]', "
+            "or pip install pycocotools"
+        ) from error
 
 
 def _average_precision(predicted, weights, truth):

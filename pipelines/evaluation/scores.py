@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeppose_tf import datasets, files, metrics
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def mean_pose_baseline(people: People, train: People) -> np.ndarray:
     return geometry.denormalize(mean[np.newaxis], people.first_boxes).numpy()
 
 
+def require_joints(skeleton: Skeleton, index: records.Index) -> None:
+    """Raises ValueError where a model predicts other joints than the data has."""
+    if skeleton.canonical != index.skeleton.canonical:
+        raise ValueError(
+            f"the model predicts the joints {', '.join(skeleton.joints)}; "
+            f"{index.directory} has {', '.join(index.skeleton.joints)}. "
+            "deeppose-reproduce scores what both have"
+        )
+
+
 def baseline_split(index: records.Index, split: str) -> str:
     """Whose labels the baseline is made of: `train`, if there is anyone."""
     return "train" if index.counts.get("train") else split
@@ -77,12 +88,11 @@ def scores(predicted: np.ndarray, people: People, skeleton: Skeleton) -> dict:
     arguments = predicted, people.keypoints, people.labeled, skeleton
     result = {}
     for name, strict in (("pcp_strict", True), ("pcp_loose", False)):
-        fractions = metrics.pcp(*arguments, strict=strict)
-        counts = metrics.pcp_counts(*arguments, strict=strict)
+        entries = metrics.pcp_entries(*arguments, strict=strict)
         result[name] = {
-            limb: _entry(fraction, *counts[limb])
-            for limb, fraction in fractions.items()
-            if limb != "mean4" or set(metrics.PAPER_TYPES) & set(fractions)
+            limb: _entry(*entry)
+            for limb, entry in entries.items()
+            if limb != "mean4" or set(metrics.PAPER_TYPES) & set(entries)
         }
     detected, scored = metrics.pdj_counts(*arguments, THRESHOLDS)
     result["pdj"] = {
@@ -91,7 +101,7 @@ def scores(predicted: np.ndarray, people: People, skeleton: Skeleton) -> dict:
     }
     area = metrics.pdj_area(*arguments)
     result["area"] = {
-        "mean": _number(_mean(area)),
+        "mean": _number(metrics.mean_known(area)),
         "joints": dict(zip(skeleton.joints, map(_number, area), strict=True)),
     }
     if set(metrics.HEAD) <= set(skeleton.canonical):
@@ -168,46 +178,27 @@ def table(content: dict) -> str:
     """`metrics.json` as Markdown: a row for the baseline and for every stage, in per
     cent, and how many limbs and joints each column is made of."""
     protocol, first = content["protocol"], content["rows"][0]["scores"]
-    # The mean over all sticks is kept as mean10, as of LSP, and shown as what it is.
-    sticks = protocol.get("sticks", 10)
-    types = [limb for limb in first["pcp_strict"] if sticks or limb != "mean10"]
-    paper = [limb for limb in metrics.PAPER_TYPES if limb in types]
-    limbs = paper + [limb for limb in types if limb not in paper]
-    precisions = [name for name in ("AP", "AP50", "AP75", "AR") if "oks" in first]
-    means = ["mean4"] if "mean4" in types else []
-    joints = joint_score(protocol)
-    shown = [limb.replace("mean10", f"mean{sticks}") for limb in limbs]
-    header = ["", *shown, *(f"{mean} loose" for mean in means)]
-    header += [f"{joints}@{t}" for t in first["pdj"]]
-    header += ["PCKh@0.5"] * ("pckh" in first) + precisions
-
-    def cells(scores, key):
-        entries = [scores["pcp_strict"][limb] for limb in limbs]
-        entries += [scores["pcp_loose"][mean] for mean in means]
-        entries += scores["pdj"].values()
-        entries += [scores["pckh"]] if "pckh" in scores else []
-        return [entry[key] for entry in entries]
-
-    rows = [
-        [
-            row["name"],
-            *map(percent, cells(row["scores"], "fraction")),
-            *(percent(row["scores"]["oks"][name]) for name in precisions),
+    columns = [_columns(row["scores"], protocol) for row in content["rows"]]
+    lines = [["", *(name for name, _ in columns[0])]]
+    for row, entries in zip(content["rows"], columns, strict=True):
+        lines.append([row["name"], *(percent(one["fraction"]) for _, one in entries)])
+    lines.append(["counted", *(str(one["scored"]) for _, one in columns[0])])
+    joints, meanings = joint_score(protocol), protocol["meanings"]
+    notes = []
+    if sticks := protocol.get("sticks", 10):
+        notes += [
+            f"Limbs and their means: PCP strict at 0.5, {MEANINGS['pcp_strict']}; "
+            f"loose: {MEANINGS['pcp_loose']}",
+            *(
+                [f"mean4: {MEANINGS['mean4']}"]
+                if "mean4" in first["pcp_strict"]
+                else []
+            ),
+            f"mean{sticks}: {MEANINGS['mean10']}",
         ]
-        for row in content["rows"]
-    ]
-    rows.append(["counted", *map(str, cells(first, "scored"))])
-    rows[-1] += [str(protocol["people"])] * len(precisions)
-    limb_notes = [
-        f"Limbs and their means: PCP strict at 0.5, {MEANINGS['pcp_strict']}; loose: "
-        f"{MEANINGS['pcp_loose']}",
-        *(f"{mean}: {MEANINGS[mean]}" for mean in means),
-        f"mean{sticks}: {MEANINGS['mean10']}",
-    ]
-    notes = [
-        *(limb_notes if limbs else []),
-        f"{joints}: {MEANINGS[joints.lower()]}, which is "
-        f"{protocol['meanings']['diameter']}; mean over joints",
+    notes += [
+        f"{joints}: {MEANINGS[joints.lower()]}, which is {meanings['diameter']}; mean "
+        "over joints",
         *([f"PCKh: {MEANINGS['pckh']}"] if "pckh" in first else []),
         *([f"AP, AR: {MEANINGS['oks']}"] if "oks" in first else []),
         *([f"OKS: {protocol['oks']}"] if "oks" in protocol else []),
@@ -218,16 +209,35 @@ def table(content: dict) -> str:
     text = "Per cent. " + " ".join(f"{note}." for note in notes)
     labels = {protocol["labels"], protocol.get("model_labels", UNKNOWN)} - {UNKNOWN}
     head = [heading(protocol), *([OTHER_SIDES] if len(labels) > 1 else [])]
-    return "\n".join([*head, "", markdown([header, *rows]), "", text])
+    return "\n".join([*head, "", markdown(lines), "", text])
+
+
+def _columns(scores, protocol) -> list[tuple[str, dict]]:
+    """Headings of the table, and what stands below each in a row of these scores."""
+    strict = scores["pcp_strict"]
+    paper = [limb for limb in metrics.PAPER_TYPES if limb in strict]
+    found = [(limb, strict[limb]) for limb in dict.fromkeys([*paper, *strict])]
+    # The mean over all sticks is kept as mean10, as of LSP, and shown as what it is.
+    sticks, (_, mean) = protocol.get("sticks", 10), found.pop()
+    found += [(f"mean{sticks}", mean)] if sticks else []
+    if "mean4" in strict:
+        found.append(("mean4 loose", scores["pcp_loose"]["mean4"]))
+    joints = joint_score(protocol)
+    found += [(f"{joints}@{share}", entry) for share, entry in scores["pdj"].items()]
+    found += [("PCKh@0.5", scores["pckh"])] if "pckh" in scores else []
+    if "oks" in scores:
+        for name in ("AP", "AP50", "AP75", "AR"):
+            entry = {"fraction": scores["oks"][name], "scored": protocol["people"]}
+            found.append((name, entry))
+    return found
 
 
 def heading(protocol: dict) -> str:
     """Who was scored and from which first boxes, a line from `protocol`."""
-    people = protocol["people"]
-    number = f"{people}" if people == protocol["of"] else f"The first {people}"
+    people = counted(protocol["people"], "person")
     return (
-        f"{number} people of the split {protocol['split']}"
-        f"{HELD_OUT if protocol.get('held_out') else ''} of "
+        f"{'' if protocol['people'] == protocol['of'] else 'The first '}{people} of "
+        f"the split {protocol['split']}{HELD_OUT * bool(protocol.get('held_out'))} of "
         f"{' + '.join(protocol['datasets']) or protocol['data']}. First box: "
         f"{protocol['first_box']}. Labels: {protocol['labels']}."
     )
@@ -263,23 +273,21 @@ def _reliability(found):
 def _first_box(people, index, split):
     from deeppose_tf.pipelines.data import first_boxes
 
-    known = first_boxes.describe(index.provenance, split, len(people.ids))
-    if known:
+    if known := first_boxes.describe(index.provenance, split, len(people.ids)):
         return known
-    whole = int(np.sum(~people.boxes.any(axis=1)))
-    if whole == len(people.ids):
-        return "the whole image"
-    if not whole:
-        return "the box of the record"
-    given = len(people.ids) - whole
-    return f"the box of the record ({given} people) or the whole image ({whole})"
+    given = int(people.boxes.any(axis=1).sum())
+    whole = len(people.ids) - given
+    if given and whole:
+        people = counted(given, "person")
+        return f"the box of the record ({people}) or the whole image ({whole})"
+    return "the box of the record" if given else "the whole image"
 
 
 def _pdj_entry(detected, scored, skeleton):
     """PDJ at one threshold from [K] counts: the mean over joints, and each of them."""
-    fractions = [d / s if s else np.nan for d, s in zip(detected, scored, strict=True)]
+    fractions = metrics.fraction(detected, scored)
     joints = zip(fractions, detected, scored, strict=True)
-    return _entry(_mean(fractions), detected.sum(), scored.sum()) | {
+    return _entry(metrics.mean_known(fractions), detected.sum(), scored.sum()) | {
         "joints": {
             name: _entry(*values)
             for name, values in zip(skeleton.joints, joints, strict=True)
@@ -291,7 +299,7 @@ def _pckh(detected, scored, skeleton):
     entry = _pdj_entry(detected, scored, skeleton)
     counted = [joint not in metrics.NOT_IN_PCKH for joint in skeleton.canonical]
     correct, total = detected[counted].sum(), scored[counted].sum()
-    return entry | _entry(correct / total if total else np.nan, correct, total)
+    return entry | _entry(metrics.fraction(correct, total), correct, total)
 
 
 def _entry(fraction, correct, scored):
@@ -300,11 +308,6 @@ def _entry(fraction, correct, scored):
         "correct": int(correct),
         "scored": int(scored),
     }
-
-
-def _mean(values):
-    known = [value for value in values if not np.isnan(value)]
-    return np.mean(known) if known else np.nan
 
 
 def _number(value):
