@@ -206,14 +206,14 @@ def test_pytorch_is_the_peer_where_it_is_installed():
 @pytest.mark.parametrize("gpu", [True, False])
 def test_pytorch_compiles_on_a_gpu_alone(monkeypatch, gpu):
     """Without one, a second process was started for nothing."""
-    spawn, here = mock.Mock(), mock.Mock()
-    spawn.Pipe.return_value = here, mock.Mock()
-    here.recv.side_effect = [(gpu, {"plain": 2.0}), (gpu, {"compiled": 1.0})]
+    spawn = mock.MagicMock()
+    asked = spawn.Pool.return_value.__enter__.return_value.apply_async.return_value
+    asked.get.side_effect = [(gpu, {"plain": 2.0}), (gpu, {"compiled": 1.0})]
     monkeypatch.setattr(pytorch.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(pytorch.multiprocessing, "get_context", lambda kind: spawn)
     found = pytorch.step_seconds(networks.PAPER, 220, 2, 28)
     assert found == {"plain": 2.0} | ({"compiled": 1.0} if gpu else {})
-    assert spawn.Process.call_count == 1 + gpu
+    assert spawn.Pool.call_count == 1 + gpu
 
 
 def test_a_data_set_is_listed_several_times(index):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import sys
 import time
 
 SECONDS = 3.0  # that are timed
@@ -30,40 +31,32 @@ def step_seconds(layers: tuple, side: int, batch: int, outputs: int) -> dict:
     found: dict[str, float] = {}
     if importlib.util.find_spec("torch") is None:
         return found
-    spawn = multiprocessing.get_context("spawn")
     for compiled in (False, True):
-        here, there = spawn.Pipe(duplex=False)
-        arguments = there, compiled, layers, side, batch, outputs
-        process = spawn.Process(target=_measure, args=arguments, daemon=True)
-        process.start()
-        there.close()
-        gpu = False
-        try:
-            if here.poll(COMPILING):
-                gpu, seconds = here.recv()
-                found |= seconds
-        except EOFError:
-            pass  # it failed, and said why
-        process.kill()
-        process.join()
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            asked = process.apply_async(
+                _measure, (compiled, layers, side, batch, outputs)
+            )
+            try:
+                gpu, seconds = asked.get(COMPILING)
+            except Exception as error:  # as where it cannot be compiled
+                print(f"PyTorch was not timed: {error!r}", file=sys.stderr)
+                break
+        found |= seconds
         if not gpu:  # nor could it be compiled
             break
     return found
 
 
-def _measure(answer, compiled, layers, side, batch, outputs):
+def _measure(compiled, layers, side, batch, outputs):
     import torch
 
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    model = _network(layers, side, outputs).to(
-        device, memory_format=torch.channels_last
-    )
-    crops = torch.randn(batch, 3, side, side).to(
-        device, memory_format=torch.channels_last
-    )
+    place = {"device": device, "memory_format": torch.channels_last}
+    model = _network(layers, side, outputs).to(**place)
+    crops = torch.randn(batch, 3, side, side).to(**place)
     target = torch.randn(batch, outputs, device=device)
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adagrad(model.parameters(), 5e-4)
@@ -86,7 +79,7 @@ def _measure(answer, compiled, layers, side, batch, outputs):
     for _ in range(3):
         once = seconds(1)
     name = f"PyTorch {torch.__version__}" + (", compiled" if compiled else "")
-    answer.send((gpu, {name: seconds(max(1, round(SECONDS / once)))}))
+    return gpu, {name: seconds(max(1, round(SECONDS / once)))}
 
 
 def _network(layers, side, outputs):

@@ -55,13 +55,8 @@ class Rates(NamedTuple):
 
 
 def measure_rates(dtype: str) -> Rates:
-    """What the first GPU makes of its largest work, else the processor.
-
-    Args:
-      dtype: of the matrices, such as `bfloat16`; copies are of float32.
-
-    Returns:
-      The fastest of `TRIES`.
+    """What the first GPU makes of its largest work, else the processor: the fastest of
+    `TRIES`, of matrices of a type such as `bfloat16`, and copies of float32.
 
     Raises:
       tf.errors.ResourceExhaustedError: the device has no room for `SIDES`, `COPIED`.
@@ -90,7 +85,8 @@ def measure_rates(dtype: str) -> Rates:
 
 
 def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
-    """Counts the bare step: forward, backward and update. Nothing is computed.
+    """Counts the bare step of one device: forward, backward and update. Nothing is
+    computed.
 
     Args:
       state: see `step.make_state`; its network and optimizer are counted.
@@ -98,22 +94,18 @@ def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
       crops: `augment.Examples`: crops [M, S, S, 3], targets [M, K, 2] normalized,
         weights [M, K]; M is known.
 
-    Returns:
-      The work of one step on one device.
-
     Raises:
       ValueError: the crops do not fit the network.
     """
     backward = steps.make_backward(state, config, tf.distribute.get_strategy())
     traced = tf.function(lambda *crops: backward(*crops), autograph=False)
     graph = traced.get_concrete_function(*crops).graph
-    found = [_work(one) for one in _needed(graph.outputs)]
-    flop, moved, operations = map(sum, zip(*found, strict=True))
     trained = state.model.trainable_variables
     # The gradient is read; weights, and what the optimizer keeps, read and written.
     updated = [*3 * trained, *2 * [x for x in state.optimizer.variables if x.shape]]
-    moved += sum(map(size, updated))
-    return Work(flop, moved, operations + len(trained))
+    found = [Work(0, sum(map(size, updated)), len(trained))]
+    found += map(_work, _needed(graph.outputs))
+    return Work(*map(sum, zip(*found, strict=True)))
 
 
 def bound(seconds: float, work: Work, rates: Rates, waited: float = 0.0) -> str:
@@ -167,22 +159,21 @@ def _work(operation) -> Work:
     """Of one operation; what is no product moves nothing that XLA could not spare."""
     if operation.type in ("Const", "Placeholder", "ReadVariableOp", "NoOp"):
         return Work(0, 0, 0)
-    touched = [*operation.inputs, *operation.outputs]
-    if operation.type in ("MatMul", "BatchMatMulV2"):
-        of_left = {"MatMul": "transpose_a", "BatchMatMulV2": "adj_x"}[operation.type]
-        left = operation.inputs[0].shape
+    inputs, outputs = operation.inputs, operation.outputs
+    of_left = {"MatMul": "transpose_a", "BatchMatMulV2": "adj_x"}.get(operation.type)
+    if of_left:
+        left = inputs[0].shape
         inner = left[-2] if operation.get_attr(of_left) else left[-1]
-        multiplied = operation.outputs[0].shape.num_elements() * inner
-        return Work(2 * multiplied, sum(map(size, touched)), 1)
-    if operation.type.startswith(CONVOLUTIONS):
+        multiplied = outputs[0].shape.num_elements() * inner
+    elif operation.type.startswith(CONVOLUTIONS):
         # By each pixel of the output each weight of its channel is multiplied once,
         # forward, and once in either gradient.
-        inputs, output = operation.inputs, operation.outputs[0].shape
-        image, weights = output, inputs[1].shape
+        image, weights = outputs[0].shape, inputs[1].shape
         if operation.type.endswith("BackpropFilter"):
-            image, weights = inputs[2].shape, output
+            image, weights = inputs[2].shape, outputs[0].shape
         elif operation.type.endswith("BackpropInput"):
             image = inputs[2].shape
         multiplied = image.num_elements() * weights.num_elements() // image[-1]
-        return Work(2 * multiplied, sum(map(size, touched)), 1)
-    return Work(0, 0, 1)
+    else:
+        return Work(0, 0, 1)
+    return Work(2 * multiplied, sum(map(size, [*inputs, *outputs])), 1)

@@ -28,7 +28,6 @@ def in_turns(
       turns: whatever they are made of, such as `range(rounds)` or images.
       prepare: (part, turn) -> what is timed, a function without arguments, prepared
         while the clock stands; by default the part itself.
-      shown: whether to show progress.
 
     Returns:
       By name [turns, 2] seconds: that passed, and that processors worked. The first
@@ -53,15 +52,8 @@ def in_turns(
 def medians(
     taken: Mapping[str, np.ndarray], base: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """Medians over the turns of what `in_turns` returns.
-
-    Args:
-      taken: see there.
-      base: the part that `ratio` and `cpu_ratio` compare with, turn by turn.
-
-    Returns:
-      By name `seconds` and `cpu_seconds`, and with a base the two ratios.
-    """
+    """Medians over the turns of what `in_turns` returns: by name `seconds` and
+    `cpu_seconds`; and `ratio` and `cpu_ratio` to the part `base`, turn by turn."""
     found = {}
     for name, pairs in taken.items():
         columns = {"seconds": pairs[:, 0], "cpu_seconds": pairs[:, 1]}

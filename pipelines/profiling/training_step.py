@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import multiprocessing
 import pathlib
-import platform
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ from deeppose_tf.pipelines.profiling import roofline, timer
 from deeppose_tf.pipelines.train import cascade, recipes
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.stage import Stage, build_stage
-
-keras = tf.keras
 
 # Displacements of a simulated earlier stage, standard deviation in pose diameters.
 SIMULATED = 0.2
@@ -41,11 +38,9 @@ def measure(
     rounds: int,
     cache: str = "auto",
 ) -> dict:
-    """Times the parts of a training step in turns.
+    """Times the parts of a training step of a stage in turns.
 
     Args:
-      index: the prepared data set.
-      recipe: of the stage.
       number: of the stage, from 1; the stage before a later one is simulated by
         displacements without a mean.
       rounds: turns of each part.
@@ -61,12 +56,17 @@ def measure(
       `bound` by: see `roofline`.
     """
     parts, work = _parts(index, recipe, number, cache)
-    rates = roofline.measure_rates(_multiplied_in(recipe))
+    precision = steps.resolve_precision(recipe.train.precision)
+    multiplied_in = tf.keras.mixed_precision.Policy(precision).compute_dtype
+    rates = roofline.measure_rates(multiplied_in)
     once = timer.in_turns({"": lambda: parts["network"](1)}, [1], shown=False)
     count = max(1, round(TURN_SECONDS / once[""][0, 0]))
     taken = timer.in_turns(parts, [count] * rounds, functools.partial)
     found = timer.medians(taken, "network")
-    seconds = {name: one["seconds"] / count for name, one in found.items()}
+    seconds, cpu_seconds = (
+        {name: one[key] / count for name, one in found.items()}
+        for key in ("seconds", "cpu_seconds")
+    )
     waited = {"input": seconds["input"], "full": seconds["input"]}
     return {
         "steps_per_turn": count,
@@ -76,10 +76,8 @@ def measure(
             name: roofline.bound(took, work[name], rates, waited.get(name, 0.0))
             for name, took in seconds.items()
         },
-        **{
-            key: {name: one[key] / count for name, one in found.items()}
-            for key in ("seconds", "cpu_seconds")
-        },
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "overhead": found["full"]["ratio"],
         "cpu_overhead": found["full"]["cpu_ratio"],
         "input_speed": timer.medians(taken, "input")["network"]["ratio"],
@@ -89,20 +87,14 @@ def measure(
 def peak_memory(
     directory: str, recipe: recipes.Recipe, number: int, repeats: int, cache: str
 ) -> float:
-    """Peak memory in MiB of a process that trains on a data set listed several times.
-
-    It reads all records once, makes one epoch of batches, and trains a few steps.
-
-    Args:
-      directory: of the prepared data set.
-      recipe, number, cache: see `measure`.
-      repeats: how often everyone is listed.
+    """Peak memory in MiB of a process that trains on prepared data in which everyone is
+    listed `repeats` times: it makes an epoch of batches, and trains a few steps. For
+    the other arguments see `measure`.
     """
     arguments = directory, recipe, number, repeats, cache
     # Not forked: a fork would start with the memory of this process.
-    with concurrent.futures.ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn")
-    ) as process:
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as process:
         return process.submit(_train_a_little, *arguments).result()
 
 
@@ -140,27 +132,27 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     network = steps.make_step(
         state, lambda *crops: crops, bare, strategy, by_xla=by_xla
     )
-    runs = {
-        "network": (network, crops),
-        "augmentation": (lambda batch: augmented(*batch)[1][0, 0, 0], batch),
-    }
-    if config.ema:
-        averaged = tf.function(
-            lambda done: (steps.average(state, config.ema, done), done)[1],
-            autograph=False,
-        )
-        runs["averaging"] = averaged, tf.constant(10_000.0)
+
+    def timed(run, argument):
+        return functools.partial(_wait, steps.repeated(run, by_xla), argument)
+
     parts = {
-        name: functools.partial(_wait, steps.repeated(run, by_xla), argument)
-        for name, (run, argument) in runs.items()
+        "input": functools.partial(_read, ahead),
+        "network": timed(network, crops),
+        "full": functools.partial(_wait, full, chunks),
+        "augmentation": timed(lambda batch: augmented(*batch)[1][0, 0, 0], batch),
     }
-    network = parts.pop("network")
     work = {
         "input": roofline.Work(0, 0, 0),
         "network": roofline.network_work(state, config, crops),
         "augmentation": roofline.Work(0, sum(map(roofline.size, (*batch, *crops))), 1),
     }
     if config.ema:
+        averaged = tf.function(
+            lambda done: (steps.average(state, config.ema, done), done)[1],
+            autograph=False,
+        )
+        parts["averaging"] = timed(averaged, tf.constant(10_000.0))
         weights = [*state.model.weights, *2 * state.averaged.weights]
         moved = sum(map(roofline.size, weights))
         work["averaging"] = roofline.Work(0, moved, 4 * len(state.model.weights))
@@ -168,18 +160,7 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     if by_xla:
         # Of many operations XLA makes a few.
         work = {name: one._replace(operations=0) for name, one in work.items()}
-    return {
-        "input": functools.partial(_read, ahead),
-        "network": network,
-        "full": functools.partial(_wait, full, chunks),
-        **parts,
-    }, work
-
-
-def _multiplied_in(recipe):
-    """The type of the network's products."""
-    precision = steps.resolve_precision(recipe.train.precision)
-    return keras.mixed_precision.Policy(precision).compute_dtype
+    return parts, work
 
 
 def _wait(run, argument, count):
@@ -242,4 +223,4 @@ def _peak():
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
     except (OSError, IndexError):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1 << 20 if platform.system() == "Darwin" else 1 << 10)
+        return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
