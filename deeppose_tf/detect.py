@@ -13,7 +13,6 @@ overlaps. How many detections agree tells how sure a face is. Of people who may 
 
 from __future__ import annotations
 
-import functools
 import json
 import pathlib
 import threading
@@ -83,13 +82,9 @@ def make_finder(
       how: `full`, `face`, `hog`, `people`, or a JSON file, see `read_boxes`, in which
         an image is looked up by its name (of a frame `clip.mp4#12`, then `clip.mp4`),
         without folder or suffix if need be, or its number.
-      skeleton: chooses the default enlargement of faces.
-      enlargement: of faces, see `enlarge`.
+      enlargement: of faces, see `enlarge`; by default as fits the skeleton.
       detector: of `people`: a file, see `person_detector.load`; by default that of the
         package that `person_detector.default` knows.
-
-    Returns:
-      See `Finder`.
 
     Raises:
       ValueError: there is no such file, or it is not one of boxes.
@@ -133,11 +128,8 @@ def require_finder(how: str, detector: str | None = None) -> None:
 
 
 def detect_faces(image: np.ndarray) -> np.ndarray:
-    """The faces of everybody, the largest first: [N, 4] float32 pixels.
-
-    Args:
-      image: [H, W, 3] uint8 RGB.
-    """
+    """The faces of everybody in an image [H, W, 3] uint8 RGB, the largest first: [N, 4]
+    float32 pixels."""
     faces, votes = _faces_anywhere(image, _LEAST)
     faces = faces[votes >= _AGREED]
     return faces[np.argsort(faces[:, 0] - faces[:, 2], kind="stable")]
@@ -221,39 +213,31 @@ def default_enlargement(skeleton: Skeleton) -> tuple[float, float, float]:
 
 
 def hog_boxes(image: np.ndarray) -> np.ndarray:
-    """Standing people by OpenCV's HOG detector: [N, 4] float32, the largest first.
+    """Standing people in an image [H, W, 3] uint8 RGB by OpenCV's HOG detector: [N, 4]
+    float32 pixels, the largest first.
 
     Its boxes keep a margin of about an eighth of their height around the person. It
     finds upright people of at least about 100 px only.
-
-    Args:
-      image: [H, W, 3] uint8 RGB.
     """
     small, factors = draw.resize_by(image, min(1.0, _LARGEST / max(image.shape[:2])))
     height, width = small.shape[:2]
     below, beside = max(0, _HOG_WINDOW[0] - height), max(0, _HOG_WINDOW[1] - width)
     small = cv2.copyMakeBorder(small, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    found, _ = _people_detector().detectMultiScale(
-        cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
-        winStride=(8, 8),
-        padding=(16, 16),
-        scale=1.05,
-    )
-    found = np.array(found, np.float64).reshape(-1, 4)
-    found = found[np.argsort(-found[:, 3], kind="stable")]
-    # From OpenCV's (x, y, width, height); whole pixels, so corners already.
-    corners = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
-    return (corners / np.tile(factors, 2)).astype(np.float32)
+    detector = cv2.HOGDescriptor()
+    detector.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    how = {"winStride": (8, 8), "padding": (16, 16), "scale": 1.05}
+    boxes = _corners(detector.detectMultiScale(bgr, **how)[0])
+    boxes = boxes[np.argsort(boxes[:, 1] - boxes[:, 3], kind="stable")]
+    return (boxes / np.tile(factors, 2)).astype(np.float32)
 
 
 def read_boxes(path: str) -> dict[str, np.ndarray]:
     """Reads person boxes from a JSON file: {"photo.jpg": [[x0, y0, x1, y1], ...], ...},
     a `predictions.json`, or COCO annotations or detections (see `coco_results.boxes`).
 
-    An empty list says that nobody is on that image.
-
-    Returns:
-      [N, 4] float32 pixels by file name.
+    An empty list says that nobody is on that image. They are [N, 4] float32 pixels by
+    file name.
 
     Raises:
       ValueError: not JSON of that form, or a box is not finite or has no size; names
@@ -363,9 +347,14 @@ def _detections(name, gray, step, agree, sizes):
     found, votes = _cascade(name).detectMultiScale2(
         gray, scaleFactor=step, minNeighbors=agree, minSize=least, maxSize=most
     )
+    return _corners(found), np.array(votes, np.float64).ravel()
+
+
+def _corners(found):
+    """From OpenCV's (x, y, width, height); whole pixels, so corners already."""
     boxes = np.array(found, np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return boxes, np.array(votes, np.float64).ravel()
+    return boxes
 
 
 def _merged(boxes, votes):
@@ -397,13 +386,6 @@ def _cascade(name):
         folder = pathlib.Path(cv2.data.haarcascades)
         own[name] = cv2.CascadeClassifier(str(folder / f"haarcascade_{name}.xml"))
     return own[name]
-
-
-@functools.cache
-def _people_detector():
-    detector = cv2.HOGDescriptor()
-    detector.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
-    return detector
 
 
 def _center_and_width(faces):

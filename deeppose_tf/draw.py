@@ -18,6 +18,8 @@ from deeppose_tf.skeleton import Skeleton
 # Sides as the labels have them, told apart by the colour-blind too.
 COLORS = {"left": (255, 150, 0), "right": (40, 130, 255), "middle": (240, 240, 240)}
 TRUTH, PREDICTION = (0, 210, 0), (235, 30, 30)  # as in Fig. 6
+DARK = (20, 20, 20)  # around what is to show on anything
+FONT, SMALL = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 # A legend of `contact_sheet`, as `COLORS` is.
 TRUTH_LEGEND = {"label": TRUTH, "prediction": PREDICTION}
 # OpenCV takes fixed-point coordinates with this many bits behind the point.
@@ -38,7 +40,6 @@ def draw_pose(
     Args:
       image: [H, W, 3] uint8 RGB.
       keypoints: [K, 2] pixels of the image. What is not finite is not drawn.
-      skeleton: names the K joints and the limbs.
       labeled: [K] bool; joints without a label, and their limbs, are not drawn.
       color: RGB for all of it. Without one left, right and middle have the
         colours of `COLORS`.
@@ -63,7 +64,10 @@ def draw_pose(
         cv2.line(image, start, end, paint, width, cv2.LINE_AA, _SHIFT)
     for joint in np.flatnonzero(shown):
         paint = color or COLORS[skeleton.side(joint)]
-        _dot(image, keypoints[joint], 1 + width, paint)
+        # With a dark rim, so that it shows on any clothing.
+        for radius, inside in ((2 + width, DARK), (1 + width, paint)):
+            place, radius = _fixed(keypoints[joint]), radius << _SHIFT
+            cv2.circle(image, place, radius, inside, -1, cv2.LINE_AA, _SHIFT)
     return image
 
 
@@ -81,7 +85,7 @@ def draw_names(
         # OpenCV has letters of ASCII alone.
         name = skeleton.canonical[joint].encode("ascii", "replace").decode()
         x, y = (int(value) >> _SHIFT for value in _fixed(keypoints[joint]))
-        wide = 7 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.33, 1)[0][0]
+        wide = 7 + _width(name, 0.33)
         left = x + 5 if x + wide < image.shape[1] else max(x - wide, 2)
         paint = color or COLORS[skeleton.side(joint)]
         write(image, name, (left, y + 4), paint, 0.33)
@@ -96,9 +100,8 @@ def write(
     size: float = 0.5,
 ) -> None:
     """Writes a word with a dark rim, in place, its lower left corner at (x, y)."""
-    for width, paint in ((3, (20, 20, 20)), (1, color)):
-        how = cv2.FONT_HERSHEY_SIMPLEX, size, paint, width, cv2.LINE_AA
-        cv2.putText(image, text, place, *how)
+    for width, paint in ((3, DARK), (1, color)):
+        cv2.putText(image, text, place, FONT, size, paint, width, cv2.LINE_AA)
 
 
 def draw_truth(
@@ -195,11 +198,8 @@ def cut(
 
 
 def resize_to(image: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The image with its longer side made `side` pixels long.
-
-    Returns:
-      The resized image and the factors [2] by which (x, y) multiply to stay in place.
-    """
+    """The image with its longer side made `side` pixels long, and the factors [2] by
+    which (x, y) multiply to stay in place."""
     return resize_by(image, side / max(image.shape[:2]))
 
 
@@ -228,13 +228,6 @@ def _fixed(point):
     return tuple(int(value) for value in np.rint(scaled))
 
 
-def _dot(image, point, radius, color):
-    """A disk with a dark rim, so that it shows on any clothing."""
-    for r, paint in ((radius + 1, (20, 20, 20)), (radius, color)):
-        fixed = int(round(r * 2**_SHIFT))
-        cv2.circle(image, _fixed(point), fixed, paint, -1, cv2.LINE_AA, _SHIFT)
-
-
 def _side(joints, skeleton):
     """The side that the joints of a limb are on; `middle` if on both."""
     sides = {skeleton.side(joint) for joint in joints} - {"middle"}
@@ -243,27 +236,28 @@ def _side(joints, skeleton):
 
 def _legend(strip, legend, gap):
     """Swatches and words in a strip of white, made smaller where it is too short."""
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    widths = [cv2.getTextSize(word, font, scale, 1)[0][0] for word in legend]
-    wide = sum(widths) + 40 * len(widths) + gap
+    wide = sum(_width(word, SMALL) + 40 for word in legend) + gap
     line = np.full((len(strip), max(wide, strip.shape[1]), 3), 255, np.uint8)
     x, middle = gap, len(strip) // 2
-    for (word, color), width in zip(legend.items(), widths, strict=True):
+    for word, color in legend.items():
         if color is not None:
-            cv2.line(line, (x, middle), (x + 16, middle), (20, 20, 20), 6)
+            cv2.line(line, (x, middle), (x + 16, middle), DARK, 6)
             cv2.line(line, (x, middle), (x + 16, middle), color, 4)
             x += 22
         place = x, middle + 5
-        cv2.putText(line, word, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
-        x += width + 18
+        cv2.putText(line, word, place, FONT, SMALL, (0, 0, 0), 1, cv2.LINE_AA)
+        x += _width(word, SMALL) + 18
     part = resize_to(line, strip.shape[1])[0]
     strip[: len(part), : part.shape[1]] = part[: len(strip)]
 
 
 def _caption(sheet, text, x, y, width):
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
-    needed = cv2.getTextSize(text, font, scale, 1)[0][0]
+    needed, scale = _width(text, SMALL), SMALL
     if needed > width:
         scale, needed = scale * width / needed, width
     place = x + (width - needed) // 2, y
-    cv2.putText(sheet, text, place, font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(sheet, text, place, FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def _width(text, scale):
+    return cv2.getTextSize(text, FONT, scale, 1)[0][0]

@@ -23,7 +23,7 @@ class Curve:
       label: shown in the legend; curves without one are left out of it.
       values: [T]
       color: index into matplotlib's cycle, so that two curves can share one.
-      dashed: drawn dashed, as baselines are.
+      dashed: as baselines are.
       at: [T] places of its own on the horizontal axis, each marked by a dot: what is
         known at single places only. None for those of the plot, without dots.
     """

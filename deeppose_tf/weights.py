@@ -58,7 +58,6 @@ def start(model: tf.keras.Model, skeleton: Skeleton, path: str) -> None:
 
     Args:
       model: of MoveNet with an integral head; changed.
-      skeleton: names the K joints.
       path: MoveNet's: the graph's JSON file, or a folder that holds it as
         `movenet-lightning.json` or `movenet-thunder.json`. Lite0's: its checkpoint.
 
@@ -251,9 +250,9 @@ def _group(folder, group):
 def _graph(path, network):
     """The JSON file for a network, of the path that a user gave."""
     graph = pathlib.Path(path)
-    published = "_".join(network.split("_")[:2])
+    published = "-".join(network.split("_")[:2])
     if graph.is_dir():
-        graph = graph / f"{published.replace('_', '-')}.json"
+        graph = graph / f"{published}.json"
     if not graph.is_file():
         raise ValueError(f"{graph}: no such file")
     return graph

@@ -47,7 +47,6 @@ def measure(
     """Times one person, who fills the image, in every way, and several at once.
 
     Args:
-      cascade: any.
       image: [H, W, 3] uint8.
       files: TFLite files of the cascade, written by `deeppose-tflite`.
       rounds: turns of each way.

@@ -73,10 +73,8 @@ def operations(function) -> set[str]:
 
 
 def check(folder: str, cascade: Cascade, limits: Limits) -> float:
-    """Reads a SavedModel back, runs its signatures, and compares with the cascade.
-
-    Returns:
-      How far keypoints are from the cascade's at most, in pixels.
+    """Reads a SavedModel back, runs its signatures, and compares with the cascade: how
+    far keypoints are from the cascade's at most, in pixels.
 
     Raises:
       ValueError: the signatures are not as they should be, an operation is not one

@@ -53,7 +53,6 @@ def convert(
     `scores` and `valid`, see `Cascade.predict`.
 
     Args:
-      cascade: any.
       kind: how numbers are stored: `float32`; `float16`: large weights, see `SMALLEST`;
         `dynamic_range`: weights as int8; `int8`: activations of networks too, except
         those of the last layer of each, which answers places.
@@ -147,15 +146,13 @@ def _quantized(content, kind, weighted, people):
 
 
 class _Operation(NamedTuple):
-    """An operation of a file: its kind, the name that the quantizer calls it by, its
-    stage, how many numbers are in its weights (0: it is no layer with weights), and
-    the tensors that it reads and makes."""
+    """An operation of a file."""
 
     kind: str
-    name: str
+    name: str  # that the quantizer calls it by
     stage: int
-    size: int
-    reads: frozenset[int]
+    size: int  # how many numbers are in its weights; 0: it is no layer with weights
+    reads: frozenset[int]  # tensors
     makes: frozenset[int]
 
 
@@ -179,13 +176,11 @@ def _operations(content, weighted):
         kind = flatbuffer_utils.opcode_to_name(model, one.opcodeIndex)
         name = ";".join(tensors[i].name.decode() for i in one.outputs)
         stage = re.match(rf"{graph.STAGE}(\d+)/", name)
-        size = 0
+        number, size = int(stage[1]) if stage else 0, 0
         if kind in WEIGHTED and any(layer in name for layer in weighted):
             size = int(np.prod(tensors[one.inputs[1]].shape))
-        reads, makes = frozenset(one.inputs), frozenset(one.outputs)
-        found.append(
-            _Operation(kind, name, int(stage[1]) if stage else 0, size, reads, makes)
-        )
+        ends = frozenset(one.inputs), frozenset(one.outputs)
+        found.append(_Operation(kind, name, number, size, *ends))
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model)), found
 
 
