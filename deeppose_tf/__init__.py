@@ -45,7 +45,6 @@ def train(
       stages: S; None adds stages while the held-out people gain.
       steps: of every stage; None: the recipe's.
       batch: crops of a step; None: the recipe's.
-      verbose: 0 hides progress.
 
     Raises:
       ValueError: the data or the recipe is not there, the data does not fit, or `run`
@@ -73,12 +72,9 @@ def evaluate(
     """Scores every stage of a cascade beside the mean-pose baseline.
 
     Args:
-      cascade: such as `Cascade.load` gives.
       data: a folder that `deeppose-prepare` wrote.
-      split: of the data.
       output: the folder for tables, curves and `metrics.json`; none are written
         without.
-      verbose: 0 hides progress.
 
     Returns:
       What `metrics.json` holds: `rows` of `name` and `scores`, first the baseline.

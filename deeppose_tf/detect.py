@@ -141,7 +141,6 @@ def likeliest_face(
     """The face of the one person who is meant and known to be there.
 
     Args:
-      image: [H, W, 3] uint8 RGB.
       torso: [4] pixels, a torso as detected for FLIC: the face is sought above it. If
         left out or all zeros, it is sought in the whole image.
 

@@ -150,7 +150,6 @@ def contact_sheet(
     Args:
       images: N of [H, W, 3] uint8 RGB, of any sizes.
       captions: N; printed smaller where they would not fit.
-      columns: images in a row.
       cell: the side of the square that an image fills, pixels.
       legend: what colours mean, written on top; None for words without a colour.
 

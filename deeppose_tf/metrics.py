@@ -58,7 +58,6 @@ def pcp(
       predicted: [N, K, 2]
       keypoints: [N, K, 2], the truth, in the frame of `predicted`.
       labeled: [N, K] bool. A limb is scored where all joints of its ends are labeled.
-      skeleton: names the K joints and the limbs.
 
     Returns:
       One fraction for each limb type of the skeleton, left and right pooled; `mean4`,
@@ -273,13 +272,9 @@ def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Arr
     no label. A skeleton without diagonals is measured by the longer side of the box
     around the labeled joints. The diameter that sizes crops has a least value besides.
 
-    Args:
-      keypoints: [N, K, 2], any unit.
-      labeled: [N, K] bool.
-
     Returns:
-      Diameters in the unit of `keypoints`; NaN where labels allow none (such a
-      person is not scored).
+      Diameters in the unit of `keypoints` [N, K, 2]; NaN where labels [N, K] allow none
+      (such a person is not scored).
     """
     if not skeleton.diagonals:
         return extents(keypoints, labeled)

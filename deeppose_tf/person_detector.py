@@ -84,7 +84,7 @@ def decode(
         (YOLOv8 and later) or `[1, N, 5 + C]`, with a score of there being anything
         (up to v7; YOLOX, decoded or not): centres, sizes and C classes.
       size: width and height of the input.
-      person: the number of the class in the first two.
+      person: its number among the classes of the first two.
 
     Returns:
       [N, 4] corners in pixels of the input; [N] scores; and whether the network was

@@ -23,7 +23,6 @@ class Curve:
       label: shown in the legend; curves without one are left out of it.
       values: [T]
       color: index into matplotlib's cycle, so that two curves can share one.
-      dashed: as baselines are.
       at: [T] places of its own on the horizontal axis, each marked by a dot: what is
         known at single places only. None for those of the plot, without dots.
     """
@@ -37,14 +36,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-    """One bar in each group of `plot_bars`.
-
-    Attributes:
-      label: shown in the legend.
-      values: one for each group; NaN for no bar.
-      color: index into matplotlib's cycle.
-      pale: drawn pale, as others' results are.
-    """
+    """One bar in each group of `plot_bars`, as `Curve`; NaN for no bar."""
 
     label: str
     values: Sequence[float]
@@ -68,7 +60,6 @@ def plot_curves(
       panels: (title, curves). Legends stand outside of the axes: one for all panels
         where they show the same curves, and otherwise one below each.
       title: above all of it; the place to say what was measured and how.
-      across, up: what the axes are.
       highest: end of the vertical axis, which starts at 0; None to fit the values.
     """
     columns = min(len(panels), 4)
@@ -102,13 +93,8 @@ def plot_bars(
     up: str,
     highest: float | None = 1.0,
 ) -> np.ndarray:
-    """Groups of bars beside each other, as an RGB image; a legend beside them.
-
-    Args:
-      groups: their names, below.
-      bars: in the order in which they stand in each group.
-      title, up, highest: as `plot_curves`.
-    """
+    """Groups of bars beside each other, with their names below and a legend beside
+    them, as an RGB image; the other arguments are as of `plot_curves`."""
     figure = _figure((11.0, 5.0), title)
     ax = figure.subplots()
     width = 0.85 / len(bars)

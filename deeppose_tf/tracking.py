@@ -103,11 +103,6 @@ class Tracks:
     def poses(self, numbers: list[int], predicted: dict, seconds: float) -> dict:
         """What a cascade predicted for people in a frame, with steady `keypoints`.
 
-        Args:
-          numbers: N, of the people.
-          predicted: of `Cascade.predict`.
-          seconds: when the frame is shown.
-
         Returns:
           The same with `keypoints` [N, K, 2] smoothed, and the numbers as `track`.
           `keypoints_by_stage` stay as they were predicted.

@@ -80,8 +80,7 @@ TFLITE_FLAGS = {
     "model": Flag(str, command.MODEL),
     "output": Flag(
         str,
-        "The file to write, such as pose.tflite. Its description, pose.json, and the "
-        "report are written beside it.",
+        "The file to write, such as pose.tflite; its description, pose.json, beside.",
     ),
     "data": Flag(
         str,
@@ -91,16 +90,14 @@ TFLITE_FLAGS = {
         "float16",
         "How numbers are stored. float32: as trained. float16: large weights of later "
         "stages in half the space, hundredths of a pixel away. dynamic_range: weights "
-        "as int8, a quarter of the size, tenths of a pixel away. int8: activations of "
-        "the networks too; images, boxes and keypoints stay what they are.",
+        "as int8, a quarter of the size, tenths away. int8: activations too.",
         choices=lite.KINDS,
     ),
     "image_size": Flag(
         str,
         "Height x width of all images, such as 256x192, in pixels: one graph without "
-        "branches and gathers, which GPU and other delegates take whole. Costs grow "
-        "with the size; on a processor that is much beyond 320x320 slower than the "
-        "default, any size.",
+        "branches and gathers, which delegates take whole. Default: any size, which on "
+        "a processor is quicker than one much beyond 320x320.",
     ),
     "split": Flag(
         "test",
@@ -115,10 +112,7 @@ TFLITE_FLAGS = {
         low=0.0,
     ),
     "seen": Flag(
-        60,
-        "int8: how many people of the training split the ranges of activations are "
-        "seen on.",
-        low=1,
+        60, "int8: how many people of train show the ranges of activations.", low=1
     ),
     "overwrite": Flag(False, "Replace --output if it is there already."),
 }

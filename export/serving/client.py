@@ -70,7 +70,6 @@ class Client:
     Args:
       server: `http://`, `https://`, `grpc://` or `grpcs://`, host and port. Those with
         an s check the server's certificate.
-      model_name: under which the server knows it.
       timeout: seconds to wait for one answer, whole.
       retries: how often a request is sent again, after pauses, where the server was not
         reached or said that it had too much to do (429 and 503; UNAVAILABLE and

@@ -94,23 +94,21 @@ def read_headers(path: str) -> dict[str, str]:
 CLIENT_FLAGS = {
     "server": Flag(
         "http://localhost:8501",
-        "Where TensorFlow Serving is: http:// or https:// with its REST port, usually "
-        "8501, or grpc:// or grpcs:// with its gRPC port, usually 8500. gRPC needs "
-        "pip install 'deeppose-tf[serving]'.",
+        "Where TensorFlow Serving is: http(s):// with its REST port, usually 8501, or "
+        "grpc(s)://, usually 8500, which needs pip install 'deeppose-tf[serving]'.",
     ),
     "model_name": Flag("deeppose", "The server's name for the model."),
     **predict_commands.FILE_FLAGS,
     "skeleton": Flag(
         str,
         "The names and limbs of the model's joints, which the server cannot tell: "
-        f"{', '.join(skeletons.SKELETONS)}, or the JSON file in the assets of the "
-        "exported model. By default joints have numbers, and no limbs are drawn.",
+        f"{', '.join(skeletons.SKELETONS)}, or the JSON file in the exported model's "
+        "assets. By default joints have numbers, and no limbs are drawn.",
     ),
     "timeout": Flag(60.0, "Seconds to wait for one answer.", low=0.001),
     "retries": Flag(
         4,
-        "How often to send a request again, after half a second, one, two and so on, "
-        "to a server that is not there or too busy.",
+        "How often to ask a server again that is not there or busy, after pauses.",
         low=0,
     ),
     "header_file": Flag(

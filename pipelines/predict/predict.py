@@ -58,12 +58,8 @@ def predict_files(
       cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`. If it
         has `predict_file`, that is asked for photos in place of `predict`, and takes
         the path before its arguments.
-      found: see `media.find_files`.
-      output: the folder to write into; made where it is missing.
-      finder: gives the person boxes of an image; see `detect.make_finder`. A frame of
-        a film is called such as `clip.mp4#12`.
+      finder: see `detect.make_finder`; a frame of a film is called `clip.mp4#12`.
       settings: JSON value kept in the results.
-      overlays: whether to draw.
       overwrite: replace files that are already there, whoever wrote them.
       made_with: files that poses depend on beside the photo, such as the model's.
       max_pixels: larger photos are passed over.

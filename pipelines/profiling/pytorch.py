@@ -20,10 +20,8 @@ def step_seconds(layers: tuple, side: int, batch: int, outputs: int) -> dict:
     In bfloat16 on a GPU, there as it is and by `torch.compile`; in float32 on a
     processor. Each in a process of its own, before TensorFlow takes the GPU.
 
-    Args:
-      layers: `networks.PAPER`.
-      side, batch: crops [batch, side, side, 3].
-      outputs: numbers that are answered for each.
+    Its `layers` are `networks.PAPER`; it answers so many `outputs` for each of crops
+    [batch, side, side, 3].
 
     Returns:
       Seconds a step by name; nothing without PyTorch, or of what fails.

@@ -90,7 +90,6 @@ def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
 
     Args:
       state: see `step.make_state`; its network and optimizer are counted.
-      config: how it is trained.
       crops: `augment.Examples`: crops [M, S, S, 3], targets [M, K, 2] normalized,
         weights [M, K]; M is known.
 
@@ -115,7 +114,6 @@ def bound(seconds: float, work: Work, rates: Rates, waited: float = 0.0) -> str:
     Args:
       seconds: that a step takes.
       work: of the step; no operations where XLA makes few of many.
-      rates: of the device.
       waited: seconds that the input side alone takes for its batch.
     """
     takes = {
