@@ -154,21 +154,17 @@ def read_pytorch(path: pathlib.Path) -> dict[str, np.ndarray]:
 class _Tensor:
     """What a pickle says of a tensor whose numbers come later."""
 
-    def __init__(self, storage, offset, shape, strides, *rest):
-        del rest
-        _, self.kind, self.key, *_ = storage
+    def __init__(self, storage, offset, shape, strides, *_):
+        self.kind, self.key = storage[1:3]
         self.offset, self.shape, self.strides = offset, shape, strides
 
     def of(self, numbers):
         """The tensor, of the numbers that were stored for it."""
-        ends = [
-            (n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)
-        ]
-        if (
-            min(self.offset, *ends, 0) < 0
-            or self.offset + sum(ends) >= numbers.size
-            or math.prod(self.shape) > numbers.size
-        ):
+        steps = zip(self.shape, self.strides, strict=True)
+        ends = [(n - 1) * step for n, step in steps]
+        beyond = self.offset + sum(ends) >= numbers.size
+        beyond |= math.prod(self.shape) > numbers.size
+        if beyond or min(self.offset, *ends, 0) < 0:
             raise ValueError("a tensor reaches beyond its numbers")
         return np.lib.stride_tricks.as_strided(
             numbers[self.offset :],

@@ -181,7 +181,7 @@ def test_the_work_of_a_step_by_hand():
 )
 def test_what_a_step_is_bound_by(work, waited, expected):
     """Of a second, on a device of 100 FLOP, 10 bytes and 1000 launches a second."""
-    rates = roofline.Rates(100, 10, 1000)
+    rates = roofline.Work(100, 10, 1000)
     assert roofline.bound(1.0, roofline.Work(*work), rates, waited) == expected
 
 

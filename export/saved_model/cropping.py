@@ -17,14 +17,10 @@ from deeppose_tf import sampling
 
 
 class Framed(NamedTuple):
-    """One image halved again and again, for `sampling.crop` of boxes of one size.
-
-    Attributes:
-      images: L of [1, H, W, 3], 0..255, uint8 the first and float32 the others, in a
-        frame of one pixel of the grey that is outside.
-      extents: L of [4] float32, by which (y, x, y, x) in pixels of such an image are
-        divided for the kernel.
-    """
+    """One image halved again and again, for `sampling.crop` of boxes of one size: L of
+    [1, H, W, 3], 0..255, uint8 the first and float32 the others, in a frame of one
+    pixel of the grey that is outside; and by which [4] (y, x, y, x) in pixels of each
+    are divided for the kernel."""
 
     images: tuple[tf.Tensor, ...]
     extents: tuple[tf.Tensor, ...]
@@ -85,11 +81,8 @@ def framed(images: tf.Tensor, count: int = sampling.LEVELS) -> Framed:
 
 
 class Levels(NamedTuple):
-    """One image halved again and again, its size known when a graph is made of it.
-
-    Attributes:
-      images: L of [H, W, 3] float32, pre-processed.
-    """
+    """One image halved again and again, its size known when a graph is made of it: L of
+    [H, W, 3] float32, pre-processed."""
 
     images: tuple[tf.Tensor, ...]
 

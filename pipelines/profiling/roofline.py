@@ -27,7 +27,7 @@ CONVOLUTIONS = "Conv2D", "DepthwiseConv2dNative"
 
 
 class Work(NamedTuple):
-    """What a part asks of a device.
+    """What a part asks of a device; as rates, what a device does in a second.
 
     Attributes:
       flop: multiplications and additions of convolutions and matrix products.
@@ -37,24 +37,10 @@ class Work(NamedTuple):
 
     flop: float
     bytes: float
-    operations: int = 0
+    operations: float = 0
 
 
-class Rates(NamedTuple):
-    """What a device does.
-
-    Attributes:
-      flop: floating-point operations a second, in large matrix products.
-      bytes: read and written a second, in large copies.
-      operations: the smallest ones a second.
-    """
-
-    flop: float
-    bytes: float
-    operations: float
-
-
-def measure_rates(dtype: str) -> Rates:
+def measure_rates(dtype: str) -> Work:
     """What the first GPU makes of its largest work, else the processor: the fastest of
     `TRIES`, of matrices of a type such as `bfloat16`, and copies of float32.
 
@@ -77,7 +63,7 @@ def measure_rates(dtype: str) -> Rates:
             lambda i, _: i < COPIES, lambda i, x: (i + 1, -x), (done, x)
         )[1]
 
-    return Rates(
+    return Work(
         2 * side**3 / _fastest(lambda x: tf.matmul(x, x), matrix),
         2 * COPIES * copied / _fastest(negatives, many),
         CHAIN / _fastest(chain, tf.constant(1.0)),
@@ -107,7 +93,7 @@ def network_work(state: steps.State, config: TrainConfig, crops: tuple) -> Work:
     return Work(*map(sum, zip(*found, strict=True)))
 
 
-def bound(seconds: float, work: Work, rates: Rates, waited: float = 0.0) -> str:
+def bound(seconds: float, work: Work, rates: Work, waited: float = 0.0) -> str:
     """Names what takes most of the time: `input`, `arithmetic`, `memory`, `launch`; or
     `small operations`, which reach none of the device's rates.
 
