@@ -14,6 +14,7 @@ from deeppose_tf.cascade import Cascade
 from deeppose_tf.export.saved_model import cropping, export, graph
 from deeppose_tf.export.saved_model.signatures import Limits
 from deeppose_tf.export.tflite import lite
+from deeppose_tf.pipelines.evaluation import scores
 from deeppose_tf.pipelines.profiling import timer
 from deeppose_tf.pipelines.train import recipes
 from deeppose_tf.skeleton import LSP
@@ -78,18 +79,14 @@ def measure(
 
 def table(found: dict[str, dict[str, float]]) -> str:
     """What was measured, as a table in Markdown."""
-    lines = [
-        "| | ms | / bare | CPU ms | / bare | people / s | MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = [["", "ms", "/ bare", "CPU ms", "/ bare", "people / s", "MB"]]
     for name, one in found.items():
+        passed = f"{1000 * one['seconds']:.1f}", f"{one['ratio']:.2f}"
+        worked = f"{1000 * one['cpu_seconds']:.1f}", f"{one['cpu_ratio']:.2f}"
+        rate = f"{one['people'] / one['seconds']:.1f}"
         size = f"{one['megabytes']:.1f}" if "megabytes" in one else ""
-        lines.append(
-            f"| {name} | {1000 * one['seconds']:.1f} | {one['ratio']:.2f} "
-            f"| {1000 * one['cpu_seconds']:.1f} | {one['cpu_ratio']:.2f} "
-            f"| {one['people'] / one['seconds']:.1f} | {size} |"
-        )
-    return "\n".join(lines)
+        lines.append([name, *passed, *worked, rate, size])
+    return scores.markdown(lines)
 
 
 def _networks(cascade) -> dict[str, Callable[[], object]]:

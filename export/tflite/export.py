@@ -211,26 +211,18 @@ def _require(report, max_drop):
 
 def table(report: dict) -> str:
     """The report as Markdown."""
-    pixels, scored = report["pixels"], report["scores"]
-    lines = [
+    pixels, lines = report["pixels"], [["", "Keras", "TFLite"]]
+    for name in SCORES:
+        both = [report["scores"][of][name] for of in ("keras", "tflite")]
+        if None not in both:
+            lines.append([f"{name}, per cent", *(f"{one:.2f}" for one in both)])
+    kinds = ", ".join("{count} {operation}".format(**x) for x in report["operations"])
+    return (
         f"{report['kind']}, {report['bytes'] / 1e6:.2f} MB, "
         f"{counted(report['people'], 'person')} of {report['split']}: joints are "
         f"{pixels['mean']:.4f} pixels from Keras in the mean, {pixels['largest']:.4f} "
-        "at most",
-        "",
-        "| | Keras | TFLite |",
-        "| --- | ---: | ---: |",
-        *(
-            f"| {name}, per cent | {scored['keras'][name]:.2f} | "
-            f"{scored['tflite'][name]:.2f} |"
-            for name in SCORES
-            if None not in (scored["keras"][name], scored["tflite"][name])
-        ),
-        "",
-        "Operations: "
-        + ", ".join("{count} {operation}".format(**x) for x in report["operations"]),
-    ]
-    return "\n".join(lines)
+        f"at most\n\n{scores.markdown(lines)}\n\nOperations: {kinds}"
+    )
 
 
 def _apart(before, after):

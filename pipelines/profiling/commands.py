@@ -72,13 +72,11 @@ def run_benchmark(values: flags.FlagValues) -> None:
     }
     if values.memory:
         large = _with_batch(recipe, MEMORY_BATCH)
-        once, often = (
-            training_step.peak_memory(
-                index.directory, large, values.stage, times, values.cache
-            )
-            for times in (1, REPEATS)
-        )
-        result["memory"] = {"batch": MEMORY_BATCH, "once": once, "repeated": often}
+        arguments = index.directory, large, values.stage
+        result["memory"] = {"batch": MEMORY_BATCH} | {
+            name: training_step.peak_memory(*arguments, times, values.cache)
+            for name, times in (("once", 1), ("repeated", REPEATS))
+        }
     recipe = _with_batch(recipe, values.batch or recipe.inputs.batch)
     if values.recipe == "paper":
         side, answers = recipe.stage.size, 2 * len(index.skeleton.joints)
@@ -89,10 +87,9 @@ def run_benchmark(values: flags.FlagValues) -> None:
         "batch": recipe.inputs.batch,
         "people": recipe.inputs.batch // recipe.inputs.views,
         "device": timer.device(),
-        **training_step.measure(
-            index, recipe, values.stage, values.rounds, values.cache
-        ),
     }
+    arguments = index, recipe, values.stage, values.rounds, values.cache
+    result |= training_step.measure(*arguments)
     print(table(result))
     outputs.write_json(values.output, result)
 
