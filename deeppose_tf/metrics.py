@@ -168,14 +168,8 @@ def oks(
     predicted: Array, keypoints: Array, labeled: Array, skeleton: Skeleton, areas: Array
 ) -> Array:
     """[N] object keypoint similarity, COCO's (0..1): the mean over a person's labeled
-    joints of exp(-d^2 / (2 area (2 sigma)^2)), d the distance in pixels.
-
-    Args:
-      predicted, keypoints, labeled, skeleton: as for `pcp`, in pixels.
-      areas: [N] of each person's outline, square pixels.
-
-    Returns:
-      NaN for a person without a labeled joint.
+    joints of exp(-d^2 / (2 area (2 sigma)^2)), d the distance in pixels; NaN without
+    any. Arguments as for `pcp`; `areas` [N] are those of outlines, square pixels.
 
     Raises:
       ValueError: a joint has no sigma (see `oks_sigmas`), or as `pcp`.

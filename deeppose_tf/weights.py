@@ -246,9 +246,8 @@ def _group(folder, group):
 def _graph(path, network):
     """The JSON file for a network, of the path that a user gave."""
     graph = pathlib.Path(path)
-    published = "-".join(network.split("_")[:2])
     if graph.is_dir():
-        graph = graph / f"{published}.json"
+        graph /= "-".join(network.split("_")[:2]) + ".json"
     if not graph.is_file():
         raise ValueError(f"{graph}: no such file")
     return graph

@@ -20,13 +20,8 @@ from deeppose_tf.export.saved_model import image_decoding as pictures
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is looked at, and for how long.
-
-    Attributes:
-      tolerance: stages end early once every joint moved less than this share of the
-        pose's diameter; None: never.
-      max_pixels: images with more pixels are answered by `valid` = False.
-    """
+    """Stages end early once every joint moved less than a share of the pose's diameter,
+    the tolerance, if there is one; images with more pixels are not `valid`."""
 
     tolerance: float | None = None
     max_pixels: int = 50_000_000

@@ -55,7 +55,6 @@ def export(
       kind, size: see `convert.convert`.
       max_drop: of PDJ@0.2, in points: a file that loses more is not written.
       seen: for `int8`, how many people of the training split activations are seen on.
-      overwrite: replace files that are there.
 
     Returns:
       The report; see `compare`.
@@ -149,12 +148,11 @@ def compare(
     limit: int | None = None,
     verbose: int = 1,
 ) -> dict:
-    """Runs both on the same pixels.
+    """Runs both on the same pixels of the first `limit` people of a split.
 
     Args:
       cascade: what the file was made of.
       model: the file. Images for one of a fixed size are fitted to it, for both.
-      index: prepared data, whose first `limit` people of a split are looked at.
 
     Returns:
       A JSON value: `people`; `pixels`, how far joints are apart, in those of the image

@@ -38,12 +38,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file to predict on.
-
-    Attributes:
-      path: where it is.
-      name: relative to the folder that all inputs share; names it in results.
-    """
+    """One file to predict on. Its name in results is relative to the folder that all
+    inputs share."""
 
     path: str
     name: str
@@ -102,7 +98,6 @@ class Film:
     """An open video.
 
     Attributes:
-      path: of its file.
       rate: frames per second, in the mean.
       count: of frames as its header says, which may be wrong; 0 where it does not.
       broken: after all frames, how it broke off; empty where it did not.
