@@ -10,8 +10,6 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-DISTANCE = "distance to the true joint / torso diameter"
-DETECTED = "detected joints (PDJ)"
 _BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
 
 
@@ -48,8 +46,8 @@ def plot_curves(
     thresholds: np.ndarray,
     panels: Sequence[tuple[str, Sequence[Curve]]],
     title: str,
-    across: str = DISTANCE,
-    up: str = DETECTED,
+    across: str,
+    up: str,
     highest: float | None = 1.0,
 ) -> np.ndarray:
     """PDJ curves as in Figs. 4 and 5: an RGB image, one panel beside the other.

@@ -197,7 +197,7 @@ def test_curves_are_drawn_in_every_panel():
         [("all", [flat, baseline])],
         [(n, [flat, baseline]) for n in "abcde"],
     ):
-        image = plot.plot_curves(thresholds, panels, "title")
+        image = plot.plot_curves(thresholds, panels, "title", "across", "up")
         assert image.dtype == np.uint8 and image.ndim == 3
         # As long as the axes are wide, which is most of the panel; gaps when dashed.
         solid, dashed = painted(image, blue).sum(), painted(image, red).sum()
@@ -219,7 +219,7 @@ def test_legends_cover_no_curve(count, same, monkeypatch):
             plot.Curve(name, rising * (k + 1) / 3, k) for k, name in enumerate(names)
         ]
         panels.append((f"panel {i}", curves))
-    image = plot.plot_curves(rising / 2, panels, "title")
+    image = plot.plot_curves(rising / 2, panels, "title", "", "")
     (figure,) = figures
     legends = figure.legends + [a.get_legend() for a in figure.axes if a.get_legend()]
     assert len(legends) == (1 if same or count == 1 else count)
@@ -235,7 +235,8 @@ def test_legends_cover_no_curve(count, same, monkeypatch):
 def test_single_places_are_dots_and_counts_an_axis_of_their_own():
     blue, orange = (31, 119, 180), (255, 127, 14)
     dot = plot.Curve("published", np.array([0.5]), 0, at=np.array([0.2]))
-    image = plot.plot_curves(np.linspace(0, 0.5, 51), [("", [dot])], "title")
+    shares = np.linspace(0, 0.5, 51)
+    image = plot.plot_curves(shares, [("", [dot])], "title", "", "")
     # One in the panel and one in the legend, of 6 points at 100 dots an inch: 8 px.
     assert 2 * 30 < painted(image, blue).sum() < 2 * 120
     curves = [plot.Curve("one", np.array([0.7]), 1, at=np.array([1]))]
