@@ -47,8 +47,8 @@ def pcp(
     skeleton: Skeleton,
     threshold: float = 0.5,
     strict: bool = True,
-) -> dict[str, float]:
-    """Percentage of Correct Parts (Sec. 4.1) as fractions in 0..1.
+) -> dict[str, tuple[float, int, int]]:
+    """Percentage of Correct Parts (Sec. 4.1).
 
     A limb is correct when both its ends are within `threshold` of the true limb's
     length of their places (strict, the paper's), or when the mean of the two
@@ -60,29 +60,16 @@ def pcp(
       labeled: [N, K] bool. A limb is scored where all joints of its ends are labeled.
 
     Returns:
-      One fraction for each limb type of the skeleton, left and right pooled; `mean4`,
-      the mean over those of the paper's four types (`PAPER_TYPES`) that the skeleton
-      has; `mean10`, the mean over all its sticks (ten on LSP), each counting once.
-      What no person has labeled stays out of the means: of three types where nobody
-      has the fourth. NaN is 0 of 0.
+      A fraction in 0..1, and the correct and the scored sticks that it is made of, for
+      each limb type of the skeleton, left and right pooled; `mean4`, the mean over
+      those of the paper's four types (`PAPER_TYPES`) that the skeleton has; `mean10`,
+      the mean over all its sticks (ten on LSP), each counting once. What no person has
+      labeled stays out of the means: of three types where nobody has the fourth. NaN is
+      0 of 0.
 
     Raises:
       ValueError: the shapes do not fit, or a labeled joint is not finite.
     """
-    arguments = predicted, keypoints, labeled, skeleton, threshold, strict
-    return {name: entry[0] for name, entry in pcp_entries(*arguments).items()}
-
-
-def pcp_entries(
-    predicted: Array,
-    keypoints: Array,
-    labeled: Array,
-    skeleton: Skeleton,
-    threshold: float = 0.5,
-    strict: bool = True,
-) -> dict[str, tuple[float, int, int]]:
-    """Each fraction of `pcp`, same arguments, and the correct and scored sticks behind
-    it: of `mean4` and `mean10` the sums over the sticks that those are made of."""
     correct, total = _sticks(predicted, keypoints, labeled, skeleton, threshold, strict)
     groups: dict[str, list[int]] = {}
     for i, limb in enumerate(skeleton.limbs):

@@ -34,6 +34,11 @@ PERSON = {
 DIAGONAL = 50.0
 
 
+def pcp(*arguments, **how):
+    """The fractions alone."""
+    return {name: entry[0] for name, entry in metrics.pcp(*arguments, **how).items()}
+
+
 def people(count=1):
     keypoints = np.array([PERSON[name] for name in LSP.joints], np.float32)
     keypoints = np.repeat(keypoints[np.newaxis], count, axis=0)
@@ -58,7 +63,7 @@ def random_people(count=40, seed=3):
 def test_perfect_predictions_score_one_everywhere():
     keypoints, labeled = people(3)
     for strict in (True, False):
-        scores = metrics.pcp(keypoints, keypoints, labeled, LSP, strict=strict)
+        scores = pcp(keypoints, keypoints, labeled, LSP, strict=strict)
         assert set(scores) == {
             *("upper_arm", "lower_arm", "upper_leg", "lower_leg"),
             *("head", "torso", "mean4", "mean10"),
@@ -74,7 +79,7 @@ def test_a_limb_end_at_half_the_length_is_correct_and_beyond_it_is_wrong():
     # The left lower arm is 40 long: its wrist may be off by 20.
     for offset, expected in ((20.0, 1.0), (20.01, 0.5)):
         predicted = moved(keypoints, {"left_wrist": (0, offset)})
-        scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+        scores = pcp(predicted, keypoints, labeled, LSP)
         assert scores["lower_arm"] == expected
         assert scores["upper_arm"] == 1.0
 
@@ -85,7 +90,7 @@ def test_what_nobody_has_labeled_is_not_in_the_means():
     labeled[:, [INDEX["left_ankle"], INDEX["right_ankle"]]] = False
     predicted = keypoints.copy()
     predicted[:, [INDEX["left_wrist"], INDEX["right_wrist"]]] += 1000
-    found = metrics.pcp(predicted, keypoints, labeled, LSP)
+    found = pcp(predicted, keypoints, labeled, LSP)
     assert np.isnan(found["lower_leg"])
     assert found["mean4"] == pytest.approx((1 + 0 + 1) / 3)
     assert found["mean10"] == pytest.approx(6 / 8)  # no lower arms, and no lower legs
@@ -98,12 +103,12 @@ def test_loose_takes_the_mean_of_both_ends():
     # Elbow off by 8, wrist off by 30: strict fails the lower arm (30 > 20) and passes
     # the upper arm (8 <= 20); loose passes both (19 <= 20 and 4 <= 20).
     predicted = moved(keypoints, {"left_elbow": (8, 0), "left_wrist": (0, 30)})
-    strict = metrics.pcp(predicted, keypoints, labeled, LSP)
-    loose = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    strict = pcp(predicted, keypoints, labeled, LSP)
+    loose = pcp(predicted, keypoints, labeled, LSP, strict=False)
     assert strict["lower_arm"] == 0.5 and loose["lower_arm"] == 1.0
     # With 34 the mean is 21 > 20.
     predicted = moved(keypoints, {"left_elbow": (8, 0), "left_wrist": (0, 34)})
-    loose = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    loose = pcp(predicted, keypoints, labeled, LSP, strict=False)
     assert loose["lower_arm"] == 0.5 and loose["upper_arm"] == 1.0
 
 
@@ -112,12 +117,12 @@ def test_means_over_the_four_types_and_over_the_ten_sticks():
     # The first person's left elbow is far off: one of four upper arms and one of
     # four lower arms of the two people are wrong.
     predicted = moved(keypoints, {"left_elbow": (0, 100)})
-    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    scores = pcp(predicted, keypoints, labeled, LSP)
     assert scores["upper_arm"] == scores["lower_arm"] == 0.75
     assert scores["mean4"] == pytest.approx((0.75 + 0.75 + 1 + 1) / 4)
     # Two of the ten sticks are right for one person of two.
     assert scores["mean10"] == pytest.approx((8 * 1 + 2 * 0.5) / 10)
-    entries = metrics.pcp_entries(predicted, keypoints, labeled, LSP)
+    entries = metrics.pcp(predicted, keypoints, labeled, LSP)
     counts = {name: entry[1:] for name, entry in entries.items()}
     assert counts["upper_arm"] == (3, 4)
     assert counts["torso"] == counts["head"] == (2, 2)
@@ -133,7 +138,7 @@ def test_an_end_in_the_middle_of_two_joints():
     down = {"left_shoulder": (0, 21), "right_shoulder": (0, 21)}
     for offsets, expected in ((apart, 1.0), (down, 0.0)):
         predicted = moved(keypoints, offsets)
-        assert metrics.pcp(predicted, keypoints, labeled, LSP)["torso"] == expected
+        assert pcp(predicted, keypoints, labeled, LSP)["torso"] == expected
 
 
 def test_a_limb_with_an_unlabeled_joint_is_not_scored():
@@ -142,12 +147,12 @@ def test_a_limb_with_an_unlabeled_joint_is_not_scored():
     labeled[0, INDEX["left_wrist"]] = False
     labeled[:, INDEX["left_shoulder"]] = False
     keypoints[~labeled] = np.nan  # what is not labeled has no meaning
-    entries = metrics.pcp_entries(predicted, keypoints, labeled, LSP)
+    entries = metrics.pcp(predicted, keypoints, labeled, LSP)
     counts = {name: entry[1:] for name, entry in entries.items()}
     assert counts["lower_arm"] == (3, 3)
     assert counts["upper_arm"] == (2, 2)  # the right ones
     assert counts["torso"] == (0, 0)
-    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    scores = pcp(predicted, keypoints, labeled, LSP)
     assert np.isnan(scores["torso"])
     assert scores["mean4"] == scores["mean10"] == 1.0
 
@@ -157,11 +162,11 @@ def test_types_that_a_skeleton_lacks_are_absent():
     labeled = np.ones((2, 10), bool)
     predicted = keypoints.copy()
     predicted[0, FLIC.joints.index("left_wrist")] += 1000
-    scores = metrics.pcp(predicted, keypoints, labeled, FLIC)
+    scores = pcp(predicted, keypoints, labeled, FLIC)
     assert "upper_leg" not in scores and "lower_leg" not in scores
     assert scores["mean4"] == pytest.approx((1 + 0.75) / 2)
     bare = skeleton.Skeleton("bare", FLIC.joints, (), (), ())
-    scores = metrics.pcp(predicted, keypoints, labeled, bare)
+    scores = pcp(predicted, keypoints, labeled, bare)
     assert set(scores) == {"mean4", "mean10"}
     assert np.isnan(list(scores.values())).all()
 
@@ -223,7 +228,7 @@ def test_a_prediction_that_is_not_finite_is_wrong_and_no_nan(bad):
     predicted[0, INDEX["left_shoulder"], 1] = bad
     predicted[0, INDEX["right_shoulder"], 0] = -bad
     for strict in (True, False):
-        scores = metrics.pcp(predicted, keypoints, labeled, LSP, strict=strict)
+        scores = pcp(predicted, keypoints, labeled, LSP, strict=strict)
         assert scores["torso"] == 0.5 and scores["upper_arm"] == 0.5
         assert scores["lower_arm"] == 1.0
     scores = metrics.pdj(predicted, keypoints, labeled, LSP, [0.5])[0]
@@ -237,9 +242,7 @@ def test_scores_are_free_of_scale_and_place():
     thresholds = [0.1, 0.2, 0.5]
     scale, shift = 3.7, (50, -900)
     for strict in (True, False):
-        assert metrics.pcp(
-            predicted, keypoints, labeled, LSP, strict=strict
-        ) == metrics.pcp(
+        assert pcp(predicted, keypoints, labeled, LSP, strict=strict) == pcp(
             predicted * scale + shift,
             keypoints * scale + shift,
             labeled,
@@ -264,7 +267,7 @@ def test_exchanging_the_sides_of_everything_changes_no_pcp_and_permutes_pdj():
     labeled[:, [INDEX["right_shoulder"], INDEX["left_hip"]]] = True
     mirror = list(LSP.mirror)
     swapped = predicted[:, mirror], keypoints[:, mirror], labeled[:, mirror]
-    assert metrics.pcp(*swapped, LSP) == metrics.pcp(predicted, keypoints, labeled, LSP)
+    assert pcp(*swapped, LSP) == pcp(predicted, keypoints, labeled, LSP)
     # The other diagonal is the yardstick then; make both equal to compare PDJ.
     keypoints[:, INDEX["right_shoulder"]] = keypoints[:, INDEX["left_shoulder"]]
     keypoints[:, INDEX["left_hip"]] = keypoints[:, INDEX["right_hip"]]
@@ -279,8 +282,8 @@ def test_loose_is_never_below_strict_and_both_grow_with_the_threshold():
     predicted, keypoints, labeled = random_people()
     before = None
     for threshold in (0.1, 0.3, 0.5, 1.0):
-        strict = metrics.pcp(predicted, keypoints, labeled, LSP, threshold)
-        loose = metrics.pcp(predicted, keypoints, labeled, LSP, threshold, False)
+        strict = pcp(predicted, keypoints, labeled, LSP, threshold)
+        loose = pcp(predicted, keypoints, labeled, LSP, threshold, False)
         assert all(loose[name] >= strict[name] for name in strict)
         assert loose["mean10"] > strict["mean10"]
         if before is not None:
@@ -332,12 +335,12 @@ def test_the_mean_pose_skips_what_is_not_labeled():
 def test_wrong_shapes_and_labels_are_named():
     keypoints, labeled = people(2)
     with pytest.raises(ValueError, match=r"predicted has shape \(1, 14, 2\)"):
-        metrics.pcp(keypoints[:1], keypoints, labeled, LSP)
+        pcp(keypoints[:1], keypoints, labeled, LSP)
     with pytest.raises(ValueError, match=r"labeled has shape \(2, 14\).*flic"):
         metrics.pdj(keypoints, keypoints, labeled, FLIC, [0.2])
     keypoints[0, 0] = np.nan
     with pytest.raises(ValueError, match="labeled is not finite"):
-        metrics.pcp(keypoints, keypoints, labeled, LSP)
+        pcp(keypoints, keypoints, labeled, LSP)
 
 
 # Of the README beside the arrays: per cent, PCP strict in the order lower legs, upper
@@ -377,10 +380,10 @@ def test_published_predictions_reproduce_the_published_scores(shared_data, names
     labeled = np.ones(keypoints.shape[:2], bool)
     strict, loose, detected = PUBLISHED[names]
 
-    scores = metrics.pcp(predicted, keypoints, labeled, LSP)
+    scores = pcp(predicted, keypoints, labeled, LSP)
     measured = [100 * scores[name] for name in TYPES]
     np.testing.assert_allclose(measured, strict, atol=0.0501)  # tables are rounded
-    scores = metrics.pcp(predicted, keypoints, labeled, LSP, strict=False)
+    scores = pcp(predicted, keypoints, labeled, LSP, strict=False)
     assert 100 * scores["mean10"] == pytest.approx(loose, abs=0.0501)
 
     scores = metrics.pdj(predicted, keypoints, labeled, LSP, [0.2])[0]

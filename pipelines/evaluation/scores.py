@@ -88,7 +88,7 @@ def scores(predicted: np.ndarray, people: People, skeleton: Skeleton) -> dict:
     arguments = predicted, people.keypoints, people.labeled, skeleton
     result = {}
     for name, strict in (("pcp_strict", True), ("pcp_loose", False)):
-        entries = metrics.pcp_entries(*arguments, strict=strict)
+        entries = metrics.pcp(*arguments, strict=strict)
         result[name] = {
             limb: _entry(*entry)
             for limb, entry in entries.items()
