@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import gc
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -208,6 +210,23 @@ def test_an_optimizer_of_addons_resumes_too(index, tmp_path):
     for one, other in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(whole.get_weights()[0]).max() > 0
+
+
+def test_what_an_earlier_training_left_goes_before_the_next_begins(index, tmp_path):
+    """It went whenever Python collected it, and the suite stood still once."""
+
+    class Left:
+        pass
+
+    left, seen = Left(), []
+    left.itself, kept = left, weakref.ref(left)
+    del left
+    gc.disable()
+    try:
+        toy.train(index, tmp_path, CONFIG, evaluate=lambda _: seen.append(kept()) or {})
+    finally:
+        gc.enable()
+    assert seen and set(seen) == {None}
 
 
 def test_a_finished_run_is_read_back(index, tmp_path):

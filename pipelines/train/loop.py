@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import math
 import os
 import pathlib
@@ -163,6 +164,9 @@ def train(
         ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
         return ahead.batch(steps.CHUNK).prefetch(1) if chunked else ahead
 
+    # The threads of an iterator that an earlier training left behind may want a lock
+    # that is held by whomever Python has collect it: both would wait for ever.
+    gc.collect()
     ahead = iter(strategy.distribute_datasets_from_function(batches))
     evaluate_every = max(config.steps // options.evaluations, options.between)
     pace = _Pace(options.steps_per_call)
