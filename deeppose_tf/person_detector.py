@@ -225,22 +225,20 @@ def _tflite(path):
 def _frozen(path):
     import tensorflow as tf
 
-    names = ("boxes", "classes", "scores")
     definition = tf.compat.v1.GraphDef()
     definition.ParseFromString(pathlib.Path(path).read_bytes())
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(definition, name="")
     # Loops of TensorFlow 1 run in its session alone.
     session = tf.compat.v1.Session(graph=graph)
-    fetched = [graph.get_tensor_by_name(f"detection_{name}:0") for name in names]
-    fetched.append(graph.get_tensor_by_name("num_detections:0"))
-    image_tensor = graph.get_tensor_by_name("image_tensor:0")
+    answers = "detection_boxes", "detection_classes", "detection_scores"
+    fetched = [f"{name}:0" for name in (*answers, "num_detections")]
 
     def run(image):
         small = min(1.0, 1024 / max(image.shape[:2]))
         size = [max(1, math.ceil(one * small)) for one in image.shape[1::-1]]
         shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        outputs = session.run(fetched, {image_tensor: shrunk[None]})
+        outputs = session.run(fetched, {"image_tensor:0": shrunk[None]})
         boxes, scores, _ = decode(outputs, image.shape[1::-1], person=1)
         return boxes, scores
 

@@ -75,10 +75,8 @@ def read_headers(path: str) -> dict[str, str]:
       ValueError: a line is another; it is not repeated, for it may be a secret.
       OSError: the file cannot be read.
     """
-    headers = {}
-    for number, line in enumerate(
-        pathlib.Path(path).read_text("utf-8-sig").splitlines(), 1
-    ):
+    headers, text = {}, pathlib.Path(path).read_text("utf-8-sig")
+    for number, line in enumerate(text.splitlines(), 1):
         name, colon, value = (part.strip() for part in line.partition(":"))
         if line.strip():
             plain = value.isascii() and value.isprintable()
