@@ -98,18 +98,22 @@ def linear():
     return make(LSP, (first, later))
 
 
-@pytest.mark.parametrize("head", ["integral", "linear"])
-def test_keypoints_and_scores_are_the_same_by_every_way(head, cascade, linear):
+@pytest.mark.parametrize(
+    ("head", "size"), [("integral", None), ("integral", SIZE), ("linear", None)]
+)
+def test_keypoints_and_scores_are_the_same_by_every_way(head, size, cascade, linear):
     """To a hundredth of a pixel and a thousandth of each score."""
     cascade = {"integral": cascade, "linear": linear}[head]
     image = checks.picture(*SIZE)
-    served = signatures.functions(cascade, signatures.Limits())["serving_default"]
-    expected = cascade.predict(image, BOXES)
+    boxes = np.float32([*BOXES, [80, 50, 110, 90]])  # partly beside the image
+    expected = cascade.predict(image, boxes)
     assert expected["scores"].max() > 2 * expected["scores"].min() > 0
-    for found in (
-        served(np.stack([image] * len(BOXES)), BOXES),
-        lite.Lite(convert.convert(cascade), LSP).predict(image, BOXES),
-    ):
+    model = lite.Lite(convert.convert(cascade, size=size), LSP)
+    ways = [model.predict(image, boxes)]
+    if size is None:
+        functions = signatures.functions(cascade, signatures.Limits())
+        ways += [functions["serving_default"](np.stack([image] * len(boxes)), boxes)]
+    for found in ways:
         for name, near in (("keypoints", {"atol": 0.01}), ("scores", {"rtol": 1e-3})):
             np.testing.assert_allclose(found[name], expected[name], **near)
 

@@ -79,6 +79,12 @@ def test_as_keras(shortened, traced, stages, settings):
             np.testing.assert_allclose(value, expected[name][i], atol=5e-3)
 
 
+def test_the_cascade_of_these_tests_sees_something(cascade):
+    poses = cascade.predict(IMAGE)["keypoints_by_stage"][0]
+    assert np.ptp(poses[0, :, 0]) > 5
+    assert np.linalg.norm(poses[2] - poses[1], axis=-1).max() > 0.5
+
+
 def test_one_loop_and_one_network_per_stage_in_it(cascade, traced):
     """The weights are read where they are used: once each, never gathered."""
     person = traced(3).get_concrete_function()
@@ -195,3 +201,11 @@ def test_networks_that_diverged(losing, number, value):
         stage.model.layers[-1].more.assign(value if i >= number else 0.0)
     found = person(IMAGE, BOXES[0])
     assert any(one.numpy().any() for one in found.values()) == (value == 0.0)
+
+
+def test_a_network_that_diverged_where_the_size_is_known():
+    cascade = toy_cascade.make(LSP)
+    kernel = cascade.stages[1].model.weights[0]
+    kernel.assign(tf.fill(kernel.shape, np.inf))
+    found = graph.unrolled(cascade, IMAGE, tf.zeros([4]))
+    assert not any(one.numpy().any() for one in found.values())
