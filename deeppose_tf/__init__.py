@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import pathlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Cascade", "Skeleton", "evaluate", "list_presets", "read_image", "train"]
+
+# In a checkout, which Python finds before what is installed, the folders that setup.py
+# maps into the package lie beside it.
+_HERE = pathlib.Path(__file__).resolve().parent
+if not (_HERE / "pipelines").exists():
+    __path__.append(str(_HERE.parent))
 
 # Where what is not here comes from.
 _HOMES = {

@@ -27,7 +27,7 @@ from deeppose_tf.stage import Stage, load_stage
 # People whose joint crops are in memory at a time.
 PEOPLE_AT_ONCE = 8
 # A joint is right within so many pose diameters of its label: what scores estimate.
-RIGHT = 0.2
+NEAR = 0.2
 # How far beside its box a first stage without maps looks again, in sizes of the box.
 SHIFT = 1 / 16
 # Coordinates beyond this are no place in an image.
@@ -56,7 +56,7 @@ class Cascade:
         self.count = len(self.stages)
         self.run: str | None = None
         for stage in stages:
-            _ = stage.spreading  # no graph can build it while it is traced
+            _ = stage.spreading  # built here: within a traced graph it cannot be
         self._function = tf.function(
             self.poses,
             input_signature=[
@@ -363,10 +363,10 @@ def _spread(outputs, size):
 
 
 def scores(spread: tf.Tensor, keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Tensor:
-    """How likely each joint is within `RIGHT` pose diameters of its label: an estimate.
+    """How likely each joint is within `NEAR` pose diameters of its label: an estimate.
 
     The map of a joint says how far from its answer a stage holds the joint possible.
-    The score is the share within `RIGHT` of a normal distribution about the answer,
+    The score is the share within `NEAR` of a normal distribution about the answer,
     whose variance is the geometric mean of those of all stages. A linear head has no
     maps: a first stage looks twice, see `_second_look`, and later ones do not count.
 
@@ -381,7 +381,7 @@ def scores(spread: tf.Tensor, keypoints: tf.Tensor, skeleton: Skeleton) -> tf.Te
     # Split, not sliced: of delegates of TFLite few take slices that drop an axis.
     total, count = tf.split(spread, 2, axis=-1)
     variance = tf.squeeze(tf.exp(total / count), -1)  # [N, K]
-    reach = RIGHT * diameters(keypoints, skeleton)[:, None]
+    reach = NEAR * diameters(keypoints, skeleton)[:, None]
     # Of x and y together: the squared distance is distributed exponentially.
     return 1.0 - tf.exp(-(reach**2) / variance)
 

@@ -135,7 +135,7 @@ def _graphs(cascade, image):
         return lambda: function(*arguments)["keypoints"].numpy()
 
     unrolled = functools.partial(graph.unrolled, view=cropping.framed)
-    return {"unrolled graph": way(unrolled), "loop": way(graph.person)}
+    return {"unrolled graph": way(unrolled), "loop": way(graph.looped)}
 
 
 def _served(signatures, image):

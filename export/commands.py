@@ -128,6 +128,7 @@ TFLITE_FLAGS = {
 def run_tflite(values: flags.FlagValues) -> None:
     """Converts what the flags describe and prints the report."""
     size = parse_size(values.image_size)
+    lite.require_quantizer(values.kind)
     command.require_run("model")
     command.require_paths("data")
     from deeppose_tf.cascade import Cascade

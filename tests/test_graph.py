@@ -24,7 +24,7 @@ def cascade():
     return toy_cascade.make(LSP)
 
 
-def function(cascade, person=graph.person, **settings):
+def function(cascade, person=graph.looped, **settings):
     return tf.function(
         lambda image, box: person(cascade, image, box, **settings),
         input_signature=[
@@ -178,7 +178,7 @@ class Lost(keras.layers.Layer):
         return answers + self.more
 
 
-@pytest.fixture(scope="module", params=[graph.person, graph.unrolled])
+@pytest.fixture(scope="module", params=[graph.looped, graph.unrolled])
 def losing(cascade, request):
     """A cascade that can be made to diverge, and its graph."""
 

@@ -96,6 +96,14 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
     assert found == tmp_path / "deeppose_tf" / "pipelines" / "__init__.py", ran.stderr
 
 
+def test_a_checkout_is_whole_where_python_finds_it_first():
+    """README's snippets failed in it after `pip install .`."""
+    program = "import deeppose_tf.pipelines as p, deeppose_tf.export; print(p.__file__)"
+    # Without site-packages, where an editable install would help.
+    ran = _python("-S", "-c", program, cwd=ROOT)
+    assert ran.stdout.strip() == str(ROOT / "pipelines" / "__init__.py"), ran.stderr
+
+
 def _exists(module):
     return (ROOT / f"{module.replace('.', '/')}.py").is_file()
 

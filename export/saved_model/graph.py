@@ -20,7 +20,7 @@ from deeppose_tf.export.saved_model import cropping
 STAGE = "stage_"
 
 
-def person(
+def looped(
     cascade: Cascade, image: tf.Tensor, box: tf.Tensor, tolerance: float | None = None
 ) -> dict[str, tf.Tensor]:
     """Eqs. (5) to (7) for one person; S stages, K joints, in a loop over the stages.
@@ -50,7 +50,7 @@ def person(
     state = 1, pose, pose, poses, spread, valid
     if cascade.count > 1:
         goes_on = functools.partial(_goes_on, cascade, tolerance)
-        refine = functools.partial(_refined_state, cascade, source)
+        refine = functools.partial(_next_stage, cascade, source)
         state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
     return _answer(cascade, *state[2:])
 
@@ -61,14 +61,14 @@ def unrolled(
     box: tf.Tensor,
     view: Callable[[tf.Tensor], sampling.Pyramid | cropping.Framed] = sampling.pyramid,
 ) -> dict[str, tf.Tensor]:
-    """As `person`, every stage after the one before in a longer graph, as phones take.
+    """As `looped`, every stage after the one before in a longer graph, as phones take.
 
     Of an image of known size there are, between the sight of the box and the finished
     answer, arithmetic and matrix products on float32 alone, which delegates take whole:
     nothing is looked up, chosen or branched on.
 
     Args:
-      cascade, image, box: as of `person`.
+      cascade, image, box: as of `looped`.
       view: makes of images [1, H, W, 3] of any size what crops are read from.
     """
     height, width, _ = image.shape
@@ -79,7 +79,7 @@ def unrolled(
     pose, spread = _first(cascade, source, box)
     poses = [pose]
     for number in range(1, cascade.count):
-        if not known:  # what is no number must not choose pixels
+        if not known:  # NaN must not choose pixels
             pose = tf.where(cascades.is_finite(pose), pose, 0.0)
         pose, more = _refined(cascade, source, number, pose)
         poses.append(pose)
@@ -95,13 +95,15 @@ def _first(cascade, source, box):
 
 
 def _refined(cascade, source, index, pose):
+    """A later stage, by its index from 0: pose [1, K, 2] -> pose, what scores need."""
     with tf.name_scope(f"{STAGE}{index + 1}"):
         return cascades.refined_pose(
             cascade.stages[index], source, pose, _image_of_one()
         )
 
 
-def _refined_state(cascade, source, number, before, pose, poses, spread, valid):
+def _next_stage(cascade, source, number, before, pose, poses, spread, valid):
+    """The body of the loop: its state after one more stage."""
     branches = [
         functools.partial(_refined, cascade, source, index, pose)
         for index in range(1, cascade.count)
@@ -112,7 +114,7 @@ def _refined_state(cascade, source, number, before, pose, poses, spread, valid):
     refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
     spread += tf.ensure_shape(more, spread.shape)
     valid &= cascades.is_finite(refined)
-    # Positions that are no numbers must not reach the next crop.
+    # NaN must not choose the pixels of the next crop.
     refined = tf.where(valid[:, None, None], refined, pose)
     later = tf.range(cascade.count) >= number  # [S]
     poses = tf.where(later[None, :, None, None], refined[:, None], poses)
@@ -120,6 +122,7 @@ def _refined_state(cascade, source, number, before, pose, poses, spread, valid):
 
 
 def _goes_on(cascade, tolerance, number, before, pose, poses, spread, valid):
+    """The condition of the loop: [] bool."""
     more = valid[0] & (number < cascade.count)
     if tolerance is None:
         return more
@@ -134,4 +137,5 @@ def _answer(cascade, *state):
 
 
 def _image_of_one():
+    """Whose image each box [1, 4] is of: the only one."""
     return tf.zeros([1], tf.int32)

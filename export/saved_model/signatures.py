@@ -41,10 +41,10 @@ def functions(cascade: Cascade, limits: Limits) -> dict[str, Callable]:
     Returns:
       By name: `serving_default` takes images [B, H, W, 3] uint8 and boxes [B, 4]
       float32 pixels; `jpeg` takes image_bytes [B] string, each a JPEG or PNG, and
-      boxes. Both answer as `graph.person`, with B in front.
+      boxes. Both answer as `graph.looped`, with B in front.
     """
     person = tf.function(
-        functools.partial(graph.person, cascade, tolerance=limits.tolerance),
+        functools.partial(graph.looped, cascade, tolerance=limits.tolerance),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8, "image"),
             tf.TensorSpec([4], tf.float32, "box"),

@@ -118,13 +118,9 @@ def _layers(traced):
 
 def _quantized(content, kind, weighted, people):
     """The file with its networks rounded, whose layers with weights are these."""
-    try:
-        from ai_edge_quantizer import quantizer
-    except ImportError as error:
-        raise ValueError(
-            f"kind {kind} needs ai-edge-quantizer: pip install 'deeppose_tf[tflite]', "
-            "or take kind float32"
-        ) from error
+    lite.require_quantizer(kind)
+    from ai_edge_quantizer import quantizer
+
     seen = _examples(content, people) if kind == "int8" else None
     with quietly():
         content, operations = _operations(content, weighted)

@@ -6,6 +6,7 @@ Without `ai-edge-litert` the interpreter of TensorFlow is used.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import pathlib
 
 import numpy as np
@@ -18,6 +19,19 @@ KINDS = ("float32", "float16", "dynamic_range", "int8")
 FORMATS = (1,)
 # The grey that pre-processing maps to zero: nothing.
 PADDING = 128
+
+
+def require_quantizer(kind: str) -> None:
+    """Refuses a kind that rounds where nothing is there to round with.
+
+    Raises:
+      ValueError: says what to install.
+    """
+    if kind != "float32" and not importlib.util.find_spec("ai_edge_quantizer"):
+        raise ValueError(
+            f"kind {kind} needs ai-edge-quantizer: pip install 'deeppose_tf[tflite]', "
+            "or take kind float32"
+        )
 
 
 class Lite:

@@ -56,6 +56,11 @@ class AugmentConfig:
     contrast: float = 0.0
     colour: float = 0.0
 
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if value < 0:
+                raise ValueError(f"{name} is {value}; it must not be negative")
+
 
 def require_extent(joints: Sequence[str], provenance: dict) -> None:
     """Refuses prepared data of which no pose can be measured, rather than after the

@@ -129,9 +129,9 @@ def train_stage(
       options: see `loop.Options`.
 
     Returns:
-      The stage, saved as `run/stage_<number>`, and the stage before with the
-      displacements that it leaves on the training data. `run/cascade.json` names it and
-      those before it.
+      The stage, saved as `run/stage_<number>`. The one before is saved again with the
+      displacements that it leaves on the training data, and `run/cascade.json` names
+      all of them.
 
     Raises:
       ValueError: an earlier stage is missing or has another skeleton; or the stage was
@@ -233,7 +233,8 @@ def mean_target(
 
 
 def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
-    """A trained stage with its displacements, as `asked` of by its fingerprint."""
+    """A trained stage, whose displacements are not measured yet; `asked` is the
+    fingerprint that is kept with it."""
     limit = options.overfit or None
     check_people(index, recipe.inputs, limit)
     asked = fingerprint.continued(work, asked)
@@ -270,11 +271,10 @@ def _measured(run, stages, index, options, strategy):
     of steps, and nothing asks for those of a last stage."""
     strategies.from_chief(strategy, [0])  # All have loaded what the chief replaces.
     *before, last = stages
-    inputs = recipes.from_json(last.training["recipe"]).inputs
     mean, covariance = validation.observed_displacements(
         cascades.Cascade(stages),
         index,
-        inputs,
+        recipes.from_json(last.training["recipe"]).inputs,
         options.overfit or None,
         options.verbose,
     )

@@ -21,6 +21,7 @@ from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
+NOT_NEGATIVE = ("learning_rate", "weight_decay", "initial_accumulator", "map_weight")
 # `--stages=auto` gives up after this many.
 MOST_STAGES = 6
 
@@ -45,7 +46,7 @@ class TrainConfig:
         their backward pass; none where it is empty.
       ema: decay of the moving average (EMA) of the weights, which is what is evaluated
         and saved; 0 for none.
-      precision: see `resolve_precision`. Weights are float32 in any case.
+      precision: see `step.resolve_precision`. Weights are float32 in any case.
     """
 
     steps: int = 10_000
@@ -74,11 +75,18 @@ class TrainConfig:
                 )
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; it must be positive")
-        for name in ("learning_rate", "weight_decay", "initial_accumulator"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; it must not be negative"
                 )
+        for name in ("warmup", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it is a share below 1"
+                )
+        if not self.map_blob > 0:
+            raise ValueError(f"map_blob is {self.map_blob}; it must be positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +94,10 @@ class Recipe:
     """The configuration of one stage.
 
     Attributes:
+      stage: its network and what that looks at.
+      inputs: the canvases and batches of its training.
+      augment: how crops of them are varied.
+      train: how its network is trained.
       warm_start: whether its network begins with the weights of the stage before,
         layer by layer as far as they have the same shapes. The paper's does not.
     """
@@ -528,8 +540,8 @@ def _text(value):
 
 
 def _check(recipe, name, given):
-    """Refuses values that do not fit together: `--recipe=paper --network=compact`
-    trained a network of 112 parameters."""
+    """Refuses values that do not fit together. `--recipe=paper --network=compact`, say,
+    names no widths: that would be a network without layers."""
     stage, train = recipe.stage, recipe.train
     if stage.network == "compact" and not stage.widths:
         raise ValueError(
@@ -552,8 +564,4 @@ def _check(recipe, name, given):
         raise ValueError(
             f"initial_accumulator is of adagrad alone, and the optimizer is "
             f"{train.optimizer}: give --optimizer=adagrad too, or leave it out"
-        )
-    if given.get("augment.displacement", 0) < 0:
-        raise ValueError(
-            f"displacement is {given['augment.displacement']}; it must not be negative"
         )
