@@ -1,6 +1,7 @@
 """Shared fixtures. Real data is used where it is present and never required."""
 
 import collections
+import gc
 import os
 import pathlib
 
@@ -75,6 +76,12 @@ def pytest_collection_modifyitems(items):
     """Tests of a file stay together, and files in their order but for the longest."""
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish():
+    """What imports made stays to the end: no collection has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
