@@ -821,7 +821,7 @@ def test_a_step_compiled_as_a_whole_is_the_same(
             batches = inputs.training_dataset(
                 people, recipe.inputs, 0, range(20), context
             )
-            return batches.repeat().batch(steps.CHUNK) if chunked else batches
+            return steps.chunks(batches.repeat()) if chunked else batches
 
         batches = iter(strategy.distribute_datasets_from_function(make))
         losses = [float(run(batches, count)) for count in (1, 12, 7)]

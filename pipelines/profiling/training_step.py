@@ -119,10 +119,11 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     examples = cascade.make_examples(index, recipe, earlier)
     people = canvases.open_people(index, recipe.inputs, cache)
     by_xla = steps.suits_xla(state.model, strategy)
-    ahead, chunked = _batches(people, recipe), by_xla and people.cache == "device"
+    chunked = by_xla and steps.kept_on_device(people)
+    ahead = _batches(people, recipe)
     step = steps.make_step(state, examples, config, strategy, people, by_xla)
     full = steps.over_batches(step, chunked)
-    chunks = _batches(people, recipe, steps.CHUNK) if chunked else ahead
+    chunks = _batches(people, recipe, chunked) if chunked else ahead
     # A batch of canvases, wherever they are kept.
     batch = next(_batches(dataclasses.replace(people, cache="memory"), recipe))
     batch = tuple(map(tf.identity, batch))
@@ -186,11 +187,11 @@ def _fresh_state(index, recipe, strategy) -> steps.State:
     return steps.make_state(build, recipe.train, strategy)
 
 
-def _batches(people, recipe, chunk=0) -> Iterator:
-    """Batches without end, or stacks of so many, as training reads them."""
+def _batches(people, recipe, chunked=False) -> Iterator:
+    """Batches without end, or stacks of them, as training reads them."""
     endless = range(sys.maxsize >> 16)
     batches = inputs.training_dataset(people, recipe.inputs, 0, endless)
-    return iter(batches.batch(chunk).prefetch(1) if chunk else batches)
+    return iter(steps.chunks(batches) if chunked else batches)
 
 
 def _train_a_little(directory, recipe, number, repeats, cache):

@@ -155,14 +155,14 @@ def train(
         )
     by_xla = steps.suits_xla(state.model, strategy)
     step = steps.make_step(state, data.examples, config, strategy, data.people, by_xla)
-    kept = data.people is not None and data.people.cache == "device"
-    chunked = kept and by_xla and strategy.num_replicas_in_sync == 1
+    alone = strategy.num_replicas_in_sync == 1
+    chunked = by_xla and alone and steps.kept_on_device(data.people)
     run = steps.over_batches(step, chunked)
 
     def batches(context):
         # Of what ends, TensorFlow asks all workers at each step whether it has ended.
         ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
-        return ahead.batch(steps.CHUNK).prefetch(1) if chunked else ahead
+        return steps.chunks(ahead) if chunked else ahead
 
     # The threads of an iterator that an earlier training left behind may want a lock
     # that is held by whomever Python has collect it: both would wait for ever.

@@ -231,6 +231,11 @@ def over_batches(step: Callable, chunked: bool) -> Callable:
     return over
 
 
+def chunks(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches -> what a chunked `over_batches` takes: stacks of `CHUNK`, made ahead."""
+    return batches.batch(CHUNK).prefetch(1)
+
+
 def _looped(step, by_xla):
     """(argument, first, last) -> the last of `step(argument, i)` for i from first."""
 
@@ -273,9 +278,14 @@ def make_backward(
     return backward
 
 
+def kept_on_device(people: canvases.People | None) -> bool:
+    """Whether batches are the numbers of people whose canvases are there already."""
+    return people is not None and people.cache == "device"
+
+
 def _on_device(people, strategy):
     """The columns of people who are kept there, a copy on each replica's device."""
-    if people is None or people.cache != "device":
+    if not kept_on_device(people):
         return ()
     if strategy.num_replicas_in_sync == 1:
         return tuple(map(tf.constant, people.kept))
