@@ -124,20 +124,11 @@ def prepare(
     }
     provenance = {}
     if teacher:
-        people = splits["train"]
-        splits["train"], told = taught.teach(people, source, teacher)
-        provenance["taught"] = told
-        if sheet:
-            folder = records.partial_directory(output)
-            sheets.write_taught(people, splits["train"], told["worst"], folder)
+        splits, provenance["taught"] = _taught(splits, source, teacher, output, sheet)
     if boxes:
-        kept = records.partial_directory(output)
-        total = sum(map(len, splits.values())) if "face" in boxes else 0
-        bar = progress.reporter(total, "Looking for faces", "person")
-        splits, how = first_boxes.choose(
-            splits, boxes, coverage or 1.0, given, kept, bar
+        splits, provenance["first_boxes"] = _boxed(
+            splits, boxes, coverage, given, output
         )
-        provenance["first_boxes"] = how
     _require_space(splits, output)
     harmless = [
         s for _, one in parts for people in one.values() for s in people.skipped
@@ -339,6 +330,24 @@ def hold_out(
     chosen = np.random.default_rng(seed).permutation(names)[:images]
     out = np.isin(people.images, chosen)
     return people.take(out), people.take(~out)
+
+
+def _taught(splits, source, teacher, output, sheet):
+    """The splits with the training labels by a teacher, and what was changed."""
+    people = splits["train"]
+    better, told = taught.teach(people, source, teacher)
+    if sheet:
+        folder = records.partial_directory(output)
+        sheets.write_taught(people, better, told["worst"], folder)
+    return splits | {"train": better}, told
+
+
+def _boxed(splits, boxes, coverage, given, output):
+    """The splits with the first boxes that were asked for, and how they were found."""
+    kept = records.partial_directory(output)
+    total = sum(map(len, splits.values())) if "face" in boxes else 0
+    bar = progress.reporter(total, "Looking for faces", "person")
+    return first_boxes.choose(splits, boxes, coverage or 1.0, given, kept, bar)
 
 
 def _numbered(people: Annotations, number: int) -> Annotations:

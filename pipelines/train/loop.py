@@ -153,21 +153,7 @@ def train(
         raise ValueError(
             f"{folder}: this process finds other checkpoints than the chief"
         )
-    by_xla = steps.suits_xla(state.model, strategy)
-    step = steps.make_step(state, data.examples, config, strategy, data.people, by_xla)
-    alone = strategy.num_replicas_in_sync == 1
-    chunked = by_xla and alone and steps.kept_on_device(data.people)
-    run = steps.over_batches(step, chunked)
-
-    def batches(context):
-        # Of what ends, TensorFlow asks all workers at each step whether it has ended.
-        ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
-        return steps.chunks(ahead) if chunked else ahead
-
-    # The threads of an iterator that an earlier training left behind may want a lock
-    # that is held by whomever Python has collect it: both would wait for ever.
-    gc.collect()
-    ahead = iter(strategy.distribute_datasets_from_function(batches))
+    run, ahead = _started(state, data, config, strategy, done)
     evaluate_every = max(config.steps // options.evaluations, options.between)
     pace = _Pace(options.steps_per_call)
     with (
@@ -207,6 +193,26 @@ def train(
                 checkpoints.save(done)
             display.update(done, loss)
     return state.averaged
+
+
+def _started(state, data, config, strategy, done):
+    """The compiled steps, (batches, how many) -> loss, and the batches that come after
+    those which are done."""
+    by_xla = steps.suits_xla(state.model, strategy)
+    step = steps.make_step(state, data.examples, config, strategy, data.people, by_xla)
+    alone = strategy.num_replicas_in_sync == 1
+    chunked = by_xla and alone and steps.kept_on_device(data.people)
+
+    def batches(context):
+        # Of what ends, TensorFlow asks all workers at each step whether it has ended.
+        ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
+        return steps.chunks(ahead) if chunked else ahead
+
+    # The threads of an iterator that an earlier training left behind may want a lock
+    # that is held by whomever Python has collect it: both would wait for ever.
+    gc.collect()
+    ahead = iter(strategy.distribute_datasets_from_function(batches))
+    return steps.over_batches(step, chunked), ahead
 
 
 def check_collapse(report: dict, step: int, total: int) -> None:
