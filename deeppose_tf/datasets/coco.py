@@ -388,21 +388,21 @@ def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     return {split: listed[0] for split, listed in found.items() if listed}
 
 
-def _told(files: list[pathlib.Path], folder: pathlib.Path) -> str:
-    names = [str(file.relative_to(folder)) for file in files]
+def _told(paths: list[pathlib.Path], folder: pathlib.Path) -> str:
+    names = [str(path.relative_to(folder)) for path in paths]
     if len(names) > MOST_TOLD:
         names[MOST_TOLD:] = [f"and {len(names) - MOST_TOLD} more"]
     return ", ".join(names) or "none"
 
 
-def _only(files: list[pathlib.Path]) -> list[pathlib.Path]:
+def _only(paths: list[pathlib.Path]) -> list[pathlib.Path]:
     """Those of COCO keypoints; of a skeleton given apart, any of COCO."""
     found, named = [], []
-    for file in files:
+    for path in paths:
         try:
-            categories = load(str(file))["categories"]
+            categories = load(str(path))["categories"]
         except (OSError, ValueError):
             continue
-        found.append(file)
-        named += [file] * any(category.get("keypoints") for category in categories)
+        found.append(path)
+        named += [path] * any(category.get("keypoints") for category in categories)
     return named or found

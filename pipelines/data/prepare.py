@@ -323,11 +323,11 @@ def held_out(parts: Sequence[Splits], result: Splits) -> list[str]:
 
 
 def hold_out(
-    people: Annotations, images: int, seed: int
+    people: Annotations, count: int, seed: int
 ) -> tuple[Annotations, Annotations]:
     """That many images with everyone on them, chosen by `seed`; and the others."""
     names = np.unique(people.images)
-    chosen = np.random.default_rng(seed).permutation(names)[:images]
+    chosen = np.random.default_rng(seed).permutation(names)[:count]
     out = np.isin(people.images, chosen)
     return people.take(out), people.take(~out)
 

@@ -587,8 +587,8 @@ def status(path: str) -> tuple[int, int]:
 
 
 def _checksum(content: dict, split: str) -> str:
-    files = _files(content, split)
-    text = "".join(entry["sha256"] + entry.get("weights", "") for entry in files)
+    entries = _files(content, split)
+    text = "".join(entry["sha256"] + entry.get("weights", "") for entry in entries)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -191,10 +191,10 @@ def make_examples(
     mean = tf.constant(earlier[-1].mean, tf.float32)
     covariance = tf.constant(earlier[-1].covariance, tf.float32)
 
-    def joint(canvases, keypoints, labeled, boxes, draws):
+    def joint(images, keypoints, labeled, boxes, draws):
         del boxes  # later stages look at joints only
         return augment.joint_examples(
-            canvases, keypoints, labeled, draws, mean, covariance, *common
+            images, keypoints, labeled, draws, mean, covariance, *common
         )
 
     return joint

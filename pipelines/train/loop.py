@@ -341,12 +341,12 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
 def sweep(folder: pathlib.Path, count: int, last: int | None = None) -> None:
     """Removes all checkpoints but the newest so many, of steps until `last`, and what a
     kill left under way."""
-    steps = [x for x in checkpoint_steps(folder) if last is None or x <= last]
+    found = [x for x in checkpoint_steps(folder) if last is None or x <= last]
     for path in folder.glob("ckpt-*"):
         match = CHECKPOINT.fullmatch(path.name)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif not match or int(match[1]) not in steps[-count:]:
+        elif not match or int(match[1]) not in found[-count:]:
             path.unlink(missing_ok=True)
     (folder / "checkpoint").unlink(missing_ok=True)  # of earlier versions
 
