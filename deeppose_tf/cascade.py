@@ -19,6 +19,7 @@ from deeppose_tf.config import (
     check_run,
     find_run,
     list_presets,
+    no_preset,
 )
 from deeppose_tf.datasets.images import read_image
 from deeppose_tf.skeleton import Skeleton
@@ -87,8 +88,7 @@ class Cascade:
           ValueError: there is none of this name.
         """
         if name not in list_presets():
-            there = ", ".join(list_presets()) or "none"
-            raise ValueError(f"no preset {name!r}; there are: {there}")
+            raise ValueError(f"{name!r} {no_preset(name)}")
         return cls.load(str(PRESETS / name))
 
     def save_index(self, run: str) -> None:
@@ -154,15 +154,17 @@ class Cascade:
         )
 
     def draw(self, image, poses: dict) -> np.ndarray:
-        """The image with the poses that `predict` found in it, [H, W, 3] uint8 RGB.
+        """The image with the poses that `predict` found in it, [H, W, 3] uint8 RGB;
+        joints with a score below 0.5 hollow.
 
         Args:
           image: the path of a file, or [H, W, 3] uint8 RGB.
           poses: what `predict` answered; those not valid are left out.
         """
         image = _as_image(image)
-        for keypoints in poses["keypoints"][poses["valid"]]:
-            image = draw.draw_pose(image, keypoints, self.skeleton)
+        for i in np.flatnonzero(poses["valid"]):
+            pose, scores = poses["keypoints"][i], poses["scores"][i]
+            image = draw.draw_pose(image, pose, self.skeleton, scores=scores)
         return image
 
     def summary(self) -> str:

@@ -6,6 +6,7 @@ No TensorFlow: commands read it before they import anything that takes seconds.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import numbers
 import pathlib
 
@@ -144,6 +145,14 @@ def list_presets() -> list[str]:
     return sorted(path.parent.name for path in PRESETS.glob(f"*/{INDEX}"))
 
 
+def no_preset(name: str) -> str:
+    """What to say of a name that no preset has, such as a mistyped one."""
+    presets = list_presets()
+    near = difflib.get_close_matches(name, presets, 1)
+    meant = f": did you mean {near[0]}?" if near else ""
+    return f"is none of the presets {', '.join(presets)}{meant}"
+
+
 def find_run(run: str) -> str:
     """The folder of a trained cascade: that of a preset where this is the name of one,
     and no folder here is called so."""
@@ -189,19 +198,19 @@ def _no_run(path):
     """What a path is that is no run directory."""
     wanted = "give the folder that deeppose-train wrote"
     if not path.exists():
-        presets = ", ".join(list_presets())
-        there = f", and is none of the presets {presets}" if presets else ""
-        return f"does not exist{there}"
+        return f"does not exist, and {no_preset(str(path))}"
     if not path.is_dir():
         return f"is a file: {wanted}"
     if not any(path.iterdir()):
         return f"is an empty folder: {wanted}"
+    exported = f"is an exported SavedModel: {wanted}, or serve this one"
     for name, meaning in (
         ("dataset.json", f"is prepared data, not a trained model: {wanted}"),
         ("stage.json", f"is one stage of a run: give the run, {path.parent}"),
-        ("saved_model.pb", f"is an exported SavedModel: {wanted}, or serve this one"),
+        ("saved_model.pb", exported),
+        ("*/saved_model.pb", exported),
     ):
-        if (path / name).exists():
+        if any(path.glob(name)):
             return meaning
     if any(path.glob("training_*")):
         return "has a training without a finished stage: go on with deeppose-train"

@@ -22,6 +22,8 @@ DARK = (20, 20, 20)  # around what is to show on anything
 FONT, SMALL = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 # A legend of `contact_sheet`, as `COLORS` is.
 TRUTH_LEGEND = {"label": TRUTH, "prediction": PREDICTION}
+# Joints of a lower score are drawn hollow: more likely wrong than right.
+SURE = 0.5
 # OpenCV takes fixed-point coordinates with this many bits behind the point.
 _SHIFT = 4
 # Far outside any image, and far inside the 32-bit integers that OpenCV takes.
@@ -34,6 +36,7 @@ def draw_pose(
     skeleton: Skeleton,
     labeled: np.ndarray | None = None,
     color: tuple[int, int, int] | None = None,
+    scores: np.ndarray | None = None,
 ) -> np.ndarray:
     """A copy of the image with the limbs and joints of one person.
 
@@ -43,8 +46,12 @@ def draw_pose(
       labeled: [K] bool; joints without a label, and their limbs, are not drawn.
       color: RGB for all of it. Without one left, right and middle have the
         colours of `COLORS`.
+      scores: [K] in 0..1; joints below `SURE` are hollow, and their limbs thin. By
+        default all are sure.
     """
     keypoints = np.asarray(keypoints, np.float64)
+    sure = np.ones(len(keypoints)) if scores is None else np.asarray(scores)
+    sure = sure >= SURE
     shown = np.isfinite(keypoints).all(axis=-1)
     if labeled is not None:
         shown &= np.asarray(labeled, bool)
@@ -61,11 +68,14 @@ def draw_pose(
             for joints in (limb.start, limb.end)
         )
         paint = color or COLORS[_side(limb.start + limb.end, skeleton)]
-        cv2.line(image, start, end, paint, width, cv2.LINE_AA, _SHIFT)
+        thin = width if sure[list(limb.start + limb.end)].all() else max(1, width // 3)
+        cv2.line(image, start, end, paint, thin, cv2.LINE_AA, _SHIFT)
     for joint in np.flatnonzero(shown):
         paint = color or COLORS[skeleton.side(joint)]
         # With a dark rim, so that it shows on any clothing.
-        for radius, inside in ((2 + width, DARK), (1 + width, paint)):
+        hole = 1 + width - max(1, width // 3)
+        disks = [(2 + width, DARK), (1 + width, paint), (hole, DARK)]
+        for radius, inside in disks[: 2 if sure[joint] else 3]:
             place, radius = _fixed(keypoints[joint]), radius << _SHIFT
             cv2.circle(image, place, radius, inside, -1, cv2.LINE_AA, _SHIFT)
     return image

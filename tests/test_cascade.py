@@ -414,6 +414,7 @@ NO_RUNS = {
     "data": (("run/dataset.json",), "run is prepared data, not a trained model"),
     "stage": (("run/stage.json",), "is one stage of a run: give the run, .*[^/]$"),
     "export": (("run/saved_model.pb",), "run is an exported SavedModel"),
+    "exports": (("run/1/saved_model.pb",), "run is an exported SavedModel"),
     "begun": (("run/training_1/",), "has a training without a finished stage"),
     "other": (("run/photo.jpg",), "run has no cascade.json, so it is no trained"),
 }

@@ -107,6 +107,26 @@ def test_what_is_not_labeled_or_not_finite_is_not_drawn():
     assert nothing.sum() == 0
 
 
+def test_what_is_unsure_is_hollow_and_its_limbs_thin():
+    """A guess was drawn as boldly as what was seen."""
+    keypoints = [(100.5, 200.5), (800.5, 200.5), (100.5, 700.5)]
+    scores = np.array([0.9, draw.SURE - 0.01, draw.SURE])
+    drawn = draw.draw_pose(black(1500, 900), keypoints, SMALL, scores=scores)
+    bold = draw.draw_pose(black(1500, 900), keypoints, SMALL)
+    width = draw.line_width(drawn)
+    for image, middle in ((drawn, draw.DARK), (bold, draw.COLORS["right"])):
+        assert is_near(image[200, 803], middle)
+        assert is_near(image[200, 100], draw.COLORS["left"])
+        assert image[199 + width, 800, 2] > 150  # the ring
+
+    def light(image, row, column):
+        return painted(image[row, column], draw.COLORS["middle"]).sum()
+
+    across = slice(180, 220), 650
+    assert light(bold, *across) >= width >= 2 * light(drawn, *across) > 0
+    np.testing.assert_array_equal(drawn[400:600, :150], bold[400:600, :150])
+
+
 @pytest.mark.parametrize("far", [1e4, -1e9, 1e300])
 def test_joints_far_outside_the_image_do_no_harm(far):
     keypoints = [(20.5, 20.5), (far, 20.5), (far, -far)]

@@ -96,8 +96,7 @@ def test_a_missing_model_is_called_by_its_flag(name, run):
     there = {"--data=missing": "--data=.", "--input=missing": f"--input={__file__}"}
     needs = [there.get(need, need) for need in NEEDS[name]]
     why = "--model: missing does not exist"
-    if presets := ", ".join(config.list_presets()):
-        why += f", and is none of the presets {presets}"
+    why += f", and is none of the presets {', '.join(config.list_presets())}"
     assert run(f"deeppose-{name}", *needs) == (1, "", f"deeppose-{name}: {why}\n")
     needs[needs.index("--model=missing")] = "--model=."
     code, out, err = run(f"deeppose-{name}", *needs)

@@ -42,7 +42,7 @@ class FakeCascade:
         return {
             "keypoints": last.astype(np.float32),
             "keypoints_by_stage": np.stack([last - 1, last], axis=1),
-            "scores": np.full(last.shape[:2], 0.25, np.float32),
+            "scores": np.full(last.shape[:2], 0.75, np.float32),
             "valid": boxes[:, 0] > -1000,
         }
 
@@ -96,7 +96,7 @@ def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
     keypoints = np.reshape(person["keypoints"], (14, 3))
     np.testing.assert_allclose(keypoints[:, 0], 45 + np.arange(14) - 0.5)
     np.testing.assert_allclose(keypoints[:, 1], 30 + 2 * np.arange(14) - 0.5)
-    np.testing.assert_allclose(keypoints[:, 2], 0.25)
+    np.testing.assert_allclose(keypoints[:, 2], 0.75)
     assert len(person["keypoints_by_stage"]) == 2
     np.testing.assert_allclose(
         np.reshape(person["keypoints_by_stage"][0], (14, 2)), keypoints[:, :2] - 1
@@ -202,6 +202,8 @@ def test_a_video_gives_poses_by_frame_and_a_film(tmp_path, extra, monkeypatch, c
     printed = capfd.readouterr()
     assert is_h264 != ("pip install 'deeppose-tf[film]'" in printed.out)
     assert is_h264 or extra == "nothing"  # where OpenCV alone may have it, or not
+    predict.report(content, "full")
+    assert "5 poses on 5 frames\n" in capfd.readouterr().out
     assert not printed.err  # OpenCV and FFmpeg complained about what they cannot do
     with media.open_film(str(output / "clip.mp4.pose.mp4")) as film:
         assert film.rate == 12.5
@@ -603,6 +605,16 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
     assert np.isfinite(keypoints).all() and len(keypoints) == 3 * 14
     assert len(content["annotations"][0]["keypoints_by_stage"]) == 2
     assert "2 people on 2 images" in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:  # it took seconds to say so
+        patch.setattr("deeppose_tf.cascade.Cascade.load", None)
+        toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
+    told = capsys.readouterr().out
+    assert "2 files done before" in told and "2 people on 2 images" in told
+    assert saved(output) == content
+    (output / "a.jpg.pose.png").unlink()
+    toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
+    assert (output / "a.jpg.pose.png").exists()
+    assert "1 of 2 files were done before" in capsys.readouterr().out
     flipped = [*common, f"--input={photos}", f"--boxes={boxes}", "--flip_test"]
     with pytest.raises(ValueError, match="there already, and of another run"):
         toy_run.call(SCRIPT, *flipped)

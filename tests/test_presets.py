@@ -89,9 +89,11 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 
 
 def test_names_of_presets_are_told():
-    with pytest.raises(ValueError, match="none of the presets full_body"):
+    with pytest.raises(
+        ValueError, match="none of the presets full_body, .*: did you mean full_body[?]"
+    ):
         config.check_run("ful_body")
-    with pytest.raises(ValueError, match="no preset 'lsp'; there are: full_body"):
+    with pytest.raises(ValueError, match="'lsp' is none of the presets full_body"):
         deeppose_tf.Cascade.from_preset("lsp")
 
 

@@ -68,7 +68,7 @@ def test_presets_are_listed_and_others_refused():
         "full_body_small",
         "upper_body",
     }
-    with pytest.raises(ValueError, match="no preset 'lsp'; there are: "):
+    with pytest.raises(ValueError, match="'lsp' is none of the presets "):
         deeppose_tf.Cascade.from_preset("lsp")
 
 
@@ -93,7 +93,8 @@ def test_poses_are_drawn_that_are_valid(cascade, photo):
     path, pixels = photo
     poses = cascade.predict(pixels, np.array([[3, 4, 40, 50], [5, 5, 5, 9]]))
     drawn = cascade.draw(path, poses)
-    expected = draw.draw_pose(pixels, poses["keypoints"][0], LSP)
+    scores = poses["scores"][0]
+    expected = draw.draw_pose(pixels, poses["keypoints"][0], LSP, scores=scores)
     np.testing.assert_array_equal(drawn, expected)
     assert (drawn != pixels).any()
 

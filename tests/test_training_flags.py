@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import toy_run
@@ -51,7 +52,7 @@ def data(tmp_path_factory):
         ("--set=stage.head=linear", "a linear head has no maps"),
         ("--initial_accumulator=1", "initial_accumulator is of adagrad alone"),
         ("--weights=imagenet", "network compact starts from no foreign weights"),
-        ("--start_from=none", "--start_from=none: no such folder, and no preset"),
+        ("--start_from=none", "--start_from=none: does not exist, and is none of"),
     ],
 )
 def test_nothing_is_trained_of_a_cascade_that_cannot_be(data, tmp_path, wrong, message):
@@ -165,20 +166,28 @@ def test_every_value_is_shown_and_can_be_set(capsys):
     """Without data, and with what the other flags change."""
     more = "--set=train.weight_decay=0.05,stage.widths=8,16", "--set=stage.blocks=0,1"
     toy_run.call(TRAIN, "--show", "--steps=9", "--set=2.train.steps=7", *more)
-    first, second, third = capsys.readouterr().out.split("stage ")[1:]
+    shown, meanings = capsys.readouterr().out.split("\n\n")
+    first, second, third = f"{shown}\n".split("stage ")[1:]
     for stage, steps in ((first, 9), (second, 7), (third, 9)):
         assert f"  train.steps = {steps}\n" in stage
         assert "  train.weight_decay = 0.05\n" in stage
         assert "  stage.widths = 8,16\n" in stage
     assert "stage.sigma = 1.3" in second and "sigma" not in first
     assert "augment.translation" in first and "augment.translation" not in second
+    assert (
+        "train.ema: decay of the moving average (EMA) of the weights, which" in meanings
+    )
+    for name in recipes.named_values(recipes.RECIPES["paper"][0]):
+        assert re.search(rf"^{name}: \S", meanings, re.MULTILINE), name
     for name in recipes.RECIPES:
         for number in (1, 2, 3):
             recipe = recipes.recipe_for(name, number)
             shown = recipes.show([recipe], first=number).splitlines()[1:]
             pairs = (line.split("=") for line in shown)
             changes = {key.strip(): value.strip() for key, value in pairs}
-            changes.pop("train.initial_accumulator")
+            # Of no other optimizer.
+            adagrad = recipe.train.optimizer == "adagrad"
+            assert ("train.initial_accumulator" in changes) == adagrad
             # What is shown is what --set takes.
             assert recipes.recipe_for(name, number, changes) == recipe
     with pytest.raises(flags.Error, match="--data must have a value"):

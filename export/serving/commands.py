@@ -1,4 +1,4 @@
-"""`deeppose-client`: as `deeppose-predict`, by a cascade on TensorFlow Serving.
+"""deeppose-client: as deeppose-predict, by a cascade on TensorFlow Serving.
 
 Files are sent as they are where the server's decoder sees the same pixels, and as PNG
 where EXIF turns them or they are unusual. Boxes and poses are in the upright image's
@@ -134,5 +134,5 @@ def run_client(values: flags.FlagValues) -> None:
     finder = detect.make_finder(
         values.boxes, cascade.skeleton, detector=values.detector
     )
-    names = ("server", "model_name", "skeleton")
-    predict_commands.write_results(cascade, found, finder, names, [])
+    given = predict_commands.asked(("server", "model_name", "skeleton"), [])
+    predict_commands.write_results(cascade, found, finder, given)

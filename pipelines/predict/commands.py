@@ -1,7 +1,8 @@
-"""`deeppose-predict`: poses of the people in photos and films, without labels.
+"""deeppose-predict: poses of the people in photos and films, without labels.
 
 Writes `predictions.json`, which COCO tools and --boxes read, and an overlay of each
-photo or film: left, as the model has it, is orange, right is blue.
+photo or film: left, as the model has it, is orange, right is blue; joints with a score
+below 0.5, more likely wrong than right, are hollow.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import sys
 from absl import flags
 
 from deeppose_tf import detect, tracking
+from deeppose_tf import skeleton as skeletons
 from deeppose_tf.config import check_run
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.predict import media, predict
 
 # What to look at and where to write, which `deeppose-client` has too.
@@ -91,6 +94,17 @@ def run_predict(values: flags.FlagValues) -> None:
     command.require_run("model")
     detect.require_finder(values.boxes, values.detector)
     enlargement = _enlargement(values)
+    stages = check_run(values.model)
+    made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
+    # Named where it is set, so that predictions before there was any are known again.
+    names = "model", "enlargement", *("flip_test",) * values.flip_test
+    given = asked(names, made_with)
+    # A model takes seconds to load.
+    skeleton = skeletons.load(f"{stages[0]}/stage.json")
+    if content := predict.finished(found, values.output, skeleton, **given):
+        print(f"{counted(len(found), 'file')} done before, and nothing is new")
+        _tell(content)
+        return
     from deeppose_tf.cascade import Cascade
     from deeppose_tf.pipelines.data import first_boxes
 
@@ -102,41 +116,49 @@ def run_predict(values: flags.FlagValues) -> None:
     finder = detect.make_finder(
         values.boxes, cascade.skeleton, enlargement, values.detector
     )
-    stages = check_run(values.model)
-    made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
-    # Named where it is set, so that predictions before there was any are known again.
-    names = "model", "enlargement", *("flip_test",) * values.flip_test
-    write_results(cascade, found, finder, names, made_with)
+    write_results(cascade, found, finder, given)
 
 
 def write_results(
     cascade,
     found: list[media.File],
     finder: detect.Finder,
-    names: tuple[str, ...],
-    made_with: list[str],
+    given: dict,
 ) -> None:
-    """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one could not be read
-    or drawn.
+    """Predicts on files as the `FILE_FLAGS` say, and `given` by `asked`; leaves with 1
+    if one could not be read or drawn."""
+    values = flags.FLAGS
+    # Boxes of a file are to stay as they are.
+    follow = values.boxes in detect.FOUND
+    content = predict.predict_files(
+        *(cascade, found, values.output, finder),
+        overwrite=values.overwrite,
+        max_pixels=values.max_pixels,
+        tracks=(lambda: tracking.Tracks(follow)) if values.smooth else None,
+        **given,
+    )
+    _tell(content)
+
+
+def asked(names: tuple[str, ...], made_with: list[str]) -> dict:
+    """What makes it the same run as one before, as `predict` takes it.
 
     Args:
-      names: of the other flags that make it the same run as one before.
+      names: of the flags beside `FILE_FLAGS` that do.
       made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """
     values = flags.FLAGS
     names = (*names, "boxes", "detector", "smooth")
-    # Boxes of a file are to stay as they are.
-    follow = values.boxes in detect.FOUND
     given = values.boxes, values.detector or ""
-    content = predict.predict_files(
-        *(cascade, found, values.output, finder),
-        {name: getattr(values, name) for name in names},
-        overlays=values.overlays,
-        overwrite=values.overwrite,
-        made_with=[*made_with, *filter(os.path.isfile, given)],
-        max_pixels=values.max_pixels,
-        tracks=(lambda: tracking.Tracks(follow)) if values.smooth else None,
-    )
+    return {
+        "settings": {name: getattr(values, name) for name in names},
+        "overlays": values.overlays,
+        "made_with": [*made_with, *filter(os.path.isfile, given)],
+    }
+
+
+def _tell(content) -> None:
+    values = flags.FLAGS
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")
     if failed:

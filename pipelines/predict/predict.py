@@ -1,7 +1,8 @@
 """Poses of the people in photos and films, without labels.
 
 Writes `predictions.json` (see `datasets.coco_results`) and an overlay of each photo or
-film, in which left, as the model has it, is orange and right is blue.
+film, in which left, as the model has it, is orange and right is blue, and joints that
+are more likely wrong than right are hollow.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from deeppose_tf.datasets import coco_results, images
 from deeppose_tf.pipelines.cli import outputs, progress
 from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.predict import media
+from deeppose_tf.skeleton import Skeleton
 
 NAME = "predictions.json"
 # Files under way, see `files.write_bytes` and `media.film_writer`.
@@ -86,14 +88,10 @@ def predict_files(
         results = coco_results.Predictions(cascade.skeleton, settings)
         if outputs.is_ours(place, coco_results.FORMAT, settings):
             results = results.kept(place, cascade.skeleton, settings)
-        made_with = _stamp(*sorted(made_with))
-        stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
-        new = []
+        stamps = _stamps(found, made_with)
         for file in found:
             _require_same(results, file, stamps[file.name], overwrite)
-            drawn = not overlays or os.path.exists(place.parent / file.overlay)
-            if not (drawn and results.is_finished(file.name, stamps[file.name])):
-                new.append(file)
+        new = _missing(results, found, stamps, place.parent if overlays else None)
         if len(new) < len(found):
             print(f"{len(found) - len(new)} of {len(found)} files were done before")
         results.write(place, finished=False)  # claims it, should this be killed
@@ -113,6 +111,41 @@ def predict_files(
                     keep()
                 keep()
         return results.write(place, finished=True)
+
+
+def finished(
+    found: list[media.File],
+    output: str,
+    skeleton: Skeleton,
+    settings: dict,
+    overlays: bool = True,
+    made_with: Sequence[str] = (),
+) -> dict | None:
+    """What `predict_files` of these arguments would return without a look at a file,
+    for all of them were done; None where one was not. Needs no model."""
+    place = pathlib.Path(output) / NAME
+    if not outputs.is_ours(place, coco_results.FORMAT, settings):
+        return None
+    results = coco_results.Predictions.kept(place, skeleton, settings)
+    stamps, content = _stamps(found, made_with), files.load_json(place)
+    missing = _missing(results, found, stamps, place.parent if overlays else None)
+    return content if content["finished"] and not missing else None
+
+
+def _stamps(found, made_with) -> dict[str, str]:
+    """What the poses of each file depend on, by its name."""
+    made_with = _stamp(*sorted(made_with))
+    return {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
+
+
+def _missing(results, found, stamps, drawings) -> list[media.File]:
+    """The files without results, or without a drawing in the folder of these."""
+    return [
+        file
+        for file in found
+        if not results.is_finished(file.name, stamps[file.name])
+        or (drawings and not os.path.exists(drawings / file.overlay))
+    ]
 
 
 def _stamp(*paths: str) -> str:
@@ -209,9 +242,10 @@ def _overlay(image, boxes, poses, skeleton):
     for i in np.flatnonzero(poses["valid"]):
         if boxes[i].any():
             image = draw.draw_box(image, boxes[i], BOX_COLOR)
-        image = draw.draw_pose(image, poses["keypoints"][i], skeleton)
+        pose, scores = poses["keypoints"][i], poses["scores"][i]
+        image = draw.draw_pose(image, pose, skeleton, scores=scores)
         x, y = np.clip(boxes[i][:2], 0, [width - 44, height - 28])
-        score = f"{poses['scores'][i].mean():.2f}"
+        score = f"{scores.mean():.2f}"
         words.append((score, (int(x) + 4, int(y) + 20), BOX_COLOR))
     if skeleton.pairs and poses["valid"].any():
         for side, x in (("left", 4), ("right", 44)):
@@ -228,11 +262,15 @@ def report(content: dict, how: str) -> int:
       The number of files that were passed over.
     """
     shots, people = content["images"], content["annotations"]
-    print(counted(len(people), "person"), "on", counted(len(shots), "image"))
+    frames = sum("frame" in shot for shot in shots)
+    shot = "frame" if frames == len(shots) > 0 else "image"
+    # Of a person in a film there are many.
+    pose = "pose" if frames else "person"
+    print(counted(len(people), pose), "on", counted(len(shots), shot))
     if missed := sum(not image["found"] for image in shots):
         found = how in detect.FOUND
         why = f"on which {how} found nobody" if found else f"that {how} does not name"
-        print(f"{counted(missed, 'image')} {why}: the whole image was the person box")
+        print(f"{counted(missed, shot)} {why}: the whole image was the person box")
     if invalid := sum(not person["valid"] for person in people):
         print(
             f"{counted(invalid, 'person')} without a pose: a box without size or "

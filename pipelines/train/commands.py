@@ -17,25 +17,25 @@ from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.data.config import CACHES, require_extent
 from deeppose_tf.pipelines.train import cluster, recipes
 
-TRAIN = """`deeppose-train`: trains a whole cascade, stage after stage.
+TRAIN = """deeppose-train: trains a whole cascade, stage after stage.
 
 Every stage is saved when it is done; the next one learns from the displacements that it
 leaves on the training data. A run that was stopped goes on with the same command; one
 that is finished, with more --steps.
 """
-TRAIN_STAGE = """`deeppose-train-stage`: trains one stage of a cascade.
+TRAIN_STAGE = """deeppose-train-stage: trains one stage of a cascade.
 
 The stages before it have to be there: their displacements on the training data are what
 a later stage is trained to undo (Sec. 3.2). After each stage the run is a cascade that
 can be evaluated and predicted with.
 """
-CHOOSE = """`deeppose-choose`: chooses sigma and the number of stages as Sec. 4.1 does.
+CHOOSE = """deeppose-choose: chooses sigma and the number of stages as Sec. 4.1 does.
 
 Trains a cascade for every sigma, each in a folder of its own below --run, and compares
 them by PDJ@0.2 of the held-out people, mean over joints. The first stage, which has no
 use for a sigma, is trained once. A run that was stopped goes on with the same command.
 """
-PRESETS = """`deeppose-presets`: trains, scores and packs the presets that ship.
+PRESETS = """deeppose-presets: trains, scores and packs the presets that ship.
 
 Prepares the data, trains every stage, evaluates and writes the weights in float16 into
 the package, one preset after the other. Goes on with the same command.
@@ -136,7 +136,7 @@ COMMON = {
         "--set=train.weight_decay=0.05,inputs.canvas=320 for all stages, "
         "--set=2.train.steps=100 for stage 2. May be given several times.",
     ),
-    "show": Flag(False, "Print every value of the recipe and leave."),
+    "show": Flag(False, "Print every value of the recipe, what it means, and leave."),
     **{name: _set_flag(*what) for name, what in SHORT.items()},
     "correction": "step_size",
     "weights": Flag(
@@ -207,7 +207,7 @@ def run_train(values: flags.FlagValues) -> None:
     recipe_for = _recipes(numbers)
     if values.show:
         count = stages or len(recipes.RECIPES[values.recipe])
-        print(recipes.show([recipe_for(n + 1) for n in range(count)]))
+        _show([recipe_for(n + 1) for n in range(count)])
         return
     _check_places()
     from deeppose_tf.pipelines.data import records
@@ -234,7 +234,7 @@ def run_train_stage(values: flags.FlagValues) -> None:
     """Trains the stage that the flags name."""
     recipe = _recipes([values.stage])(values.stage)
     if values.show:
-        print(recipes.show([recipe], first=values.stage))
+        _show([recipe], first=values.stage)
         return
     _check_places()
     from deeppose_tf.pipelines.data import records
@@ -274,7 +274,7 @@ def run_choose(values: flags.FlagValues) -> None:
     numbers = range(1, (stages or recipes.MOST_STAGES) + 1)
     chosen = {sigma: _recipes(numbers, sigma) for sigma in sigmas}
     if values.show:
-        print(recipes.show([chosen[sigmas[0]](n) for n in (1, 2, 3)]))
+        _show([chosen[sigmas[0]](n) for n in (1, 2, 3)])
         return
     _check_places()
     from deeppose_tf.pipelines.data import records
@@ -337,6 +337,10 @@ def run_presets(values: flags.FlagValues) -> None:
         print(scores.table(report))
 
 
+def _show(chosen, first=1):
+    print(recipes.show(chosen, first), recipes.meanings(), sep="\n\n")
+
+
 def _recipes(numbers, sigma=None):
     """number of a stage -> its recipe as the flags have it, all checked now rather than
     after a stage."""
@@ -379,13 +383,13 @@ def _check_places():
     values = flags.FLAGS
     if values.strategy == "multiworker":
         cluster.read()
-    start = values.start_from
-    if start and not pathlib.Path(config.find_run(start)).exists():
-        raise ValueError(f"--start_from={start}: no such folder, and no preset")
-    weights = values.weights
-    if weights and weights != "imagenet":
-        if not pathlib.Path(config.find_run(weights)).exists():
-            raise ValueError(f"--weights={weights}: no such file, folder or preset")
+    for flag in ("start_from", "weights"):
+        path = values[flag].value
+        if not path or (flag, path) == ("weights", "imagenet"):
+            continue
+        if not pathlib.Path(config.find_run(path)).exists():
+            said = config.no_preset(path)
+            raise ValueError(f"--{flag}={path}: does not exist, and {said}")
     try:
         content = files.load_json(pathlib.Path(values.data) / "dataset.json")
         measured = content["skeleton"]["joints"], content["provenance"]

@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from deeppose_tf.config import LOSSES, StageConfig, config_from_json
@@ -32,21 +33,23 @@ class TrainConfig:
 
     Attributes:
       steps: gradient steps.
-      optimizer: see `optimizers.build`.
+      optimizer: `adagrad`, `sgd`, `adam`, `adamw`, `lamb`, or `addons.NAME` of
+        tensorflow-addons.
       learning_rate: at its highest.
       schedule: `constant`, or `cosine` down to zero.
       warmup: of the cosine schedule: share of the steps in which the learning rate
         grows from zero.
-      weight_decay: see `optimizers.build`.
-      initial_accumulator: of Adagrad, see `optimizers.build`.
-      loss: see `losses.pose_loss`.
-      map_weight: weight of `losses.map_loss`, for integral heads.
-      map_blob: standard deviation of its blob in places of the map.
+      weight_decay: share of a weight that a step takes off, times the learning rate.
+      initial_accumulator: of Adagrad: where its sum of squared gradients starts.
+      loss: `l2`, the paper's, or `l1`; see `losses.pose_loss`.
+      map_weight: weight of the loss of an integral head's maps, `losses.map_loss`.
+      map_blob: standard deviation, in places of a map, of the blob that it learns.
       freeze: name of a layer: it and those before it stay as they begin, which saves
         their backward pass; none where it is empty.
       ema: decay of the moving average (EMA) of the weights, which is what is evaluated
         and saved; 0 for none.
-      precision: see `step.resolve_precision`. Weights are float32 in any case.
+      precision: `float32`, `mixed_bfloat16`, or `auto`: bfloat16 where the processor
+        multiplies in it. Weights are float32 in any case.
     """
 
     steps: int = 10_000
@@ -420,9 +423,27 @@ def show(recipes: Sequence[Recipe], first: int = 1) -> str:
     for number, recipe in enumerate(recipes, start=first):
         lines.append(f"stage {number}")
         useless = LATER_ONLY if number == 1 else FIRST_ONLY
+        if recipe.train.optimizer != "adagrad":
+            useless = *useless, "train.initial_accumulator"
         for name, value in named_values(recipe).items():
             if name not in useless:
                 lines.append(f"  {name} = {_text(value)}")
+    return "\n".join(lines)
+
+
+def meanings() -> str:
+    """What the values that `show` lists mean, as their attributes are documented."""
+    preset, lines = RECIPES["compact"][0], []
+    for name in named_values(preset):
+        part, _, leaf = name.rpartition(".")
+        documentation = type(getattr(preset, part) if part else preset).__doc__
+        said = re.search(
+            rf"^ {{6}}(?:\w+, )*{leaf}(?:, \w+)*: (.*(?:\n {{8,}}.*)*)",
+            documentation or "",  # none where Python leaves out what it does not run
+            re.MULTILINE,
+        )
+        text = f"{name}: {said[1] if said else ''}"
+        lines.append(textwrap.fill(" ".join(text.split()), 88, subsequent_indent="  "))
     return "\n".join(lines)
 
 
