@@ -30,7 +30,7 @@ deeppose-tflite: a run as one TFLite file for phones, with a description beside 
 What was converted is run on real people and compared with Keras before it is written.
 """
 BENCHMARK = """\
-`deeppose-benchmark-export`: what a person's pose costs, exported in every way.
+deeppose-benchmark-export: what a person's pose costs, exported in every way.
 
 All ways have their turn in every round, in one process, so that whatever else the
 machine does slows them alike: ratios hold where times do not.

@@ -1,8 +1,10 @@
 """What a script says of errors: a line for a user's own, all of it for the others."""
 
 import dataclasses
+import errno
 import os
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -316,6 +318,22 @@ def test_words_that_are_no_flags_are_refused(capsys):
     assert "what is 'run'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("script", FOLDERS | FILES, ids=name_of)
+def test_a_place_that_cannot_be_made_is_called_by_its_flag(script, tmp_path, capsys):
+    """--output=/proc/x was [Errno 2] alone."""
+    where, *others = (FOLDERS | FILES)[script]
+
+    def main(argv):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "new"))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(script, "main", main)
+        toy_run.command(script, f"--{where}={tmp_path / 'new' / 'one'}", *others)
+    assert left.value.code == 1
+    said = f"--{where}={tmp_path}/new/one: {tmp_path}/new: Read-only file system. Give"
+    assert capsys.readouterr().err.startswith(f"script: {said}")
+
+
 @pytest.mark.parametrize("script", FOLDERS, ids=name_of)
 def test_a_file_in_place_of_a_folder_is_a_line(script, places, capsys):
     """[Errno 17] or 20 named no flag, and came when all had been worked out."""
@@ -401,6 +419,16 @@ def test_what_is_no_number_is_a_line(script, name, value, places, capsys):
 def test_a_negative_tolerance_is_refused(places):
     with pytest.raises(flags.IllegalFlagValueError, match="tolerance=-0.5"):
         begins(saved_model, MODEL, "--output=new", "--tolerance=-0.5")
+
+
+def test_what_is_slow_is_told_in_seconds_for_each(capsys):
+    """Of two seconds an image, 2.00s/ image."""
+    with progress.bar(2, "Predicting", "image") as bar:
+        bar.start_t -= 4.0
+        bar.update(2)
+    assert re.search(
+        r"100% 00:04<00:00,  [12]\.\d\d s/image\n", capsys.readouterr().out
+    )
 
 
 def test_nothing_to_do_has_no_bar(capsys):

@@ -214,7 +214,7 @@ def test_prepared_boxes_are_stored_said_and_taken_elsewhere(tmp_path, monkeypatc
         ),
         (
             {"first_boxes": {"splits": {"train": {"face": 3, "full": 9}}}},
-            *("boxes.json", "--boxes=boxes.json gives it boxes around people"),
+            *("boxes.json", "--boxes=boxes.json is for several people on a photo"),
         ),
         ({}, "full", None),
     ],

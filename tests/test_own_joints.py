@@ -69,7 +69,7 @@ def test_every_command_of_the_document(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "train 21, validation 6, test 3 people" in said
     assert "4 joints, 1 pairs of left and right; not paired: head, waist" in said
-    assert "batches of 21 crops instead of 64: there are 21 people" in said
+    assert "batches of 21 crops instead of 64, for 21 people" in said
     new = "head as head_top; left_hand as left_wrist; right_hand as right_wrist"
     assert f"begin as others: {new}; waist as all" in said
     for run, stages in (("mine", 1), ("overfit", 1), ("scratch", 3)):

@@ -263,6 +263,7 @@ def test_test_part_is_held_out_where_there_is_none(tmp_path):
     assert index.provenance["held_out"] == ["validation", "test"]
     text = commands.describe(index)
     assert "part: validation, test; no official test part is there" in text
+    assert "nobody to test on" not in text
     said = scores.protocol(index, "test", read_people(index, "test"))
     assert scores.heading(said).startswith(
         "4 people of the split test (held out of the training part, not the official "
@@ -414,7 +415,9 @@ def test_a_summary_teaches_what_was_made(tmp_path):
     text = commands.describe(prepare(**options(tmp_path, skip_bad=True)))
     assert "train 2, validation 0, test 0 people" in text
     assert "6 pairs of left and right; not paired: neck, head_top" in text
-    assert "left out: 1, listed in dataset.json" in text
+    assert "left out: 1, listed in dataset.json: " in text
+    assert "im0002.jpg: empty, zero bytes" in text
+    assert "nobody to test on: score with deeppose-evaluate --split=train, or" in text
 
 
 def test_generated_pictures_have_their_own_splits(tmp_path, monkeypatch):

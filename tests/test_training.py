@@ -773,7 +773,7 @@ def test_a_batch_is_fitted_to_few_people(index, tmp_path, capsys, plain):
         train_cascade.train_stage(*arguments, fixed)
     stage = train_cascade.train_stage(*arguments, options)
     # Two crops of each of sixteen people.
-    assert "batches of 32 crops instead of 64: there are 16" in capsys.readouterr().out
+    assert "batches of 32 crops instead of 64, for 16 people" in capsys.readouterr().out
     assert stage.training["recipe"]["inputs"]["batch"] == 32
     # The same command finds it finished.
     again = train_cascade.train_stage(*arguments, options)

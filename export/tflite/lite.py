@@ -29,7 +29,7 @@ def require_quantizer(kind: str) -> None:
     """
     if kind != "float32" and not importlib.util.find_spec("ai_edge_quantizer"):
         raise ValueError(
-            f"kind {kind} needs ai-edge-quantizer: pip install 'deeppose_tf[tflite]', "
+            f"kind {kind} needs ai-edge-quantizer: pip install 'deeppose-tf[tflite]', "
             "or take kind float32"
         )
 

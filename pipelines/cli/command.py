@@ -278,6 +278,7 @@ def _guarded(
     except Exception as error:
         users = isinstance(error, ValueError | OSError)
         message = str(error) if users else _of_files(error)
+        message = _of_place(error, folder or file) or message
         if message is None:
             raise
         logging.debug("where it was raised", exc_info=True)
@@ -356,6 +357,21 @@ def _check_place(name, is_file):
         raise ValueError(
             f"--{name}={value} is a file: give the name of a folder, or of one to make"
         )
+
+
+def _of_place(error: Exception, name: str | None) -> str | None:
+    """What an error of the system says of the place that this flag names; None for all
+    others."""
+    place, path = name and flags.FLAGS[name].value, getattr(error, "filename", None)
+    if not isinstance(error, OSError) or not place or not isinstance(path, str):
+        return None
+    place, path = pathlib.Path(place).absolute(), pathlib.Path(path).absolute()
+    if not (path.is_relative_to(place) or place.is_relative_to(path)):
+        return None
+    return (
+        f"--{name}={flags.FLAGS[name].value}: {path}: {error.strerror}. Give a place "
+        "where files can be written"
+    )
 
 
 def _of_files(error: Exception) -> str | None:

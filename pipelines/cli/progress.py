@@ -27,6 +27,11 @@ class _Bar(tqdm):
         self._begun, self._wait, self._last = time.monotonic(), 1.0, None
         super().__init__(*args, **kwargs)
 
+    @staticmethod
+    def format_meter(*numbers, **settings):
+        # The unit begins with a space, for numbers before it: 4.05 s/image, too.
+        return tqdm.format_meter(*numbers, **settings).replace("s/ ", " s/")
+
     def display(self, msg=None, pos=None):
         if self.fp.isatty():
             return super().display(msg, pos)

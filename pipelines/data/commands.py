@@ -19,6 +19,9 @@ from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.cli.outputs import counted
 
+# Of what was left out, so many are told with their reasons.
+SHOWN = 3
+
 PREPARE_FLAGS = {
     "dataset": Flag(
         list,
@@ -50,7 +53,9 @@ PREPARE_FLAGS = {
         "that they contradict, as 'taught' in dataset.json counts. What is held out "
         "keeps its labels.",
     ),
-    "output": Flag(str, "The folder to make. It must not exist yet."),
+    "output": Flag(
+        str, "The folder to make. A run that was stopped goes on with the same command."
+    ),
     "validation": Flag(
         int,
         "How many images to hold out of the first data set's training part (Sec. 4.1), "
@@ -217,11 +222,21 @@ def describe(index) -> str:
         lines.append(
             f"held out of the training part: {', '.join(held_out)}{unofficial}"
         )
+    if not index.counts.get("test"):
+        other = "validation" if index.counts.get("validation") else "train"
+        lines.append(
+            f"nobody to test on: score with deeppose-evaluate --split={other}, or "
+            "prepare with --test=NUMBER into another --output"
+        )
     for split in index.counts:
         if boxes := first_boxes.describe(index.provenance, split):
             lines.append(f"first boxes of {split}: {boxes}")
     if index.skipped:
-        lines.append(f"left out: {len(index.skipped)}, listed in {records.INDEX}")
+        shown = "; ".join(": ".join(one) for one in index.skipped[:SHOWN])
+        more = "; and so on" * (len(index.skipped) > SHOWN)
+        lines.append(
+            f"left out: {len(index.skipped)}, listed in {records.INDEX}: {shown}{more}"
+        )
     if told := index.provenance.get("taught"):
         lines.append(
             f"a teacher completed {told['completed']} and replaced {told['replaced']} "

@@ -205,8 +205,9 @@ def mismatch(cascade, how: str) -> str | None:
         return None
     if kind == "full":
         return (
-            f"the model was trained on whole images, and --boxes={how} gives it boxes "
-            "around people: where one fills the photo, --boxes=full is what it knows"
+            "the model was trained on whole images, each around a person: "
+            f"--boxes={how} is for several people on a photo, in boxes about a quarter "
+            "larger than they are; for one who fills it, --boxes=full is what it knows"
         )
     better = "face" if kind == "face" else "people"
     return (

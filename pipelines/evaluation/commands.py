@@ -14,13 +14,13 @@ from deeppose_tf.pipelines.cli import command, outputs
 from deeppose_tf.pipelines.cli.command import Flag
 from deeppose_tf.pipelines.evaluation import compare, scores
 
-EVALUATE = """`deeppose-evaluate`: scores a cascade, or anyone's predictions.
+EVALUATE = """deeppose-evaluate: scores a cascade, or anyone's predictions.
 
 Writes `metrics.json`, the same as a table, PDJ curves, sheets of poses, whether scores
 of joints can be believed, and predictions as a COCO results file. The mean-pose
 baseline, what a network that has learned nothing would get, stands beside all. Data of
 COCO is scored by OKS average precision too, that of MPII by PCKh."""
-COMPARE = """`deeppose-compare`: several evaluations of the same people in one table.
+COMPARE = """deeppose-compare: several evaluations of the same people in one table.
 
 Each has its mean-pose baseline and its last stage."""
 

@@ -1,4 +1,4 @@
-"""`deeppose-reproduce`: the tables and figures of Sec. 4, beside the paper's numbers.
+"""deeppose-reproduce: the tables and figures of Sec. 4, beside the paper's numbers.
 
 Of each experiment it writes a table (Markdown and JSON) and a picture. Predictions are
 kept beside them, so that a stopped command goes on where it was.

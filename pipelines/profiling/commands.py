@@ -1,4 +1,4 @@
-"""`deeppose-benchmark`: what the input side, the network and the whole step cost."""
+"""deeppose-benchmark: what the input side, the network and the whole step cost."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 from deeppose_tf import cascade as cascades
 from deeppose_tf import files, geometry, metrics
 from deeppose_tf.config import find_stage
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data import augment, canvases, inputs, records
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 from deeppose_tf.pipelines.data.records import read_people
@@ -80,7 +81,8 @@ def train_cascade(
         number = len(trained) + 1
         recipe = recipe_for(number)
         if options.verbose:
-            print(f"stage {number}: {recipe.train.steps} steps", flush=True)
+            steps = counted(recipe.train.steps, "step")
+            print(f"stage {number}: {steps}", flush=True)
         stage = train_stage(run, number, index, recipe, options)
         if stages is None:
             cascade = cascades.Cascade([*trained, stage])
@@ -211,8 +213,8 @@ def check_people(
     count, needed = _count(index, limit), config.batch // config.views
     if count < needed:
         raise ValueError(
-            f"{index.directory} has {count} people to train on, a step takes {needed}: "
-            "lower --batch, or leave it out to have it fitted"
+            f"{index.directory} has {counted(count, 'person')} to train on, a step "
+            f"takes {needed}: lower --batch, or leave it out to have it fitted"
         )
 
 
@@ -299,8 +301,8 @@ def _fitted(recipe, index, options, strategy):
     fitted = recipes.fitted(recipe, count, strategy.num_replicas_in_sync)
     if fitted != recipe and options.verbose and not options.overfit:
         print(
-            f"batches of {fitted.inputs.batch} crops instead of {recipe.inputs.batch}: "
-            f"there are {count} people to train on",
+            f"batches of {fitted.inputs.batch} crops instead of {recipe.inputs.batch}, "
+            f"for {counted(count, 'person')} to train on",
             flush=True,
         )
     return fitted
@@ -364,7 +366,8 @@ def _check_can_go_on(run, number, more):
     """Refuses to train a finished stage further without its checkpoint, or under later
     stages, which were trained on what it left."""
     folder = pathlib.Path(run)
-    said = f"{folder / f'stage_{number}'} is finished, and {more} more steps are asked"
+    steps = f"{more} more {'step is' if more == 1 else 'steps are'} asked"
+    said = f"{folder / f'stage_{number}'} is finished, and {steps}"
     later = [
         path
         for path in sorted(folder.glob("*_*"))
