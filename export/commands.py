@@ -23,7 +23,7 @@ Writes OUTPUT/<version>/, the layout of TensorFlow Serving, beside and renames i
 place once it has been read back, run, and found to answer as the run itself.
 """
 TFLITE = """\
-deeppose-tflite: a run as one TFLite file for phones, with a description beside it.
+deeppose-tflite: a run as one TFLite file for phones.
 
     deeppose-tflite --model=RUN --data=DATA --kind=float16 --output=pose.tflite
 
@@ -38,11 +38,7 @@ machine does slows them alike: ratios hold where times do not.
 
 EXPORT_FLAGS = {
     "model": Flag(str, command.MODEL),
-    "output": Flag(
-        str,
-        "Folder of the served model. Every export makes a folder named by its version "
-        "in it, which is what TensorFlow Serving expects.",
-    ),
+    "output": Flag(str, "Folder of the served model, for all its versions."),
     "version": Flag(int, "Number of this version. Default: the next free one."),
     "tolerance": Flag(
         float,
