@@ -8,6 +8,9 @@ ARGS ?=
 # Two processes: most tests keep one core busy. A file stays in one of them, for what its
 # tests share; tests/conftest.py says which come first.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# To compile for XLA took most of the time of some tests: it optimizes less here, as it
+# does not in `make slow`. XLA_FLAGS= compiles as users do.
+QUICKLY := --xla_backend_optimization_level=0
 VENV := .venv
 ADDONS_VENV := .venv-addons
 BIN := $(VENV)/bin
@@ -41,6 +44,7 @@ demo: venv
 	$(BIN)/deeppose-predict --model=upper_body --boxes=face --input=docs/images/astronaut.jpg --output=demo/photo
 	@echo "See demo/photo/astronaut.jpg.pose.png. On a photo of yours: $(BIN)/deeppose-predict --model=full_body --input=photo.jpg --output=poses"
 
+test: export XLA_FLAGS ?= $(QUICKLY) --xla_cpu_use_fusion_emitters=false
 test: venv
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
@@ -52,6 +56,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 
 # The import comes first so that a broken tensorflow-addons fails instead of skipping its tests.
+test-addons: export XLA_FLAGS ?= $(QUICKLY)
 test-addons: venv-addons
 	TF_CPP_MIN_LOG_LEVEL=3 $(ADDONS_VENV)/bin/python -W ignore -c "import tensorflow_addons"
 	$(ADDONS_VENV)/bin/python -m pytest $(WORKERS) $(ARGS)
