@@ -333,7 +333,7 @@ def test_scores_are_made_of_the_maps_of_all_stages(image):
 
 def test_flipped_answers_a_mirror_image_with_the_mirrored_pose(image):
     """Of the first stage, whose maps of both images are averaged; alone it does not."""
-    some, mirror = toy_cascade.make(LSP), list(LSP.mirror)
+    some, mirror = toy_cascade.make(LSP, toy_cascade.CONFIGS[:1]), list(LSP.mirror)
     box, mirrored_image = BOXES[:1], np.ascontiguousarray(image[:, ::-1])
     x0, y0, x1, y1 = box[0]
     mirrored_box = np.float32([[WIDTH - x1, y0, WIDTH - x0, y1]])

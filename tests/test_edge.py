@@ -1,5 +1,6 @@
 """`--help`, a wrong flag and a missing path are answered at once, by every command."""
 
+import importlib
 import os
 import pathlib
 import resource
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import toy_run
 
 import deeppose_tf
 from deeppose_tf import config
@@ -122,10 +124,17 @@ def test_a_command_can_be_a_word(run):
     assert run(python, *words) == run("deeppose-predict", "--help")
 
 
-def test_every_command_says_its_version(run):
-    for name in ("deeppose", *(f"deeppose-{one}" for one in scripts.COMMANDS)):
+def test_every_command_says_its_version(run, capsys):
+    """One in a process of its own, which imports what --help does; the others here."""
+    for name in ("deeppose", "deeppose-predict"):
         found = f"{name} {deeppose_tf.__version__}\n"
         assert run(name, "--version") == (0, found, "")
+    for name, (folder, _) in scripts.COMMANDS.items():
+        commands = importlib.import_module(f"deeppose_tf.{folder}.commands")
+        command = toy_run.script(commands, name.replace("-", "_"))
+        with pytest.raises(SystemExit, match="^0$"):
+            command._parse([f"deeppose-{name}", "--version"])
+        assert capsys.readouterr().out == f"deeppose-{name} {deeppose_tf.__version__}\n"
 
 
 def test_what_is_required_and_what_is_a_word(run):

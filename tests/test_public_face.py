@@ -134,7 +134,10 @@ def place(tmp_path, monkeypatch):
     pixels = cv2.imread(splits["test"].images[0])
     for name in ("photo.jpg", "photo.png"):
         cv2.imwrite(name, pixels)
-    monkeypatch.setitem(recipes.RECIPES, "compact", (toy.recipe_for(1),))
+    recipe = toy.recipe_for(1)
+    stage = dataclasses.replace(recipe.stage, head="integral")
+    recipe = dataclasses.replace(recipe, stage=stage)
+    monkeypatch.setitem(recipes.RECIPES, "compact", (recipe,))
     monkeypatch.setattr(train_cascade, "make_examples", lambda *_: toy.plain)
     return tmp_path
 

@@ -368,7 +368,7 @@ def test_two_replicas_equal_one(index, tmp_path, mirrored):
     moments together and divide the masks of dropout. Sums in another order differ in
     the last digits. It goes on from a checkpoint, as one does."""
     config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
-    compact = StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3)
+    compact = StageConfig("compact", 32, "linear", (4,), (1,), dropout=0.3)
     build = functools.partial(build_stage, compact, index.skeleton, None)
     train = functools.partial(toy.train, index, build=build)
     one = train(tmp_path / "one", config)
@@ -795,7 +795,7 @@ def test_a_step_compiled_as_a_whole_is_the_same(
         monkeypatch.setattr(networks, "_normalized", lambda x, gamma=None: x)
     recipe = toy.recipe_for(number)
     config = dataclasses.replace(recipe.train, steps=20, learning_rate=1e-4, ema=0.9)
-    stage = dataclasses.replace(recipe.stage, dropout=0.0)
+    stage = dataclasses.replace(recipe.stage, dropout=0.0, widths=(4,), blocks=(1,))
     recipe = dataclasses.replace(recipe, stage=stage, train=config)
     joints = np.zeros([toy.JOINTS, 2]), np.tile(0.01 * np.eye(2), (toy.JOINTS, 1, 1))
     earlier = [Stage(None, index.skeleton, None, *joints, {})] * (number - 1)

@@ -11,9 +11,9 @@ from deeppose_tf import stage
 from deeppose_tf.skeleton import LSP
 
 
-def save_run(folder):
+def save_run(folder, stages=3):
     """Writes the run directory, and returns its cascade."""
-    cascade = toy_cascade.make(LSP)
+    cascade = toy_cascade.make(LSP, toy_cascade.CONFIGS[:stages])
     for number, one in enumerate(cascade.stages, start=1):
         stage.save_stage(one, str(pathlib.Path(folder) / f"stage_{number}"))
     cascade.save_index(str(folder))
