@@ -75,7 +75,8 @@ def unrolled(
     known = height is not None and width is not None
     size = tf.constant([[height, width]]) if known else tf.shape(image)[None, :2]
     box, valid = cascades.sight(box[None], size)
-    source = cropping.levels(image) if known else view(image[None])
+    # Not image[None]: a slice to TFLite, which copies it byte by byte.
+    source = cropping.levels(image) if known else view(tf.expand_dims(image, 0))
     pose, spread = _first(cascade, source, box)
     poses = [pose]
     for number in range(1, cascade.count):

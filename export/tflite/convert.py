@@ -89,7 +89,7 @@ def _function(cascade, size):
     height, width = size or (None, None)
 
     def pose(images, boxes):
-        answer = graph.unrolled(cascade, images[0], boxes[0])
+        answer = graph.unrolled(cascade, tf.squeeze(images, 0), boxes[0])
         return {name: value[None] for name, value in answer.items()}
 
     with layers.delegable():
