@@ -258,9 +258,9 @@ def _shortened(
 
 
 _DEMO = (
-    _shortened(_COMPACT[0], 400, 48, size=96, blocks=(0, 0, 1, 1)),
+    _shortened(_COMPACT[0], 450, 32, size=96, blocks=(0, 0, 1, 1)),
     _shortened(_COMPACT[1], 150, 128, views=8),
-    _shortened(_COMPACT[2], 80, 128, views=8),
+    _shortened(_COMPACT[2], 80, 96, views=8),
 )
 
 # Begun as MoveNet (--weights), whose maps have a place for every four pixels. What its
