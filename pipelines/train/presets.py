@@ -65,7 +65,9 @@ PRESETS = {
         "lightning",
         ("lsp", "lspet"),
         _BODY,
-        changes=_changes(800, "block_2_project", 6e-4, 1400),
+        # Joints as large as on crops of 96 and sigma 1.2, at half the work.
+        changes=_changes(800, "block_2_project", 6e-4, 1400)
+        | {"2.stage.size": 64, "2.stage.sigma": 0.8},
         size=256,
     ),
     "full_body": Preset(
