@@ -444,7 +444,12 @@ def trained(index, tmp_path_factory):
     output = io.StringIO()
     options = dataclasses.replace(toy.QUIET, verbose=1)
     with contextlib.redirect_stdout(output):
-        train_cascade.train_cascade(str(run), index, toy.recipe_for, 2, options)
+        made = train_cascade.train_cascade(str(run), index, toy.recipe_for, 2, options)
+    # It was returned without the displacements that are measured for the next stage.
+    for one, saved in zip(
+        made.stages, cascade.Cascade.load(str(run)).stages, strict=True
+    ):
+        np.testing.assert_array_equal(one.mean, saved.mean)
     return run, output.getvalue()
 
 
@@ -894,6 +899,9 @@ def test_auto_adds_stages_while_they_help(index, tmp_path, monkeypatch):
     monkeypatch.setattr(train_cascade, "train_stage", lambda run, number, *rest: number)
     monkeypatch.setattr(train_cascade, "held_out_pdj", lambda c, *rest: scores[c.last])
     monkeypatch.setattr(train_cascade.cascades, "Cascade", _Counted)
+    monkeypatch.setattr(
+        train_cascade, "_load_earlier", lambda run, number, *rest: [*range(1, number)]
+    )
     arguments = str(tmp_path), index, toy.recipe_for, None, toy.QUIET
     assert train_cascade.train_cascade(*arguments).stages == [1, 2]
     # One stage is trained however bad it is.

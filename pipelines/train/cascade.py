@@ -93,7 +93,8 @@ def train_cascade(
                 break
             score = found
         trained.append(stage)
-    cascade = cascades.Cascade(trained)
+    # As saved: what a stage leaves was measured when the next one began.
+    cascade = cascades.Cascade(_load_earlier(run, len(trained) + 1, index))
     if chief:
         # Not the stage that did not help, nor those of an earlier call for more.
         cascade.save_index(run)
