@@ -8,9 +8,11 @@ ARGS ?=
 # Two processes: most tests keep one core busy. A file stays in one of them, for what its
 # tests share; tests/conftest.py says which come first.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
-# To compile for XLA took most of the time of some tests: it optimizes less here, as it
-# does not in `make slow`. XLA_FLAGS= compiles as users do.
+# Compiling by XLA took most of the time of some tests, so it optimizes less for them;
+# with XLA_FLAGS= as for users.
 QUICKLY := --xla_backend_optimization_level=0
+# An unknown flag ends the process: this one is for the TensorFlow that it was tried with.
+EMITTERS = $(if $(wildcard $(VENV)/lib/*/site-packages/tensorflow-2.21.*),--xla_cpu_use_fusion_emitters=false)
 VENV := .venv
 ADDONS_VENV := .venv-addons
 BIN := $(VENV)/bin
@@ -44,7 +46,7 @@ demo: venv
 	$(BIN)/deeppose-predict --model=upper_body --boxes=face --input=docs/images/astronaut.jpg --output=demo/photo
 	@echo "See demo/photo/astronaut.jpg.pose.png. On a photo of yours: $(BIN)/deeppose-predict --model=full_body --input=photo.jpg --output=poses"
 
-test: export XLA_FLAGS ?= $(QUICKLY) --xla_cpu_use_fusion_emitters=false
+test: export XLA_FLAGS ?= $(QUICKLY) $(EMITTERS)
 test: venv
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
