@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import math
 import re
 import textwrap
@@ -436,9 +437,10 @@ def meanings() -> str:
     preset, lines = RECIPES["compact"][0], []
     for name in named_values(preset):
         part, _, leaf = name.rpartition(".")
-        documentation = type(getattr(preset, part) if part else preset).__doc__
+        # From Python 3.13 on, `__doc__` itself has no indentation left.
+        documentation = inspect.getdoc(type(getattr(preset, part) if part else preset))
         said = re.search(
-            rf"^ {{6}}(?:\w+, )*{leaf}(?:, \w+)*: (.*(?:\n {{8,}}.*)*)",
+            rf"^  (?:\w+, )*{leaf}(?:, \w+)*: (.*(?:\n {{4,}}.*)*)",
             documentation or "",  # none where Python leaves out what it does not run
             re.MULTILINE,
         )
