@@ -13,6 +13,7 @@ import sys
 
 from absl import flags
 
+import deeppose_tf
 from deeppose_tf import detect, tracking
 from deeppose_tf import skeleton as skeletons
 from deeppose_tf.config import check_run
@@ -95,6 +96,8 @@ def run_predict(values: flags.FlagValues) -> None:
     detect.require_finder(values.boxes, values.detector)
     enlargement = _enlargement(values)
     stages = check_run(values.model)
+    if not all(map(os.path.isdir, stages)):
+        deeppose_tf.Cascade.load(values.model)  # mends what a kill left, or refuses
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
     # Named where it is set, so that predictions before there was any are known again.
     names = "model", "enlargement", *("flip_test",) * values.flip_test
@@ -105,10 +108,9 @@ def run_predict(values: flags.FlagValues) -> None:
         print(f"{counted(len(found), 'file')} done before, and nothing is new")
         _tell(content)
         return
-    from deeppose_tf.cascade import Cascade
     from deeppose_tf.pipelines.data import first_boxes
 
-    cascade = Cascade.load(values.model)
+    cascade = deeppose_tf.Cascade.load(values.model)
     cascade = cascade.flipped if values.flip_test else cascade
     if warning := first_boxes.mismatch(cascade, values.boxes):
         print(f"WARNING {warning}", file=sys.stderr)
@@ -125,8 +127,8 @@ def write_results(
     finder: detect.Finder,
     given: dict,
 ) -> None:
-    """Predicts on files as the `FILE_FLAGS` say, and `given` by `asked`; leaves with 1
-    if one could not be read or drawn."""
+    """Predicts on files as the `FILE_FLAGS` say, `given` what `asked` returns; leaves
+    with 1 if one could not be read or drawn."""
     values = flags.FLAGS
     # Boxes of a file are to stay as they are.
     follow = values.boxes in detect.FOUND

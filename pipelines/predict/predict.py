@@ -129,7 +129,7 @@ def finished(
     results = coco_results.Predictions.kept(place, skeleton, settings)
     stamps, content = _stamps(found, made_with), files.load_json(place)
     missing = _missing(results, found, stamps, place.parent if overlays else None)
-    return content if content["finished"] and not missing else None
+    return content if content.get("finished") and not missing else None
 
 
 def _stamps(found, made_with) -> dict[str, str]:
