@@ -51,20 +51,21 @@ class StageConfig:
     """What a stage's network is and what it looks at.
 
     Attributes:
-      network: `paper` (Fig. 2), `compact` (ours), one of `MOVENETS` or `LITES`, or the
-        name of a class of `keras.applications`.
+      network: `paper` (Fig. 2), `compact` (ours), `movenet_thunder`,
+        `movenet_lightning`, `efficientnet_lite0`, the last two with `_16` for their
+        first layers alone, or the name of a class of `keras.applications`.
       size: S, side of the crop in pixels.
       head: `linear` (2k outputs, as in the paper) or `integral` (expected place
         under a softmax over a map per joint).
       widths: channels of `compact` after each halving of the resolution.
       blocks: residual blocks of `compact` after each halving.
-      stride: of `LITES` and `keras.applications`: side in pixels of the cells up to
-        which the last layers' features are doubled and joined with those of layers
-        before; 0 for 8 of `LITES`, and for a backbone's last layer alone.
+      stride: of EfficientNet-Lite0 and `keras.applications`: side in pixels of the
+        cells up to which the last layers' features are doubled and joined with those of
+        layers before; 0 for 8 of Lite0, and for a backbone's last layer alone.
       subcells: an integral head's places along a side of a cell of the last layer.
       window: an integral head answers the place expected within so many places of the
-        highest; 0 for that of the whole map, which far-off maxima pull
-        at. In training it is always the whole.
+        highest; 0 for that of the whole map, which far-off maxima pull at. In training
+        it is always the whole.
       dropout: share of units dropped in fully connected layers.
       margin: stage 1: share by which the first box is grown.
       square: stage 1: whether the first box becomes a square, which keeps the

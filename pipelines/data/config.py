@@ -42,7 +42,7 @@ class AugmentConfig:
       displacement: later stages: factor on the standard deviation of the delta ~
         N(mean, covariance) of Sec. 3.2; 1 is the paper, 0 shows joints as predicted
         on average.
-      scale: the box grows or shrinks by up to this factor's logarithm.
+      scale: logarithm of the factor by which the box grows or shrinks at most.
       rotation: degrees by which the crop is turned at most, either way.
       brightness, contrast, colour: strength of the change of pixel values.
     """
