@@ -12,7 +12,8 @@ WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 # with XLA_FLAGS= as for users.
 QUICKLY := --xla_backend_optimization_level=0
 # An unknown flag ends the process: this one is for the TensorFlow that it was tried with.
-EMITTERS = $(if $(wildcard $(VENV)/lib/*/site-packages/tensorflow-2.21.*),--xla_cpu_use_fusion_emitters=false)
+# Asked of the shell: make remembers that there was no such file before it was installed.
+EMITTERS = $(if $(shell ls -d $(VENV)/lib/*/site-packages/tensorflow-2.21.* 2>/dev/null),--xla_cpu_use_fusion_emitters=false)
 VENV := .venv
 ADDONS_VENV := .venv-addons
 BIN := $(VENV)/bin
