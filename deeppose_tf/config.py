@@ -179,7 +179,8 @@ def check_run(run: str) -> list[str]:
     a preset.
 
     Raises:
-      ValueError: there is no trained cascade; says what is there instead.
+      ValueError: there is no trained cascade; says what is there instead. Or a stage of
+        it is missing.
     """
     run = find_run(run)
     path = pathlib.Path(run)
@@ -192,7 +193,24 @@ def check_run(run: str) -> list[str]:
         raise ValueError(
             f"{index} is damaged: expected the stages stage_1, stage_2 and so on"
         )
-    return [str(path / name) for name in there]
+    folders = [path / name for name in there]
+    for folder in folders:
+        require_stage(folder)
+    return [str(folder) for folder in folders]
+
+
+def require_stage(folder: pathlib.Path) -> None:
+    """That there is a stage in its folder, which is put back where a kill fell between
+    the two renames of `stage.save_stage`.
+
+    Raises:
+      ValueError: there is none.
+    """
+    replaced = files.hidden(folder, "replaced")
+    if not folder.exists() and replaced.exists():
+        replaced.rename(folder)
+    if not (folder / "stage.json").is_file():
+        raise ValueError(f"{folder} is no stage directory: no stage.json")
 
 
 def _no_run(path):

@@ -60,6 +60,7 @@ def draw_pose(
     if shown.any():  # thinner on people far away
         extent = np.ptp(keypoints[shown], axis=0).max()
         width = max(1, min(width, round(min(extent, _FAR) / 40)))
+    thin = max(1, width // 3)  # of what is unsure
     for limb in skeleton.limbs:
         if not shown[list(limb.start + limb.end)].all():
             continue
@@ -68,13 +69,12 @@ def draw_pose(
             for joints in (limb.start, limb.end)
         )
         paint = color or COLORS[_side(limb.start + limb.end, skeleton)]
-        thin = width if sure[list(limb.start + limb.end)].all() else max(1, width // 3)
-        cv2.line(image, start, end, paint, thin, cv2.LINE_AA, _SHIFT)
+        wide = width if sure[list(limb.start + limb.end)].all() else thin
+        cv2.line(image, start, end, paint, wide, cv2.LINE_AA, _SHIFT)
     for joint in np.flatnonzero(shown):
         paint = color or COLORS[skeleton.side(joint)]
         # With a dark rim, so that it shows on any clothing.
-        hole = 1 + width - max(1, width // 3)
-        disks = [(2 + width, DARK), (1 + width, paint), (hole, DARK)]
+        disks = [(2 + width, DARK), (1 + width, paint), (1 + width - thin, DARK)]
         for radius, inside in disks[: 2 if sure[joint] else 3]:
             place, radius = _fixed(keypoints[joint]), radius << _SHIFT
             cv2.circle(image, place, radius, inside, -1, cv2.LINE_AA, _SHIFT)

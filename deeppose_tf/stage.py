@@ -20,7 +20,13 @@ import tensorflow as tf
 
 from deeppose_tf import files, networks
 from deeppose_tf import weights as foreign
-from deeppose_tf.config import LITES, MOVENETS, StageConfig, config_from_json
+from deeppose_tf.config import (
+    LITES,
+    MOVENETS,
+    StageConfig,
+    config_from_json,
+    require_stage,
+)
 from deeppose_tf.skeleton import Skeleton, from_json, to_json
 
 keras = tf.keras
@@ -147,10 +153,7 @@ def load_stage(directory: str) -> Stage:
         network; names it.
     """
     path = pathlib.Path(directory)
-    replaced = files.hidden(path, "replaced")
-    if not path.exists() and replaced.exists():
-        # A kill fell between the two renames of `save_stage`.
-        replaced.rename(path)
+    require_stage(path)
     try:
         value = files.read_json(path / "stage.json", FORMATS)
     except OSError as error:

@@ -9,7 +9,7 @@ import tensorflow as tf
 import toy_cascade
 import toy_run
 
-from deeppose_tf import cascade, networks, sampling
+from deeppose_tf import cascade, files, networks, sampling
 from deeppose_tf.config import StageConfig, check_run
 from deeppose_tf.export.saved_model import graph
 from deeppose_tf.skeleton import LSP
@@ -446,3 +446,15 @@ def test_runs_that_cannot_be_loaded(tmp_path):
     index.write_text(json.dumps({"format": 1, "stages": ["stage_1"]}))
     with pytest.raises(ValueError, match="stage_1 is no stage directory"):
         cascade.Cascade.load(str(tmp_path))
+
+
+def test_a_stage_that_a_kill_left_aside_is_put_back_before_anything_is_loaded(tmp_path):
+    """deeppose-predict looks at the files of a run before it loads the model."""
+    (tmp_path / "cascade.json").write_text('{"format": 1, "stages": ["stage_1"]}')
+    with pytest.raises(ValueError, match="stage_1 is no stage directory"):
+        check_run(str(tmp_path))
+    aside = files.hidden(tmp_path / "stage_1", "replaced")
+    aside.mkdir()
+    (aside / "stage.json").write_text("{}")
+    assert check_run(str(tmp_path)) == [str(tmp_path / "stage_1")]
+    assert not aside.exists() and (tmp_path / "stage_1" / "stage.json").exists()

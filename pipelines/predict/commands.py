@@ -96,8 +96,6 @@ def run_predict(values: flags.FlagValues) -> None:
     detect.require_finder(values.boxes, values.detector)
     enlargement = _enlargement(values)
     stages = check_run(values.model)
-    if not all(map(os.path.isdir, stages)):
-        deeppose_tf.Cascade.load(values.model)  # mends what a kill left, or refuses
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
     # Named where it is set, so that predictions before there was any are known again.
     names = "model", "enlargement", *("flip_test",) * values.flip_test

@@ -85,9 +85,7 @@ def predict_files(
         names = [NAME, *(file.overlay for file in found if overlays)]
         if not overwrite:
             outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
-        results = coco_results.Predictions(cascade.skeleton, settings)
-        if outputs.is_ours(place, coco_results.FORMAT, settings):
-            results = results.kept(place, cascade.skeleton, settings)
+        results = _results(place, cascade.skeleton, settings)
         stamps = _stamps(found, made_with)
         for file in found:
             _require_same(results, file, stamps[file.name], overwrite)
@@ -122,14 +120,22 @@ def finished(
     made_with: Sequence[str] = (),
 ) -> dict | None:
     """What `predict_files` of these arguments would return without a look at a file,
-    for all of them were done; None where one was not. Needs no model."""
+    for all of them were done; None where one was not. Needs no model, only its
+    skeleton."""
     place = pathlib.Path(output) / NAME
-    if not outputs.is_ours(place, coco_results.FORMAT, settings):
+    results = _results(place, skeleton, settings)
+    stamps = _stamps(found, made_with)
+    if _missing(results, found, stamps, place.parent if overlays else None):
         return None
-    results = coco_results.Predictions.kept(place, skeleton, settings)
-    stamps, content = _stamps(found, made_with), files.load_json(place)
-    missing = _missing(results, found, stamps, place.parent if overlays else None)
-    return content if content.get("finished") and not missing else None
+    content = files.load_json(place)
+    return content if content.get("finished") else None
+
+
+def _results(place, skeleton, settings) -> coco_results.Predictions:
+    """What an earlier run with these settings left."""
+    if outputs.is_ours(place, coco_results.FORMAT, settings):
+        return coco_results.Predictions.kept(place, skeleton, settings)
+    return coco_results.Predictions(skeleton, settings)
 
 
 def _stamps(found, made_with) -> dict[str, str]:
