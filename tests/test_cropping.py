@@ -56,6 +56,18 @@ def test_every_level(both, size, scale):
     near(*both(noise(*size), boxes.astype(np.float32)))
 
 
+@pytest.mark.parametrize("size", [(97, 61), (61, 96), (96, 64), (1, 1), (2, 3)])
+def test_levels_are_averages_of_four_to_the_bit(size):
+    image = noise(*size)
+    expected = image.astype(np.float64)
+    for level in cropping.framed(tf.constant(image), count=3).images:
+        np.testing.assert_array_equal(level[:, 1:-1, 1:-1], expected)
+        odd = np.array(expected.shape[1:3]) % 2
+        even = np.pad(expected, [(0, 0), (0, odd[0]), (0, odd[1]), (0, 0)], "edge")
+        rows = even[:, ::2] + even[:, 1::2]
+        expected = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3)])
 def test_smallest_images(both, size):
     height, width = size

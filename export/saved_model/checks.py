@@ -21,13 +21,13 @@ OPERATIONS = frozenset(
     ConcatV2 ConcatenateDataset Const Conv2D CropAndResize Cumsum
     DatasetToSingleElement DecodeJpeg DecodePng DecodeRaw DenseBincount DepthToSpace
     DepthwiseConv2dNative Elu EnsureShape Equal Erf Erfc Exp ExpandDims
-    ExtractJpegShape Fill Floor FusedBatchNormV3 GatherV2 Greater GreaterEqual
-    Identity IdentityN If IgnoreErrorsDataset LRN LeakyRelu Less LessEqual Log
-    LogicalAnd LogicalNot LogicalOr MapDataset MatMul MatrixDiagPartV3 MatrixDiagV3
-    Max MaxPool Maximum Mean Min Minimum Mul Neg NoOp NotEqual Pack Pad PadV2
-    PartitionedCall Placeholder Pow Prod Range ReadVariableOp RealDiv Relu Relu6
-    Reshape ResizeBilinear Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size Slice
-    Softmax Softplus Split SplitV Sqrt Square SquaredDifference Squeeze
+    ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater
+    GreaterEqual Identity IdentityN If IgnoreErrorsDataset LRN LeakyRelu Less
+    LessEqual Log LogicalAnd LogicalNot LogicalOr MapDataset MatMul MatrixDiagPartV3
+    MatrixDiagV3 Max MaxPool Maximum Mean Min Minimum Mul Neg NoOp NotEqual Pack Pad
+    PadV2 PartitionedCall Placeholder Pow Prod Range ReadVariableOp RealDiv Relu
+    Relu6 Reshape ResizeBilinear Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size
+    Slice Softmax Softplus Split SplitV Sqrt Square SquaredDifference Squeeze
     StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StopGradient
     StridedSlice StringSplitV2 Sub Substr Sum TakeDataset Tanh TensorDataset
     TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
