@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -35,7 +36,7 @@ COUNTS = {"train": 16, "validation": 4, "test": 0}
 JOINTS = 14
 # Normalisation, dropout, a schedule and a moving average: everything with a memory.
 RECIPE = recipes.Recipe(
-    StageConfig("compact", 32, "linear", (4, 8), (0, 1), dropout=0.3),
+    StageConfig("compact", 32, "linear", (4,), (0,), dropout=0.3),
     InputConfig(canvas=48, batch=6),
     AugmentConfig(flip=True, translation=0.1, rotation=20.0),
     TrainConfig(
@@ -157,6 +158,7 @@ def main(data: str, folder: str, length: str, kills: str) -> None:
     if int(kills) < 3:
         for module, name, value in PLAIN:
             setattr(module, name, value)
+    gc.freeze()  # A training begins with a collection, which has nothing to look for.
     whole = _fork(data, pathlib.Path(folder) / "whole", int(length), "disk")
     run = pathlib.Path(folder) / "killed"
     moments = _kill(data, run, int(length), int(kills))
