@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import numbers
 import pathlib
+from collections.abc import Iterable
 
 from deeppose_tf import files
 
@@ -149,9 +150,14 @@ def list_presets() -> list[str]:
 def no_preset(name: str) -> str:
     """What to say of a name that no preset has, such as a mistyped one."""
     presets = list_presets()
-    near = difflib.get_close_matches(name, presets, 1)
-    meant = f": did you mean {near[0]}?" if near else ""
+    near = nearest(name, presets)
+    meant = f": did you mean {near}?" if near else ""
     return f"is none of the presets {', '.join(presets)}{meant}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one that a mistyped name is most like, if it is like any."""
+    return next(iter(difflib.get_close_matches(name, known, 1)), None)
 
 
 def find_run(run: str) -> str:

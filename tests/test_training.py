@@ -875,7 +875,7 @@ def test_the_largest_batch_that_people_fill():
     assert recipes.fitted(recipe, 100) == recipe
     assert recipes.fitted(recipe, 11).inputs.batch == 44
     assert recipes.fitted(recipe, 11, replicas=4).inputs.batch == 32
-    with pytest.raises(ValueError, match="3 people are too few for 4 devices"):
+    with pytest.raises(ValueError, match="3 people cannot fill a step of 4 devices"):
         recipes.fitted(recipe, 3, replicas=4)
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import functools
 import math
@@ -156,18 +155,18 @@ class Command:
         except flags.UnrecognizedFlagError as error:
             why = f"there is no flag --{error.flagname}"
             near = self._nearest(error.flagname)
-            why += f": did you mean --{near[0]}?" if near else ""
+            why += f": did you mean --{near}?" if near else ""
         except flags.Error as error:
             missing = re.findall(rf"Flag --(\w+) {REQUIRED}", str(error))
             why = f"--{missing[0]} is required" if missing else str(error)
         print(f"{name}: {why}\n`{name} --help` lists the flags", file=sys.stderr)
         raise SystemExit(2)
 
-    def _nearest(self, name: str) -> list[str]:
+    def _nearest(self, name: str) -> str | None:
         """The name of a flag that may have been meant, if there is one."""
         known = [*self.table, *GENERAL]
         known += [f"no{one}" for one in self.table if flags.FLAGS[one].boolean]
-        return difflib.get_close_matches(name.replace("-", "_"), known, 1, cutoff=0.5)
+        return config.nearest(name.replace("-", "_"), known)
 
     def _help(self, name: str) -> str:
         """The text of --help: what the command does, and its own flags."""
@@ -370,7 +369,7 @@ def _of_place(error: Exception, name: str | None) -> str | None:
         return None
     return (
         f"--{name}={flags.FLAGS[name].value}: {path}: {error.strerror}. Give a place "
-        "where files can be written"
+        "where files can be written and read"
     )
 
 

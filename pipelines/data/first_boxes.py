@@ -206,8 +206,8 @@ def mismatch(cascade, how: str) -> str | None:
     if kind == "full":
         return (
             "the model was trained on whole images, each around a person: "
-            f"--boxes={how} is for several people on a photo, in boxes about a quarter "
-            "larger than they are; for one who fills it, --boxes=full is what it knows"
+            f"--boxes={how} is for several people on a photo, in boxes about 1.3 "
+            "times their height; for one who fills it, --boxes=full is what it knows"
         )
     better = "face" if kind == "face" else "people"
     return (

@@ -11,14 +11,14 @@ and set.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from deeppose_tf.config import LOSSES, StageConfig, config_from_json
+from deeppose_tf.config import LOSSES, StageConfig, config_from_json, nearest
+from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
@@ -501,7 +501,10 @@ def fitted(recipe: Recipe, people: int, replicas: int = 1) -> Recipe:
     if images < recipe.inputs.batch // views:
         images -= images % replicas
     if not images:
-        raise ValueError(f"{people} people are too few for {replicas} devices")
+        raise ValueError(
+            f"{counted(people, 'person')} cannot fill a step of "
+            f"{counted(replicas, 'device')}: each takes one or more"
+        )
     inputs = dataclasses.replace(recipe.inputs, batch=images * views)
     return dataclasses.replace(recipe, inputs=inputs)
 
@@ -521,12 +524,9 @@ def _replaced(recipe, given):
 def _nearest(field, values):
     """What to say of a name that no value has."""
     leaves = {name.rpartition(".")[2]: name for name in values}
-    near = difflib.get_close_matches(field, values, 1, 0.7)
-    near = near or difflib.get_close_matches(field.rpartition(".")[2], leaves, 1)
-    said = f"no value of a recipe is named {field}"
-    if near:
-        return f"{said}; did you mean {leaves.get(near[0], near[0])}?"
-    return f"{said}; --show lists them"
+    near = nearest(field, [*values, *leaves])
+    meant = f"did you mean {leaves.get(near, near)}?" if near else "--show lists them"
+    return f"no value of a recipe is named {field}; {meant}"
 
 
 def _typed(name, value, before):
