@@ -72,7 +72,7 @@ def run(source, output, boxes="full", cascade=None, settings=SETTINGS, **options
     finder = detect.make_finder(str(boxes), LSP)
     found = media.find_files(str(source))
     return predict.predict_files(
-        cascade, found, str(output), finder, settings, **options
+        LSP, lambda: (cascade, finder), found, str(output), settings, **options
     )
 
 
@@ -609,7 +609,7 @@ def test_the_script_with_a_real_cascade(tiny_run, photos, tmp_path, capsys):
         patch.setattr("deeppose_tf.cascade.Cascade.load", None)
         toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")
     told = capsys.readouterr().out
-    assert "2 files done before" in told and "2 people on 2 images" in told
+    assert "2 of 2 files were done before" in told and "2 people on 2 images" in told
     assert saved(output) == content
     (output / "a.jpg.pose.png").unlink()
     toy_run.call(SCRIPT, *common, f"--input={photos}", f"--boxes={boxes}")

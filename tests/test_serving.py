@@ -487,9 +487,8 @@ def test_it_writes_what_predict_would(peer, photos, tmp_path, protocol, capsys):
     there, here = tmp_path / "there", tmp_path / "here"
     call(peer, photos, there, f"--boxes={boxes}", server=server)
     finder = detect.make_finder(str(boxes), LSP)
-    content = predict.predict_files(
-        Here(), media.find_files(str(photos)), str(here), finder, {}
-    )
+    found = media.find_files(str(photos))
+    content = predict.predict_files(LSP, lambda: (Here(), finder), found, str(here), {})
     answer = saved(there)
     assert answer["info"].pop("settings")["server"] == server
     assert answer == saved(here) | {name: answer[name] for name in ("info", "files")}

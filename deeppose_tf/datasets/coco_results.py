@@ -101,12 +101,12 @@ class Predictions:
     files: dict[str, dict] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def kept(cls, path: str | os.PathLike, skeleton: Skeleton, settings: dict):
-        """What an earlier run left in its file, finished or not; nothing where that is
-        of another skeleton. Files whose entries were changed since are left out."""
+    def kept(cls, content: dict, skeleton: Skeleton, settings: dict):
+        """What an earlier run left in its file, whose content this is, finished or not;
+        nothing where that is none, or of another skeleton. Files whose entries were
+        changed since are left out."""
         found = cls(skeleton, settings)
         try:
-            content = _load(path)
             if content["categories"] != [category(skeleton)]:
                 return found
             on = {image["id"]: [] for image in content["images"]}
@@ -122,7 +122,7 @@ class Predictions:
             for name in checks.keys() - found.files:
                 found.drop(name)
             return found
-        except (OSError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             return cls(skeleton, settings)
 
     def begin(self, name: str, path: str, stamp: str) -> list[tuple[np.ndarray, dict]]:

@@ -131,8 +131,8 @@ def run_client(values: flags.FlagValues) -> None:
         values.server, values.model_name, values.timeout, values.retries, headers
     )
     cascade = ServedCascade(client, skeleton_of(client, named))
-    finder = detect.make_finder(
-        values.boxes, cascade.skeleton, detector=values.detector
+    skeleton, names = cascade.skeleton, ("server", "model_name", "skeleton")
+    finder = detect.make_finder(values.boxes, skeleton, detector=values.detector)
+    predict_commands.write_results(
+        skeleton, lambda: (cascade, finder), found, names, []
     )
-    given = predict_commands.asked(("server", "model_name", "skeleton"), [])
-    predict_commands.write_results(cascade, found, finder, given)

@@ -32,7 +32,7 @@ def require_no_data(flag: str, place: str) -> None:
 
 def require_free(
     folder: str, record: str, form: str, settings: dict, names: Sequence[str]
-) -> None:
+) -> dict:
     """Checks that writing into a folder replaces nothing but a repetition's results.
 
     Args:
@@ -43,12 +43,20 @@ def require_free(
       settings: JSON value, what this run was asked for.
       names: of all files that will be written, relative to the folder.
 
+    Returns:
+      What the record says, if it is of this script and these settings; else nothing.
+
     Raises:
       ValueError: one of them is there, and not from a run with these settings.
     """
     path = pathlib.Path(folder)
-    if is_ours(path / record, form, settings):
-        return
+    content = _read(path / record)
+    # As COCO files have it.
+    about = content["info"] if isinstance(content.get("info"), dict) else content
+    found = about.get("settings")
+    if about.get("format") == form and isinstance(found, dict):
+        if _resolved(found) == _resolved(settings):
+            return content
     existing = [str(path / name) for name in names if os.path.exists(path / name)]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
@@ -56,6 +64,7 @@ def require_free(
             f"{existing[0]}{more}: there already, and of another run. Give another "
             "--output, or --overwrite to replace them"
         )
+    return {}
 
 
 def write_json(place: str | None, value) -> None:
@@ -69,16 +78,6 @@ def counted(number: int, one: str) -> str:
     """`1 image`, `2 images`; of a `person` `2 people`."""
     several = "people" if one == "person" else f"{one}s"
     return f"{number} {one if number == 1 else several}"
-
-
-def is_ours(path: pathlib.Path, form: str, settings: dict) -> bool:
-    """Whether a JSON file says that a run of these settings wrote it."""
-    content = _read(path)
-    if isinstance(content.get("info"), dict):  # as COCO files have it
-        content = content["info"]
-    found = content.get("settings")
-    known = content.get("format") == form and isinstance(found, dict)
-    return known and _resolved(found) == _resolved(settings)
 
 
 def _read(path) -> dict:

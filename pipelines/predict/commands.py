@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 from absl import flags
 
@@ -20,7 +21,6 @@ from deeppose_tf.config import check_run
 from deeppose_tf.datasets import images
 from deeppose_tf.pipelines.cli import command
 from deeppose_tf.pipelines.cli.command import Flag
-from deeppose_tf.pipelines.cli.outputs import counted
 from deeppose_tf.pipelines.predict import media, predict
 
 # What to look at and where to write, which `deeppose-client` has too.
@@ -99,66 +99,52 @@ def run_predict(values: flags.FlagValues) -> None:
     made_with = [str(one) for stage in stages for one in pathlib.Path(stage).iterdir()]
     # Named where it is set, so that predictions before there was any are known again.
     names = "model", "enlargement", *("flip_test",) * values.flip_test
-    given = asked(names, made_with)
-    # A model takes seconds to load.
-    skeleton = skeletons.load(f"{stages[0]}/stage.json")
-    if content := predict.finished(found, values.output, skeleton, **given):
-        print(f"{counted(len(found), 'file')} done before, and nothing is new")
-        _tell(content)
-        return
-    from deeppose_tf.pipelines.data import first_boxes
 
-    cascade = deeppose_tf.Cascade.load(values.model)
-    cascade = cascade.flipped if values.flip_test else cascade
-    if warning := first_boxes.mismatch(cascade, values.boxes):
-        print(f"WARNING {warning}", file=sys.stderr)
-    enlargement = enlargement or first_boxes.of_model(cascade).get("face")
-    finder = detect.make_finder(
-        values.boxes, cascade.skeleton, enlargement, values.detector
-    )
-    write_results(cascade, found, finder, given)
+    def load():  # takes seconds
+        from deeppose_tf.pipelines.data import first_boxes
+
+        cascade = deeppose_tf.Cascade.load(values.model)
+        cascade = cascade.flipped if values.flip_test else cascade
+        if warning := first_boxes.mismatch(cascade, values.boxes):
+            print(f"WARNING {warning}", file=sys.stderr)
+        body = enlargement or first_boxes.of_model(cascade).get("face")
+        return cascade, detect.make_finder(
+            values.boxes, cascade.skeleton, body, values.detector
+        )
+
+    skeleton = skeletons.load(f"{stages[0]}/stage.json")
+    write_results(skeleton, load, found, names, made_with)
 
 
 def write_results(
-    cascade,
+    skeleton: skeletons.Skeleton,
+    load: Callable[[], tuple[object, detect.Finder]],
     found: list[media.File],
-    finder: detect.Finder,
-    given: dict,
+    names: tuple[str, ...],
+    made_with: list[str],
 ) -> None:
-    """Predicts on files as the `FILE_FLAGS` say, `given` what `asked` returns; leaves
-    with 1 if one could not be read or drawn."""
-    values = flags.FLAGS
-    # Boxes of a file are to stay as they are.
-    follow = values.boxes in detect.FOUND
-    content = predict.predict_files(
-        *(cascade, found, values.output, finder),
-        overwrite=values.overwrite,
-        max_pixels=values.max_pixels,
-        tracks=(lambda: tracking.Tracks(follow)) if values.smooth else None,
-        **given,
-    )
-    _tell(content)
-
-
-def asked(names: tuple[str, ...], made_with: list[str]) -> dict:
-    """What makes it the same run as one before, as `predict` takes it.
+    """Predicts on files as the `FILE_FLAGS` say; leaves with 1 if one could not be read
+    or drawn.
 
     Args:
-      names: of the flags beside `FILE_FLAGS` that do.
+      skeleton, load, found: as of `predict.predict_files`.
+      names: of the flags beside `FILE_FLAGS` that make it the same run as one before.
       made_with: as of `predict.predict_files`, but for --boxes and --detector.
     """
     values = flags.FLAGS
+    # Boxes of a file are to stay as they are.
+    follow = values.boxes in detect.FOUND
     names = (*names, "boxes", "detector", "smooth")
     given = values.boxes, values.detector or ""
-    return {
-        "settings": {name: getattr(values, name) for name in names},
-        "overlays": values.overlays,
-        "made_with": [*made_with, *filter(os.path.isfile, given)],
-    }
-
-
-def _tell(content) -> None:
-    values = flags.FLAGS
+    content = predict.predict_files(
+        *(skeleton, load, found, values.output),
+        {name: getattr(values, name) for name in names},
+        values.overlays,
+        values.overwrite,
+        [*made_with, *filter(os.path.isfile, given)],
+        values.max_pixels,
+        (lambda: tracking.Tracks(follow)) if values.smooth else None,
+    )
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")
     if failed:

@@ -39,10 +39,10 @@ LEAST_LEGEND = 160
 
 
 def predict_files(
-    cascade,
+    skeleton: Skeleton,
+    load: Callable[[], tuple[object, detect.Finder]],
     found: list[media.File],
     output: str,
-    finder: detect.Finder,
     settings: dict,
     overlays: bool = True,
     overwrite: bool = False,
@@ -57,10 +57,14 @@ def predict_files(
     on after the last frame that it kept.
 
     Args:
-      cascade: `cascade.Cascade`, or anything with its `skeleton` and `predict`. If it
-        has `predict_file`, that is asked for photos in place of `predict`, and takes
-        the path before its arguments.
-      finder: see `detect.make_finder`; a frame of a film is called `clip.mp4#12`.
+      skeleton: of the model.
+      load: returns the model and what finds people, and is called where something is
+        new. The model is a `cascade.Cascade`, or anything with its `skeleton` and
+        `predict`. If it has `predict_file`, that is asked for photos in place of
+        `predict`, and takes the path before its arguments. Of the finder see
+        `detect.make_finder`; a frame of a film is called `clip.mp4#12`.
+      found: the files.
+      output: the folder to write into.
       settings: JSON value kept in the results.
       overwrite: replace files that are already there, whoever wrote them.
       made_with: files that poses depend on beside the photo, such as the model's.
@@ -83,15 +87,25 @@ def predict_files(
             for left in place.parent.rglob(pattern):  # by a kill
                 left.unlink()
         names = [NAME, *(file.overlay for file in found if overlays)]
-        if not overwrite:
-            outputs.require_free(output, NAME, coco_results.FORMAT, settings, names)
-        results = _results(place, cascade.skeleton, settings)
-        stamps = _stamps(found, made_with)
+        before = outputs.require_free(
+            output, NAME, coco_results.FORMAT, settings, [] if overwrite else names
+        )
+        results = coco_results.Predictions.kept(before, skeleton, settings)
+        made_with = _stamp(*sorted(made_with))
+        stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
         for file in found:
             _require_same(results, file, stamps[file.name], overwrite)
-        new = _missing(results, found, stamps, place.parent if overlays else None)
+        new = [
+            file
+            for file in found
+            if not results.is_finished(file.name, stamps[file.name])
+            or (overlays and not os.path.exists(place.parent / file.overlay))
+        ]
         if len(new) < len(found):
             print(f"{len(found) - len(new)} of {len(found)} files were done before")
+        if not new:
+            return results.write(place, finished=True)
+        cascade, finder = load()
         results.write(place, finished=False)  # claims it, should this be killed
         total = sum(media.count_images(file) for file in new)
         with (
@@ -109,49 +123,6 @@ def predict_files(
                     keep()
                 keep()
         return results.write(place, finished=True)
-
-
-def finished(
-    found: list[media.File],
-    output: str,
-    skeleton: Skeleton,
-    settings: dict,
-    overlays: bool = True,
-    made_with: Sequence[str] = (),
-) -> dict | None:
-    """What `predict_files` of these arguments would return without a look at a file,
-    for all of them were done; None where one was not. Needs no model, only its
-    skeleton."""
-    place = pathlib.Path(output) / NAME
-    results = _results(place, skeleton, settings)
-    stamps = _stamps(found, made_with)
-    if _missing(results, found, stamps, place.parent if overlays else None):
-        return None
-    content = files.load_json(place)
-    return content if content.get("finished") else None
-
-
-def _results(place, skeleton, settings) -> coco_results.Predictions:
-    """What an earlier run with these settings left."""
-    if outputs.is_ours(place, coco_results.FORMAT, settings):
-        return coco_results.Predictions.kept(place, skeleton, settings)
-    return coco_results.Predictions(skeleton, settings)
-
-
-def _stamps(found, made_with) -> dict[str, str]:
-    """What the poses of each file depend on, by its name."""
-    made_with = _stamp(*sorted(made_with))
-    return {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
-
-
-def _missing(results, found, stamps, drawings) -> list[media.File]:
-    """The files without results, or without a drawing in the folder of these."""
-    return [
-        file
-        for file in found
-        if not results.is_finished(file.name, stamps[file.name])
-        or (drawings and not os.path.exists(drawings / file.overlay))
-    ]
 
 
 def _stamp(*paths: str) -> str:
