@@ -1,24 +1,26 @@
-"""Hostile requests to a SavedModel, in a process of its own that may die of them.
+"""Hostile requests to a SavedModel, in a process of its own that may die of them, and
+into which nothing of the project can be imported.
 
-    python tests/fuzz_saved_model.py MODEL COUNT SEED
+    python tests/fuzz_saved_model.py MODEL COUNT SEED [INPUTS OUTPUTS]
 
-Half of the requests are pixels, half bytes. In each, a harmless row stands among
-hostile ones and must answer as it does alone, to the bit; no answer may hold a number
-that is not finite, and what is not valid must be zeros. Prints what was answered, as
-JSON. A failure names the request, which the seed brings back.
+The images and boxes of the file INPUTS are answered first, into OUTPUTS. Then half of
+the requests are pixels, half bytes. In each, a harmless row stands among hostile ones
+and must answer as it does alone, to the bit; no answer may hold a number that is not
+finite, and what is not valid must be zeros. Prints what was answered, as JSON. A
+failure names the request, which the seed brings back.
 """
 
 import collections
+import io
 import json
 import sys
 import time
 
-import numpy as np
-import tensorflow as tf
-import toy_export
-from PIL import Image
+sys.modules["deeppose_tf"] = None  # any import of it fails
 
-from deeppose_tf.export.saved_model import checks
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from PIL import Image  # noqa: E402
 
 ROWS = 5  # hostile ones in a request
 LONGEST = 120  # seconds for a request, on a machine that others use as well
@@ -28,8 +30,10 @@ SIDES = [0, 1, 1, 2, 3, 5, 8, 17, 33, 64]
 HARMLESS = np.float32([1, 2, 12, 17])
 
 
-def main(model, count, seed):
+def main(model, count, seed, inputs="", outputs=""):
     signatures = tf.saved_model.load(model).signatures
+    if inputs:
+        np.savez(outputs, **call(signatures["serving_default"], **np.load(inputs)))
     answered = collections.Counter()
     requests = -(-count // ROWS)
     for number in range(requests):
@@ -154,12 +158,20 @@ def damaged(random):
     return bytes(content)
 
 
+def encode(image, form, **settings):
+    """An image of Pillow -> the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, form, **settings)
+    return file.getvalue()
+
+
 def every_kind_of_file():
-    picture = Image.fromarray(checks.picture(40, 30))
+    y, x = np.indices((40, 30))
+    colours = np.stack([6 * y, 8 * x, 3 * (x + y)], axis=-1)
+    picture = Image.fromarray(colours.astype(np.uint8))
     moved = [picture.rotate(90), picture.rotate(180)]
     grey = picture.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 256)
-    encode = toy_export.encode
     return [
         encode(picture, "JPEG"),
         encode(picture, "JPEG", progressive=True),
@@ -180,4 +192,4 @@ def every_kind_of_file():
 FILES = every_kind_of_file()
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

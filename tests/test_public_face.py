@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,8 @@ import toy_run
 import toy_training as toy
 
 import deeppose_tf
-from deeppose_tf import draw
+from deeppose_tf import cascade as cascades
+from deeppose_tf import config, draw
 from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import records
 from deeppose_tf.pipelines.train import cascade as train_cascade
@@ -125,12 +127,16 @@ def blocks(name):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """What the documents name: data, a run and photos; a recipe of six steps."""
+    """What the documents name: data, a run, a preset and photos, all of them toys; a
+    recipe of six steps."""
     monkeypatch.chdir(tmp_path)
     counts = {"train": 8, "validation": 3, "test": 3}
     splits = {s: generated.read(str(tmp_path / "drawn"), s, counts) for s in counts}
     records.write(splits, str(tmp_path / "data"))
     toy_run.save_run(tmp_path / "runs" / "lsp", LSP, stages=1)
+    shutil.copytree(tmp_path / "runs" / "lsp", tmp_path / "presets" / "full_body")
+    for module in (config, cascades):
+        monkeypatch.setattr(module, "PRESETS", tmp_path / "presets")
     pixels = cv2.imread(splits["test"].images[0])
     for name in ("photo.jpg", "photo.png"):
         cv2.imwrite(name, pixels)

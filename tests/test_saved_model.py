@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -347,28 +348,44 @@ def test_the_same_photo_at_several_resolutions(of_images):
         assert np.linalg.norm(pose - poses[0], axis=-1).max() < 0.01 * person
 
 
-ALONE = """
-import sys
-sys.modules["deeppose_tf"] = None  # any import of it fails
-import numpy as np
-import tensorflow as tf
-folder, inputs, outputs = sys.argv[1:]
-given = np.load(inputs)
-loaded = tf.saved_model.load(folder)
-found = loaded.signatures["serving_default"](
-    images=tf.constant(given["images"]), boxes=tf.constant(given["boxes"])
-)
-np.savez(outputs, **{name: value.numpy() for name, value in found.items()})
-"""
+# DEEPPOSE_FUZZ=100000,7 asks for more inputs, and another seed.
+COUNT, SEED = os.environ.get("DEEPPOSE_FUZZ", "10000,0").split(",")
 
 
-def test_without_the_project(exported, of_images, tmp_path):
+def alone(model, count, seed, *files):
+    """What `fuzz_saved_model` counts, in a process that may die."""
+    program = pathlib.Path(__file__).with_name("fuzz_saved_model.py")
+    done = subprocess.run(
+        [sys.executable, program, model, str(count), str(seed), *files],
+        capture_output=True,
+        timeout=60 + int(count),
+        check=False,
+    )
+    said = done.stderr.decode(errors="replace").splitlines()
+    # libjpeg complains about every damaged file.
+    said = [line for line in said if "JPEG" not in line]
+    assert done.returncode == 0, "\n".join(said[-30:])
+    return json.loads(done.stdout)
+
+
+def test_without_the_project_whatever_is_asked(exported, of_images, tmp_path):
+    """A process without any module of it answers as this one does, and then a hundred
+    hostile inputs."""
     inputs, outputs = tmp_path / "inputs.npz", tmp_path / "outputs.npz"
     np.savez(inputs, images=IMAGES, boxes=BOXES)
-    program = [sys.executable, "-c", ALONE]
-    subprocess.run([*program, exported, inputs, outputs], check=True, cwd=tmp_path)
+    assert sum(alone(exported, 100, 0, inputs, outputs).values()) == 100
     for name, value in of_images(IMAGES, BOXES).items():
         np.testing.assert_allclose(np.load(outputs)[name], value, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_thousands_of_hostile_inputs(exported):
+    answered = alone(exported, COUNT, SEED)
+    assert sum(answered.values()) >= int(COUNT)
+    for kind in ("images", "bytes"):
+        for answer in ("valid", "not valid"):
+            # Few boxes of few undamaged files lie in the image.
+            assert answered[f"{kind}, {answer}"] > int(COUNT) / 50
 
 
 MEMORY = """

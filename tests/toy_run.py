@@ -15,7 +15,7 @@ from deeppose_tf.pipelines.cli import command as commands
 
 def save_run(folder, skeleton, stages=2):
     """Writes a cascade of untrained stages, as `deeppose-train` would."""
-    config = StageConfig("compact", 32, "integral", (4, 8), (1, 1))
+    config = StageConfig("compact", 32, "integral", (4,), (0,))
     joints = len(skeleton.joints)
     trained = [
         stage.Stage(
