@@ -9,16 +9,22 @@ import pytest
 
 from deeppose_tf import startup
 
-startup.import_tensorflow()
 
-import tensorflow as tf  # noqa: E402
+def pytest_configure(config):
+    """TensorFlow starts here, before any test: not in the process that hands them out
+    to others, which would wait for it."""
+    if config.getoption("dist", "no") != "no":
+        return
+    startup.import_tensorflow()
+    import tensorflow as tf
 
-# Two CPU devices, so that placement and replicas are tested without an accelerator.
-# TensorFlow takes this only before its first operation: hence here, for every test.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * 2,
-)
+    # Two CPU devices, so that placement and replicas are tested without an accelerator.
+    # TensorFlow takes this only before its first operation: hence here.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
 
 DATA = pathlib.Path(
     os.environ.get(

@@ -427,9 +427,10 @@ def test_eager_compiled_and_in_a_dataset(random, examples):
     people, draws = batch(random), uniform(random, 3, 2)
     examples = functools.partial(examples, config=ALL)
     direct = examples(*people, draws)
-    graph = tf.function(examples)(*people, draws)
+    compiled = functools.partial(tf.function, examples, autograph=False)
+    graph = compiled()(*people, draws)
     with tf.device("CPU:1"):  # See the tests of placement below.
-        xla = tf.function(examples, jit_compile=True)(*people, draws)
+        xla = compiled(jit_compile=True)(*people, draws)
     assert xla.crops.device.endswith("CPU:1")
     dataset = tf.data.Dataset.from_tensor_slices((*people, draws)).batch(3, True)
     (mapped,) = dataset.map(examples)

@@ -65,7 +65,7 @@ THREE_LEVELS = functools.partial(cropping.framed, count=3)
         (3, {}),
         (3, {"person": graph.unrolled}),
         # Crops of 32 pixels from an image of 120 need no more than two halvings.
-        (3, {"person": graph.unrolled, "view": THREE_LEVELS}),
+        (2, {"person": graph.unrolled, "view": THREE_LEVELS}),
     ],
 )
 def test_as_keras(shortened, traced, stages, settings):

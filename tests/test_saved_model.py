@@ -95,7 +95,7 @@ def test_what_is_written(exported, cascade):
     assert described["versions"]["tensorflow"] == tf.__version__
 
 
-def test_weights_are_stored_once(exported, cascade):
+def test_weights_are_stored_once(exported, cascade, signatures):
     """Nothing but the networks' own variables, in the files as in the graph."""
     reader = tf.train.load_checkpoint(str(exported / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
@@ -103,7 +103,7 @@ def test_weights_are_stored_once(exported, cascade):
     own = [v for stage in cascade.stages for v in stage.model.weights]
     own = [tuple(variable.shape) for variable in own]
     assert sorted(stored) == sorted(own)
-    graph = tf.saved_model.load(str(exported)).signatures["jpeg"].graph
+    graph = signatures["jpeg"].graph
     large = [
         node
         for called in graph.as_graph_def().library.function
@@ -113,10 +113,10 @@ def test_weights_are_stored_once(exported, cascade):
     assert not large
 
 
-def test_the_stages_are_iterations_of_one_loop(exported):
+def test_the_stages_are_iterations_of_one_loop(signatures):
     """Not of those over people: the one whose body chooses between two networks, each
     of which it reads where it is used."""
-    graph = tf.saved_model.load(str(exported)).signatures["jpeg"].graph
+    graph = signatures["jpeg"].graph
     library = {f.signature.name: f for f in graph.as_graph_def().library.function}
     nodes = [node for called in library.values() for node in called.node_def]
     bodies = {n.attr["body"].func.name for n in nodes if n.op.endswith("While")}
