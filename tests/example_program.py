@@ -1,6 +1,8 @@
 """The C example, compiled as its own first lines say, run, and what it prints."""
 
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -8,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 SOURCE = pathlib.Path(__file__).parents[1] / "export" / "saved_model" / "example.c"
+# As its first lines say.
+QUIET = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -33,6 +37,12 @@ def build(folder):
     return path
 
 
+def notices(stderr):
+    """The lines that it wrote, without TensorFlow's that no CUDA drivers are there."""
+    known = re.compile(b"WARNING: All log messages before|.*not find cuda drivers")
+    return [line for line in stderr.splitlines() if not known.match(line)]
+
+
 def ppm(pixels):
     """[H, W, 3] uint8 -> the bytes of the one format that it reads pixels from."""
     height, width = pixels.shape[:2]
@@ -46,7 +56,8 @@ def run(program, model, pictures, folder):
       valid [N] bool, keypoints [N, K, 2], scores [N, K].
     """
     command = [program, model, *pictures]
-    done = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(command, cwd=folder, env=QUIET, capture_output=True)
+    assert (done.returncode, notices(done.stderr)) == (0, [])
     lines = done.stdout.decode().splitlines()
     rows = len(lines) // len(pictures)  # its name, and the joints
     names = [line.split() for line in lines[::rows]]

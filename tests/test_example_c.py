@@ -54,6 +54,7 @@ def test_errors(program, served, tmp_path, content, box, said):
     if content:
         path.write_bytes(content)
     command = [program, served / "pose" / "1", f"{path}{box}"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 1
-    assert said in done.stderr.decode()
+    done = subprocess.run(command, env=example_program.QUIET, capture_output=True)
+    assert (done.returncode, done.stdout) == (1, b"")
+    (line,) = example_program.notices(done.stderr)
+    assert line.startswith(b"example: ") and said.encode() in line

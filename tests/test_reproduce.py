@@ -404,7 +404,7 @@ def test_the_script_with_a_real_cascade(data, model, tmp_path, capsys):
     toy_run.call(REPRODUCE, *common, "--experiment=fig5,runtime", "--limit=3")
     printed = capsys.readouterr().out
     assert "# Fig. 5: PDJ by stage" in printed and "| stage 2 |" in printed
-    assert "network compact, stages 2, trained on data not said" in printed
+    assert "network compact, stages 2, trained on data not stated" in printed
     assert "Whether left and right mean the same to both is not known." in printed
     content = json.loads((tmp_path / "runtime.json").read_text())
     assert content["unit"] == experiments.SECONDS
@@ -484,7 +484,7 @@ def test_what_the_paper_does_not_say_is_not_said_for_it(data, model, tmp_path):
     content = make("fig6", Oracle(splits["test"]), index, model, tmp_path)
     assert content["paper"]["trained"] is content["paper"]["scored"] is None
     text = reproduce.markdown(content)
-    assert "The paper: of which model and which people is not said. It" in text
+    assert "The paper: of which model and which people is not stated. It" in text
     unnamed = [
         name for name, one in published.EXPERIMENTS.items() if one.trained is None
     ]

@@ -3,12 +3,14 @@
  * T=$(python -c "import tensorflow as tf; print(tf.sysconfig.get_lib())")
  * gcc -I$T/include export/saved_model/example.c -o example -L$T -l:libtensorflow_cc.so.2 \
  *     -l:libtensorflow_framework.so.2 -Wl,-rpath,$T
- * ./example served/1 photo.jpg picture.ppm:30,20,110.5,240
+ * TF_CPP_MIN_LOG_LEVEL=3 ./example served/1 photo.jpg picture.ppm:30,20,110.5,240
  *
  * A .ppm (binary, 8 bits) goes to `serving_default` as pixels, anything else to `jpeg`
  * as it is. After a colon comes the person's box, x0,y0,x1,y1 in pixels; without one it
  * is the whole picture. Prints for each its name, whether it could be answered, and for
- * each joint x, y in pixels and the score.
+ * each joint x, y in pixels and the score. Errors, TensorFlow's too, are a line of the
+ * program's own; the variable keeps TensorFlow's notices away, but for the one that no
+ * CUDA drivers are there, which it prints before it reads the variable.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -48,7 +48,7 @@ MEANINGS = {
     "wrong",
 }
 HELD_OUT = " (held out of the training part, not the official one)"
-UNKNOWN = "not said by the data"
+UNKNOWN = "not stated by the data"
 OTHER_SIDES = (
     "Left and right do not mean the same to model and labels: where they differ, as "
     "for people seen from behind, correct predictions count as wrong."

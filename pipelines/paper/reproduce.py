@@ -21,7 +21,7 @@ from deeppose_tf.pipelines.data.records import read_people
 from deeppose_tf.pipelines.evaluation import evaluate, figures, scores
 from deeppose_tf.pipelines.paper import experiments, published
 
-UNKNOWN_DATA = "data not said"
+UNKNOWN_DATA = "data not stated"
 
 _ARMS, _LEGS = ("elbow", "wrist"), ("knee", "ankle")
 # Figs. 3 and 7 end at 0.2 torso diameters, Figs. 4 and 5 at 0.5.
@@ -166,7 +166,7 @@ def _fingerprint(run, index, split):
 def _whose(paper):
     """The paper's model and people, as far as it names them."""
     if not paper["trained"]:  # nor "scored"
-        return "of which model and which people is not said"
+        return "of which model and which people is not stated"
     return f"a model of {paper['trained'].upper()} on {paper['scored'].upper()}"
 
 
