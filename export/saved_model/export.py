@@ -76,12 +76,14 @@ def write(
     cascade: Cascade, limits: Limits, description: dict, folder: pathlib.Path
 ) -> None:
     """Writes the SavedModel, its description, warm-up requests and batching."""
-    signatures = functions(cascade, limits)
+    # Traced once: of functions TensorFlow would trace those that it saves anew.
+    signatures = {
+        name: function.get_concrete_function()
+        for name, function in functions(cascade, limits).items()
+    }
     module = tf.Module()
-    module.signatures_ = signatures
     # The networks' own variables, each once, whichever Keras they are of.
-    concrete = [function.get_concrete_function() for function in signatures.values()]
-    variables = {id(v): v for function in concrete for v in function.variables}
+    variables = {id(v): v for one in signatures.values() for v in one.variables}
     module.weights = list(variables.values())
     with tempfile.TemporaryDirectory() as temporary:
         path = pathlib.Path(temporary) / DESCRIPTION
