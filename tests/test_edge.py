@@ -4,6 +4,7 @@ import importlib
 import os
 import pathlib
 import resource
+import signal
 import subprocess
 import sys
 
@@ -104,6 +105,17 @@ def test_a_missing_model_is_called_by_its_flag(name, run):
     code, out, err = run(f"deeppose-{name}", *needs)
     assert (code, out) == (1, "")
     assert err.startswith(f"deeppose-{name}: --model: . is an empty folder: give the ")
+
+
+@pytest.mark.parametrize("flag", ["--help", "--show"])
+def test_a_reader_who_has_enough_is_no_error(flag):
+    """It said that a pipe is broken, of `deeppose-train --show | head`."""
+    program = pathlib.Path(sys.executable).with_name("deeppose-train")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([program, flag], **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_deeppose_lists_the_commands(run):

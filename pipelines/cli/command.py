@@ -143,8 +143,9 @@ class Command:
         flags."""
         words = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
         name = program(argv)
+        if {*HELP, "--show"} & {*words}:  # for a reader such as `head`, who has enough
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if any(word in HELP for word in words):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # of `head`, which has enough
             print(self._help(name))
             raise SystemExit(0)
         if "--version" in words:
