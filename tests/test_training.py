@@ -119,6 +119,27 @@ def test_adagrad_starts_from_the_accumulator_of_the_recipe():
     np.testing.assert_allclose(bias, expected, rtol=1e-3)
 
 
+def test_a_backbone_takes_its_share_of_each_step():
+    """Adam's first steps are the rate, whatever the gradient: a tenth of it for all but
+    the last layer, whose step is as that of a network without a share."""
+    config = dataclasses.replace(CONFIG, optimizer="adam", learning_rate=0.01)
+    moved = []
+    for share in (1.0, 0.1):
+        shared = dataclasses.replace(config, backbone_rate=share)
+        state, step = state_and_step(shared, toy.forgetful)
+        before = [weight.numpy() for weight in state.model.trainable_variables]
+        step(one_batch())
+        after = [weight.numpy() for weight in state.model.trainable_variables]
+        moved.append([x - y for x, y in zip(after, before, strict=True)])
+    *backbone, kernel, bias = zip(*moved, strict=True)
+    assert len(backbone) == 4  # of a convolution and of normalisation
+    for whole, part in backbone:
+        np.testing.assert_allclose(part, whole / 10, atol=2e-7)
+        assert np.abs(whole).max() > 0.005
+    for whole, part in (kernel, bias):
+        np.testing.assert_allclose(part, whole, atol=1e-7)
+
+
 def test_the_running_average_against_numpy():
     config = dataclasses.replace(CONFIG, ema=0.3)
     state, step = state_and_step(config, toy.forgetful)
@@ -378,7 +399,7 @@ def test_two_replicas_equal_one(index, tmp_path, mirrored):
     """Two virtual devices share each batch of six: they add up their gradients, take
     moments together and divide the masks of dropout. Sums in another order differ in
     the last digits. It goes on from a checkpoint, as one does."""
-    config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3)
+    config = dataclasses.replace(CONFIG, ema=0.5, learning_rate=1e-3, backbone_rate=0.5)
     compact = StageConfig("compact", 32, "linear", (4,), (0,), dropout=0.3)
     build = functools.partial(build_stage, compact, index.skeleton, None)
     train = functools.partial(toy.train, index, build=build)

@@ -23,7 +23,10 @@ from deeppose_tf.pipelines.data.config import AugmentConfig, InputConfig
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16")
 SCHEDULES = ("constant", "cosine")
-NOT_NEGATIVE = ("learning_rate", "weight_decay", "initial_accumulator", "map_weight")
+NOT_NEGATIVE = (
+    *("learning_rate", "weight_decay", "initial_accumulator", "map_weight"),
+    "backbone_rate",
+)
 # `--stages=auto` gives up after this many.
 MOST_STAGES = 6
 
@@ -47,6 +50,8 @@ class TrainConfig:
       map_blob: standard deviation, in places of a map, of the blob that it learns.
       freeze: name of a layer: it and those before it stay as they begin, which saves
         their backward pass; none where it is empty.
+      backbone_rate: share of every step that all layers but the last take, so that what
+        begins well changes less than a last layer that knows nothing of new joints.
       ema: decay of the moving average (EMA) of the weights, which is what is evaluated
         and saved; 0 for none.
       precision: `float32`, `mixed_bfloat16`, or `auto`: bfloat16 where the processor
@@ -64,6 +69,7 @@ class TrainConfig:
     map_weight: float = 0.0
     map_blob: float = 0.5
     freeze: str = ""
+    backbone_rate: float = 1.0
     ema: float = 0.0
     precision: str = "float32"
 

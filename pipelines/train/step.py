@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -80,6 +81,12 @@ def freeze(model: keras.Model, last: str) -> None:
         )
     for layer in model.layers[: names.index(last) + 1 if last else 0]:
         layer.trainable = False
+
+
+def backbone(model: keras.Model) -> list[tf.Variable]:
+    """The trained variables of all layers but the last that has any."""
+    trained = [layer.trainable_variables for layer in model.layers]
+    return list(itertools.chain.from_iterable([x for x in trained if x][:-1]))
 
 
 def learning_rate(config: TrainConfig):
@@ -171,7 +178,12 @@ def make_step(
         variables = state.model.trainable_variables
         state.optimizer.apply_gradients(zip(found, variables, strict=True))
 
-    def follow():
+    slow = backbone(state.model) if config.backbone_rate != 1 else []
+
+    def follow(before):
+        for variable, old in zip(slow, before, strict=True):
+            # Of the step, not of its gradient: Adam's steps do not grow with that.
+            variable.assign(old + config.backbone_rate * (variable - old))
         done = state.step.assign_add(1)
         if config.ema:
             average(state, config.ema, done)
@@ -190,8 +202,9 @@ def make_step(
 
     @functools.partial(tf.function, jit_compile=by_xla and alone, autograph=False)
     def step(kept, batch):
+        before = [tf.identity(variable) for variable in slow]
         loss = strategy.run(update, (kept, batch))
-        follow()
+        follow(before)
         return strategy.reduce("SUM", loss, axis=None)
 
     return functools.partial(step, kept)
