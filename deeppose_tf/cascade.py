@@ -70,7 +70,7 @@ class Cascade:
 
     @classmethod
     def load(cls, run: str) -> Cascade:
-        """Loads a run directory that `deeppose-train` wrote, or a preset by its name.
+        """Loads a run that `deeppose-train` wrote, or a preset by its name.
 
         Raises:
           ValueError: it is not one, or a file in it is missing, damaged or of an
@@ -92,7 +92,7 @@ class Cascade:
         return cls.load(str(PRESETS / name))
 
     def save_index(self, run: str) -> None:
-        """Writes `cascade.json`, which names the stage directories of a run."""
+        """Writes `cascade.json`, which names the stages of a run."""
         stages = [f"stage_{i + 1}" for i in range(self.count)]
         content = {"format": INDEX_FORMATS[-1], "stages": stages}
         files.write_json(pathlib.Path(run) / INDEX, content, digest=True)

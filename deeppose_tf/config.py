@@ -181,7 +181,7 @@ def find_stage(path: str) -> str | None:
 
 
 def check_run(run: str) -> list[str]:
-    """The folders of the stages of a run directory, which `deeppose-train` wrote, or of
+    """The folders of the stages of a run, which `deeppose-train` wrote, or of
     a preset.
 
     Raises:
@@ -216,11 +216,11 @@ def require_stage(folder: pathlib.Path) -> None:
     if not folder.exists() and replaced.exists():
         replaced.rename(folder)
     if not (folder / "stage.json").is_file():
-        raise ValueError(f"{folder} is no stage directory: no stage.json")
+        raise ValueError(f"{folder} is no folder of a stage: no stage.json")
 
 
 def _no_run(path):
-    """What a path is that is no run directory."""
+    """What a path is that is no run."""
     wanted = "give the folder that deeppose-train wrote"
     if not path.exists():
         return f"does not exist, and {no_preset(str(path))}"

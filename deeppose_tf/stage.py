@@ -1,4 +1,4 @@
-"""One stage of the cascade: its network, and the directory that rebuilds it.
+"""One stage of the cascade: its network, and the folder that rebuilds it.
 
 A stage maps crops [M, S, S, 3] to normalized joints [M, K, 2]. In stage 1 these are the
 pose; in later stages joint i is read from the crop around joint i (Sec. 3.2), so that
@@ -110,7 +110,7 @@ def save_stage(stage: Stage, directory: str, dtype: str = "float32") -> None:
 
     Args:
       stage: to be saved.
-      directory: the folder; what is there is replaced.
+      directory: where; what is there is replaced.
       dtype: of the weights in the file: `float32`, or `float16` for half its size.
     """
     target = pathlib.Path(directory)
@@ -146,7 +146,7 @@ def save_stage(stage: Stage, directory: str, dtype: str = "float32") -> None:
 
 
 def load_stage(directory: str) -> Stage:
-    """Rebuilds a stage from its directory; runs no code from it.
+    """Rebuilds a stage from its folder; runs no code from it.
 
     Raises:
       ValueError: a file is missing, damaged, of an unknown format, or of another
@@ -157,7 +157,7 @@ def load_stage(directory: str) -> Stage:
     try:
         value = files.read_json(path / "stage.json", FORMATS)
     except OSError as error:
-        raise ValueError(f"{path} is no stage directory: no stage.json") from error
+        raise ValueError(f"{path} is no folder of a stage: no stage.json") from error
     try:
         config = config_from_json(value["config"])
         skeleton = from_json(value["skeleton"])

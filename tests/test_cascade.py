@@ -444,14 +444,14 @@ def test_runs_that_cannot_be_loaded(tmp_path):
     with pytest.raises(ValueError, match="cascade.json has format 7, and .* reads 1:"):
         cascade.Cascade.load(str(tmp_path))
     index.write_text(json.dumps({"format": 1, "stages": ["stage_1"]}))
-    with pytest.raises(ValueError, match="stage_1 is no stage directory"):
+    with pytest.raises(ValueError, match="stage_1 is no folder of a stage"):
         cascade.Cascade.load(str(tmp_path))
 
 
 def test_a_stage_that_a_kill_left_aside_is_put_back_before_anything_is_loaded(tmp_path):
     """deeppose-predict looks at the files of a run before it loads the model."""
     (tmp_path / "cascade.json").write_text('{"format": 1, "stages": ["stage_1"]}')
-    with pytest.raises(ValueError, match="stage_1 is no stage directory"):
+    with pytest.raises(ValueError, match="stage_1 is no folder of a stage"):
         check_run(str(tmp_path))
     aside = files.hidden(tmp_path / "stage_1", "replaced")
     aside.mkdir()

@@ -137,5 +137,5 @@ def test_an_index_of_stages_that_are_not_there(tmp_path):
     (tmp_path / "cascade.json").write_text(
         json.dumps({"format": 1, "stages": ["stage_1"]})
     )
-    with pytest.raises(ValueError, match="stage_1 is no stage directory"):
+    with pytest.raises(ValueError, match="stage_1 is no folder of a stage"):
         cascade.Cascade.load(str(tmp_path))

@@ -587,7 +587,7 @@ def test_inputs_are_found(photos, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny_run(tmp_path_factory):
-    """A run directory of two small untrained stages."""
+    """A run of two small untrained stages."""
     folder = tmp_path_factory.mktemp("run")
     toy_run.save_run(folder, LSP)
     return folder

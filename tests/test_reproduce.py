@@ -46,7 +46,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A run directory, for what is asked of files and for the script."""
+    """A run, for what is asked of files and for the script."""
     folder = tmp_path_factory.mktemp("model")
     toy_run.save_run(folder, LSP)
     return str(folder)

@@ -245,7 +245,7 @@ def test_a_stage_of_another_format_is_refused(saved):
 
 
 def test_no_stage_there(tmp_path):
-    with pytest.raises(ValueError, match="nowhere is no stage directory"):
+    with pytest.raises(ValueError, match="nowhere is no folder of a stage"):
         stage.load_stage(str(tmp_path / "nowhere"))
 
 

@@ -28,7 +28,7 @@ PAGE = pathlib.Path(__file__).parents[1] / "docs" / "phones.md"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run directory of lively stages: two, which convert faster than three."""
+    """A run of lively stages: two, which convert faster than three."""
     folder = tmp_path_factory.mktemp("run")
     cascade = toy_cascade.make(LSP, toy_cascade.CONFIGS[:2])
     for number, stage in enumerate(cascade.stages, start=1):

@@ -1,4 +1,4 @@
-"""A run directory of `toy_cascade`, and image files to try exported models on."""
+"""A run of `toy_cascade`, and image files to try exported models on."""
 
 import io
 import pathlib
@@ -12,7 +12,7 @@ from deeppose_tf.skeleton import LSP
 
 
 def save_run(folder, stages=3):
-    """Writes the run directory, and returns its cascade."""
+    """Writes the run, and returns its cascade."""
     cascade = toy_cascade.make(LSP, toy_cascade.CONFIGS[:stages])
     for number, one in enumerate(cascade.stages, start=1):
         stage.save_stage(one, str(pathlib.Path(folder) / f"stage_{number}"))

@@ -1,4 +1,4 @@
-"""A run directory of small untrained stages, and calling scripts as users do."""
+"""A run of small untrained stages, and calling scripts as users do."""
 
 import contextlib
 import pathlib

@@ -206,7 +206,7 @@ def require_paths(*names: str) -> None:
 
 
 def require_run(name: str) -> None:
-    """Checks that what this flag names is a run directory or a preset, where it is set.
+    """Checks that what this flag names is a run or a preset, where it is set.
 
     Raises:
       ValueError: it is none; names the flag, and says what is there instead.

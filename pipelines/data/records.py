@@ -118,7 +118,7 @@ def write(
 
     Args:
       splits: by name (`train`, `validation`, `test`), all with the same skeleton.
-      output: the directory to make; its parent is made too.
+      output: the folder to make; its parent is made too.
       provenance: JSON value to keep: how the data set was made; its `arguments`, by
         name, are those that a later run compares.
       skipped: (what, reason) of what had been left out, kept in the index.
@@ -340,7 +340,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def _begin(partial, splits, provenance, fingerprint) -> dict:
-    """The index of the partial directory: the one found there, or a new one."""
+    """The index of the partial folder: the one found there, or a new one."""
     for left in partial.glob(".*.partial"):  # an index, by a kill
         left.unlink()
     if (partial / INDEX).is_file():

@@ -63,7 +63,7 @@ def reproduce(
 
     Args:
       name: of `published.EXPERIMENTS`.
-      run: the directory that it was loaded from.
+      run: the folder that it was loaded from.
       output: the folder for `<name>.md`, `<name>.json`, `<name>.png` and predictions.
       settings: JSON value to keep in the JSON file: what was asked for.
 

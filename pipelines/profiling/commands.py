@@ -26,7 +26,7 @@ ROWS = {
 
 
 BENCHMARK_FLAGS = {
-    "data": Flag(str, "Directory that deeppose-prepare wrote."),
+    "data": Flag(str, "Folder that deeppose-prepare wrote."),
     "recipe": Flag(
         "compact", "Preset whose training is timed.", choices=list(recipes.RECIPES)
     ),

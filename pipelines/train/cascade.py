@@ -55,7 +55,7 @@ def train_cascade(
     """Trains stages until there are enough; `cascade.json` names the finished ones.
 
     Args:
-      run: directory of the cascade.
+      run: folder of the cascade.
       index: the prepared data set.
       recipe_for: number of a stage, from 1 -> its recipe.
       stages: S; None adds stages while the held-out PDJ@0.2 grows (Sec. 4.1).
@@ -125,7 +125,7 @@ def train_stage(
     here on is that of the longer one.
 
     Args:
-      run: directory of the cascade; stages before `number` are in it.
+      run: folder of the cascade; stages before `number` are in it.
       number: s, from 1.
       index: the prepared data set.
       recipe: configuration of this stage.

@@ -116,10 +116,10 @@ CACHE = Flag(
 )
 # Of all commands that train.
 COMMON = {
-    "data": Flag(str, "Directory that deeppose-prepare wrote."),
+    "data": Flag(str, "Folder that deeppose-prepare wrote."),
     "run": Flag(
         str,
-        "Directory of the cascade: stages, checkpoints and logs. Give the same one "
+        "Folder of the cascade: stages, checkpoints and logs. Give the same one "
         "again to resume a run that was stopped, or to train it further.",
     ),
     "recipe": Flag(
