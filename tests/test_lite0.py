@@ -1,6 +1,7 @@
 """EfficientNet-Lite0: what of the published checkpoint goes where, that none of it can
 run, and to what difference; maps of other backbones by stride."""
 
+import functools
 import importlib.util
 import io
 import os
@@ -79,9 +80,10 @@ def write(path, tensors, numbers, magic=weights.PYTORCH):
     return path
 
 
-def published(random):
+@functools.cache
+def published():
     """Name, as in the published checkpoint, -> random numbers in PyTorch's order."""
-    arrays = {}
+    random, arrays = np.random.default_rng(0), {}
     model = stage.build_stage(WHOLE, skeleton.LSP)
     for layer in model.layers:
         if not layer.weights or layer.name.startswith(("pyramid", networks.MAPS)):
@@ -102,7 +104,7 @@ def published(random):
 
 @pytest.fixture
 def checkpoint(torch, tmp_path):
-    arrays = published(np.random.default_rng(0))
+    arrays = published()
     tensors, numbers = {}, {}
     for name, value in arrays.items():
         # As if TensorFlow had written them: the first axis changes fastest.
@@ -183,7 +185,7 @@ FOUR = {"a": np.zeros(4, np.float32)}
 def test_tensors_that_are_none(torch, tmp_path, tensors, numbers, message):
     path = write(tmp_path / "bad.pth", tensors, numbers)
     with pytest.raises(ValueError, match=message) as error:
-        stage.build_stage(WHOLE, skeleton.LSP, weights=str(path))
+        weights.read_pytorch(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 

@@ -4,12 +4,11 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_run
 from PIL import Image
 from toy_film import STICKS, flic_example, flic_plus, make_flic, write_sticks
 from toy_lsp import make_lsp, save, spoilt_images
@@ -397,16 +396,17 @@ def test_real_lsp_and_lspet(shared_data, tmp_path):
     records.verify(index.directory)
 
 
-def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path):
+def test_the_command_fails_with_a_line_and_no_stack_trace(tmp_path, capsys):
     make_lsp(tmp_path / "lsp", 3)
     (tmp_path / "lsp" / "images" / "im0002.jpg").write_bytes(b"")
-    command = [sys.executable, "-m", "deeppose_tf.pipelines.data.commands"]
     flags = [f"--source={tmp_path / 'lsp'}", f"--output={tmp_path / 'out'}"]
     flags += ["--dataset=lsp", "--validation=0", "--test=0"]
-    bad = subprocess.run([*command, *flags], capture_output=True, text=True)
-    assert bad.returncode == 1
-    assert "im0002.jpg: empty, zero bytes (leaves out lsp/im0002)" in bad.stderr
-    assert "Traceback" not in bad.stderr
+    with pytest.raises(SystemExit) as left:
+        toy_run.command(toy_run.script(commands, "prepare"), *flags)
+    error = capsys.readouterr().err
+    assert left.value.code == 1
+    assert "im0002.jpg: empty, zero bytes (leaves out lsp/im0002)" in error
+    assert "Traceback" not in error
 
 
 def test_a_summary_teaches_what_was_made(tmp_path):
