@@ -111,7 +111,12 @@ class Cascade:
         cascade.run = self.run
         return cascade
 
-    def predict(self, image, boxes=None, flip_test: bool = False) -> dict | list[dict]:
+    def predict(
+        self,
+        image: str | os.PathLike | np.ndarray | Sequence,
+        boxes: np.ndarray | Sequence | None = None,
+        flip_test: bool = False,
+    ) -> dict | list[dict]:
         """The poses of the people in an image, or in each of several.
 
         Args:
@@ -153,7 +158,7 @@ class Cascade:
             for some in _portions(boxes)
         )
 
-    def draw(self, image, poses: dict) -> np.ndarray:
+    def draw(self, image: str | os.PathLike | np.ndarray, poses: dict) -> np.ndarray:
         """The image with the poses that `predict` found in it, [H, W, 3] uint8 RGB;
         joints with a score below 0.5 hollow.
 
@@ -269,7 +274,11 @@ def sight(boxes: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def answer(
-    pose: tf.Tensor, poses: tf.Tensor, spread: tf.Tensor, valid: tf.Tensor, skeleton
+    pose: tf.Tensor,
+    poses: tf.Tensor,
+    spread: tf.Tensor,
+    valid: tf.Tensor,
+    skeleton: Skeleton,
 ) -> dict[str, tf.Tensor]:
     """What `Cascade.predict` answers, from the last pose [N, K, 2] and those of all
     stages [N, S, K, 2], pixels: zeros for whoever is not valid [N]."""
@@ -435,7 +444,7 @@ def is_finite(keypoints: tf.Tensor) -> tf.Tensor:
 
 
 def displacements(
-    predicted: tf.Tensor, keypoints: tf.Tensor, labeled: tf.Tensor, skeleton
+    predicted: tf.Tensor, keypoints: tf.Tensor, labeled: tf.Tensor, skeleton: Skeleton
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """y^s - y in true pose diameters, from which the next stage is simulated.
 

@@ -233,7 +233,7 @@ def _holder(status: os.stat_result) -> str:
     return f": process {process}, since {since}"
 
 
-def fingerprint(value) -> str:
+def fingerprint(value: object) -> str:
     """SHA-256 of a JSON value, however it is spaced and its keys are ordered."""
     value = json.loads(json.dumps(value))  # as it will be read
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeppose_tf import layers, sampling
-from deeppose_tf.config import LITES, MOVENETS
+from deeppose_tf.config import LITES, MOVENETS, StageConfig
 
 keras = tf.keras
 
@@ -21,7 +21,7 @@ MAPS, MAP_LOGITS, EXPECTATION = "maps", "map_logits", "expectation"
 
 
 def build(
-    config, joints: int, mean_target: np.ndarray, weights: str | None
+    config: StageConfig, joints: int, mean_target: np.ndarray, weights: str | None
 ) -> keras.Model:
     """Builds the network that a `StageConfig` describes; see `stage.build_stage`."""
     crops = keras.Input([config.size, config.size, 3], name="crops")

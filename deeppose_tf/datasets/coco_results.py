@@ -41,7 +41,7 @@ LEAST_SCORE = 0.5
 CROWD = ("1", "True", "true")  # What `iscrowd` may be; see `key`.
 
 
-def key(value) -> str | None:
+def key(value: object) -> str | None:
     """An id in one form, whether it is a number or a text."""
     if not isinstance(value, str | int | float):
         return None
@@ -318,7 +318,7 @@ def answers(path: str) -> dict[str, list[tuple[np.ndarray, np.ndarray, tuple]]]:
     return found
 
 
-def is_coco(content) -> bool:
+def is_coco(content: object) -> bool:
     """Whether a JSON value may be a list of COCO results or an annotation file."""
     if isinstance(content, dict):
         return {"images", "annotations"} <= content.keys()

@@ -115,7 +115,9 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return image
 
 
-def add_occluders(image: np.ndarray, rng, keypoints: np.ndarray) -> None:
+def add_occluders(
+    image: np.ndarray, rng: np.random.Generator, keypoints: np.ndarray
+) -> None:
     """Puts up to two things in front of a body, in place."""
     length = float(np.ptp(keypoints, axis=0).max())
     for _ in range(rng.choice(3, p=[0.65, 0.27, 0.08])):
@@ -125,7 +127,7 @@ def add_occluders(image: np.ndarray, rng, keypoints: np.ndarray) -> None:
         _thing(image, rng, center, half, keypoints)
 
 
-def photograph(image: np.ndarray, rng) -> np.ndarray:
+def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """[H, W, 3] uint8 with a camera's blur, contrast and noise."""
     if rng.random() < 0.25:
         image = cv2.GaussianBlur(image, (3, 3), 0.8)

@@ -129,7 +129,7 @@ class People:
         )
 
 
-def are_objects(value) -> bool:
+def are_objects(value: object) -> bool:
     """Whether a JSON value is a list of objects."""
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 

@@ -67,7 +67,7 @@ def require_free(
     return {}
 
 
-def write_json(place: str | None, value) -> None:
+def write_json(place: str | None, value: object) -> None:
     """Writes a JSON value where a place is given, and makes its folder."""
     if place:
         pathlib.Path(place).parent.mkdir(parents=True, exist_ok=True)
