@@ -243,21 +243,54 @@ def test_an_optimizer_of_addons_resumes_too(index, tmp_path):
     assert np.abs(whole.get_weights()[0]).max() > 0
 
 
-def test_what_an_earlier_training_left_goes_before_the_next_begins(index, tmp_path):
-    """It went whenever Python collected it, and the suite stood still once."""
+@pytest.mark.parametrize("where", ["evaluation", "step", "saving", "reading"])
+def test_a_kept_error_keeps_no_batches(index, tmp_path, monkeypatch, where):
+    """Collected with the error at any time, their iterator's threads could be waiting
+    for the thread that Python collects in, and the suite stood still once."""
+    seen, started = [], training._started
 
-    class Left:
-        pass
+    def watched(*arguments):
+        run, ahead = started(*arguments)
+        seen.append(weakref.ref(ahead))
 
-    left, seen = Left(), []
-    left.itself, kept = left, weakref.ref(left)
-    del left
+        def failing(batches, count):
+            run(batches, count)
+            raise KeyboardInterrupt
+
+        return (failing if where in ("step", "saving") else run), ahead
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_started", watched)
+    if where == "reading":
+        monkeypatch.setattr(canvases.People, "take", fail)
+    if where == "saving":  # while the first error is on its way
+        monkeypatch.setattr(training.Checkpoints, "save", fail)
     gc.disable()
     try:
-        toy.train(index, tmp_path, CONFIG, evaluate=lambda _: seen.append(kept()) or {})
+        with pytest.raises((KeyboardInterrupt, tf.errors.UnknownError)) as kept:
+            toy.train(index, tmp_path, CONFIG, evaluate=fail, cache="none")
+        assert kept.tb and [one() for one in seen] == [None]
     finally:
         gc.enable()
-    assert seen and set(seen) == {None}
+
+
+def test_a_kept_error_of_an_evaluation_keeps_no_batches_either():
+    class Failing:
+        def __next__(self):
+            raise KeyboardInterrupt
+
+    class Batches:
+        def __iter__(self):
+            started = Failing()
+            seen.append(weakref.ref(started))
+            return started
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt) as kept:
+        validation._predict(None, Batches())
+    assert kept.tb and [one() for one in seen] == [None]
 
 
 def test_a_finished_run_is_read_back(index, tmp_path):

@@ -6,8 +6,11 @@ the canvases come from; see `canvases`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import traceback
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -132,6 +135,28 @@ def evaluation_dataset(
     numbers = tf.data.Dataset.range(len(people.weights)).batch(batch)
     gather = _traced(lambda chosen: tuple(people.gather(chosen)))
     return numbers.map(gather).prefetch(AHEAD)
+
+
+@contextlib.contextmanager
+def released() -> Iterator[None]:
+    """Decorates what reads batches: they stop when it ends, with an error as well.
+
+    Whoever keeps an error keeps what the frames that it passed hold. An iterator among
+    it would go when Python collects garbage, in any thread: in one that the iterator's
+    own threads wait for, as for a lock, both would stand still for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        passed = error
+        while passed:
+            for frame, _ in traceback.walk_tb(passed.__traceback__):
+                with contextlib.suppress(RuntimeError):  # It is running.
+                    # Those in between that TensorFlow hides, too.
+                    for left, _ in traceback.walk_stack(frame):
+                        left.clear()
+            passed = passed.__context__
+        raise
 
 
 def _traced(function):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import math
 import os
 import pathlib
@@ -25,7 +24,7 @@ from absl import logging
 
 from deeppose_tf import files
 from deeppose_tf.pipelines.cli import progress
-from deeppose_tf.pipelines.data import canvases
+from deeppose_tf.pipelines.data import canvases, inputs
 from deeppose_tf.pipelines.train import cluster, strategies
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
@@ -119,6 +118,7 @@ class StageData(NamedTuple):
     people: canvases.People | None = None
 
 
+@inputs.released()
 def train(
     state: steps.State,
     data: StageData,
@@ -208,9 +208,6 @@ def _started(state, data, config, strategy, done):
         ahead = data.batches(range(done, max(config.steps, done)), context).repeat()
         return steps.chunks(ahead) if chunked else ahead
 
-    # The threads of an iterator that an earlier training left behind may want a lock
-    # that is held by whomever Python has collect it: both would wait for ever.
-    gc.collect()
     ahead = iter(strategy.distribute_datasets_from_function(batches))
     return steps.over_batches(step, chunked), ahead
 

@@ -95,6 +95,7 @@ def predict_split(
     return _predict(cascade, dataset)
 
 
+@inputs.released()
 def _predict(cascade, dataset, bar=None):
     found = []
     for canvases, keypoints, labeled, boxes in dataset:
