@@ -21,13 +21,14 @@ import tensorflow as tf
 import toy_training as toy
 
 from deeppose_tf import cascade, geometry, networks
+from deeppose_tf.datasets import generated
 from deeppose_tf.pipelines.data import canvases, inputs, records
 from deeppose_tf.pipelines.train import cascade as train_cascade
 from deeppose_tf.pipelines.train import fingerprint, recipes, strategies, validation
 from deeppose_tf.pipelines.train import loop as training
 from deeppose_tf.pipelines.train import step as steps
 from deeppose_tf.pipelines.train.recipes import TrainConfig
-from deeppose_tf.skeleton import FLIC, LSP
+from deeppose_tf.skeleton import COCO, FLIC, LSP, MPII
 from deeppose_tf.stage import (
     Stage,
     StageConfig,
@@ -534,6 +535,31 @@ def test_a_cascade_is_trained_saved_and_logged(index, trained):
     assert {(6, "held out"), (6, "pdj"), (6, "baseline")} <= logged
     # After each call of the compiled steps, of which the first does one.
     assert {(1, "loss"), (6, "loss")} <= logged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("joints", [COCO, MPII], ids=["coco", "mpii"])
+def test_all_joints_of_other_skeletons_are_trained(tmp_path, joints):
+    """17 and 16, on figures of 14, some of which stand for several."""
+    splits = {}
+    for split in ("train", "validation"):
+        people = generated.read(str(tmp_path / "figures"), split, toy.COUNTS)
+        same = np.arange(len(joints.joints)) % toy.JOINTS
+        splits[split] = dataclasses.replace(
+            people,
+            skeleton=joints,
+            keypoints=people.keypoints[:, same],
+            labeled=people.labeled[:, same],
+        )
+    index = records.write(splits, str(tmp_path / "data"))
+    run = str(tmp_path / "run")
+    made = train_cascade.train_cascade(run, index, toy.recipe_for, 2, toy.QUIET)
+    image = np.zeros([40, 40, 3], np.uint8)
+    found = cascade.Cascade.load(run).predict(image)["keypoints_by_stage"]
+    assert made.skeleton == joints and found.shape == (1, 2, len(joints.joints), 2)
+    statistics = made.stages[0].mean, made.stages[0].covariance
+    assert all(np.isfinite(x).all() for x in (found, *statistics))
+    assert np.linalg.det(statistics[1]).min() > 0  # of every joint
 
 
 def test_a_finished_run_is_not_trained_again(index, trained):
