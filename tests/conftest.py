@@ -55,7 +55,7 @@ def mirrored():
 @pytest.fixture(scope="session")
 def served(tmp_path_factory):
     """A folder with a `run` of three stages and `pose/1`, as deeppose-export writes it:
-    half a minute, for all tests of it."""
+    seconds that all tests of it share."""
     import toy_export
     import toy_run
 
@@ -75,7 +75,7 @@ def served(tmp_path_factory):
 
 
 # The files that take longest come first: two processes then end together.
-LONGEST = ["training", "saved_model", "convert", "graph", "cascade", "tflite"]
+LONGEST = ["training", "saved_model", "convert", "graph", "cascade", "networks"]
 
 
 def pytest_collection_modifyitems(items):

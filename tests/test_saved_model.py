@@ -479,12 +479,18 @@ def read_back(monkeypatch):
     return given
 
 
-def test_a_model_that_differs_is_refused(signatures, read_back):
+def test_a_model_that_differs_is_refused(signatures, cascade, read_back):
     """As if its variables were those of another run."""
     read_back.append(signatures)
-    other = toy_cascade.make(LSP, seed=1)
-    with pytest.raises(ValueError, match="pixels from the Keras cascade's"):
-        checks.check("folder", other, rows.Limits())
+    checks.check("folder", cascade, rows.Limits())
+    kernel = cascade.stages[0].model.weights[0]
+    before = kernel.numpy()
+    kernel.assign(before[..., ::-1])
+    try:
+        with pytest.raises(ValueError, match="pixels from the Keras cascade's"):
+            checks.check("folder", cascade, rows.Limits())
+    finally:
+        kernel.assign(before)
 
 
 def test_networks_that_diverged_are_refused(read_back):
