@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -84,7 +85,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def _quietly(execute):
     def exec_module(module):
-        with _filtered():
+        with _filtered(), _uncollected():
             execute(module)
             # What CUDA says comes when it is first asked; devices can be configured
             # still.
@@ -92,6 +93,20 @@ def _quietly(execute):
                 module.config.list_physical_devices()
 
     return exec_module
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """What is made until this ends stays: no collection of garbage looks at it, now or
+    as the process ends, which takes two seconds otherwise."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy_run
 from PIL import Image, features
 
@@ -106,6 +107,21 @@ def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
     neck = (30 + 2 * 12, 45 + 12)
     assert np.abs(overlay[neck].astype(int) - draw.COLORS["middle"]).max() < 40
     assert np.abs(overlay[5, 5].astype(int) - 60).max() < 3
+
+
+@pytest.mark.parametrize("frames, eager", [(1, True), (2, True), (3, False)])
+def test_of_few_images_no_graph_is_made(tmp_path, frames, eager):
+    """To make the graph of two stages takes seconds."""
+    seen = []
+
+    class Watched(FakeCascade):
+        def predict(self, image, boxes):
+            seen.append(tf.config.functions_run_eagerly())
+            return super().predict(image, boxes)
+
+    write_video(tmp_path / "clip.mp4", frames)
+    run(tmp_path / "clip.mp4", tmp_path / "out", cascade=Watched())
+    assert seen == [eager] * frames and not tf.config.functions_run_eagerly()
 
 
 def test_overlays_say_whose_left_is_which(tmp_path):

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -36,6 +37,8 @@ OF_ONE_FILE = (
 )
 # Nothing is written on images with a shorter side of fewer pixels.
 LEAST_LEGEND = 160
+# Of so many images or fewer, a graph takes longer to make than they take without one.
+FEW = 2
 
 
 def predict_files(
@@ -109,6 +112,7 @@ def predict_files(
         results.write(place, finished=False)  # claims it, should this be killed
         total = sum(media.count_images(file) for file in new)
         with (
+            _eager(total <= FEW),
             progress.bar(total, "Predicting", "image") as bar,
             files.kept(lambda: results.write(place, finished=False)) as keep,
         ):
@@ -123,6 +127,22 @@ def predict_files(
                     keep()
                 keep()
         return results.write(place, finished=True)
+
+
+@contextlib.contextmanager
+def _eager(wanted):
+    """TensorFlow makes no graphs until this ends, where that is wanted, and it is what
+    the model runs by."""
+    module = sys.modules.get("tensorflow")
+    if module is None or not wanted:
+        yield
+        return
+    before = module.config.functions_run_eagerly()
+    module.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        module.config.run_functions_eagerly(before)
 
 
 def _stamp(*paths: str) -> str:
