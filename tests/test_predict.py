@@ -109,9 +109,23 @@ def test_a_folder_gives_poses_and_overlays(photos, tmp_path):
     assert np.abs(overlay[5, 5].astype(int) - 60).max() < 3
 
 
-@pytest.mark.parametrize("frames, eager", [(1, True), (2, True), (3, False)])
-def test_of_few_images_no_graph_is_made(tmp_path, frames, eager):
+@pytest.mark.parametrize("count, eager", [(1, True), (2, True), (3, False)])
+def test_of_few_photos_no_graph_is_made(tmp_path, count, eager):
     """To make the graph of two stages takes seconds."""
+    for i in range(count):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.zeros((60, 90, 3), np.uint8))
+    assert run_eagerly(tmp_path, tmp_path / "out") == [eager] * count
+
+
+def test_of_a_film_a_graph_is_made_whatever_its_header_says(tmp_path, monkeypatch):
+    """Some say nothing, such as that of a recording of a browser."""
+    write_video(tmp_path / "clip.mp4", 3)
+    monkeypatch.setattr(media, "count_images", lambda file: 1)
+    assert run_eagerly(tmp_path / "clip.mp4", tmp_path / "out") == [False] * 3
+
+
+def run_eagerly(source, output):
+    """Whether TensorFlow made no graph, for each image that was looked at."""
     seen = []
 
     class Watched(FakeCascade):
@@ -119,9 +133,9 @@ def test_of_few_images_no_graph_is_made(tmp_path, frames, eager):
             seen.append(tf.config.functions_run_eagerly())
             return super().predict(image, boxes)
 
-    write_video(tmp_path / "clip.mp4", frames)
-    run(tmp_path / "clip.mp4", tmp_path / "out", cascade=Watched())
-    assert seen == [eager] * frames and not tf.config.functions_run_eagerly()
+    run(source, output, cascade=Watched())
+    assert not tf.config.functions_run_eagerly()
+    return seen
 
 
 def test_overlays_say_whose_left_is_which(tmp_path):

@@ -37,7 +37,7 @@ OF_ONE_FILE = (
 )
 # Nothing is written on images with a shorter side of fewer pixels.
 LEAST_LEGEND = 160
-# Of so many images or fewer, a graph takes longer to make than they take without one.
+# Of so many photos or fewer, a graph takes longer to make than they take without one.
 FEW = 2
 
 
@@ -111,8 +111,10 @@ def predict_files(
         cascade, finder = load()
         results.write(place, finished=False)  # claims it, should this be killed
         total = sum(media.count_images(file) for file in new)
+        # What the header of a film says of its frames may be wrong.
+        few = len(new) <= FEW and not any(file.is_video for file in new)
         with (
-            _eager(total <= FEW),
+            _eager(few),
             progress.bar(total, "Predicting", "image") as bar,
             files.kept(lambda: results.write(place, finished=False)) as keep,
         ):
