@@ -117,7 +117,7 @@ def prepare(root):
         "train-stage": f"--data={root}/data --run={{}}/run --stage=1",
         "predict": f"--model={root}/run --input={root}/photos --output={{}}/poses",
         "evaluate": f"--model={root}/run --data={root}/data --output={{}}/out",
-        "compare": f"--evaluations={root}/out,{root}/out --output={{}}/both",
+        "compare": f"--evaluations={root}/out --output={{}}/both",
         "reproduce": f"--model={root}/run --data={root}/data --output={{}}/paper "
         "--experiment=fig4",
         "export": f"--model={root}/run --output={{}}/pose",
