@@ -154,10 +154,7 @@ def load_stage(directory: str) -> Stage:
     """
     path = pathlib.Path(directory)
     require_stage(path)
-    try:
-        value = files.read_json(path / "stage.json", FORMATS)
-    except OSError as error:
-        raise ValueError(f"{path} is no folder of a stage: no stage.json") from error
+    value = files.read_json(path / "stage.json", FORMATS)
     try:
         config = config_from_json(value["config"])
         skeleton = from_json(value["skeleton"])
