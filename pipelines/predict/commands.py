@@ -138,12 +138,12 @@ def write_results(
     given = values.boxes, values.detector or ""
     content = predict.predict_files(
         *(skeleton, load, found, values.output),
-        {name: getattr(values, name) for name in names},
-        values.overlays,
-        values.overwrite,
-        [*made_with, *filter(os.path.isfile, given)],
-        values.max_pixels,
-        (lambda: tracking.Tracks(follow)) if values.smooth else None,
+        settings={name: getattr(values, name) for name in names},
+        overlays=values.overlays,
+        overwrite=values.overwrite,
+        made_with=[*made_with, *filter(os.path.isfile, given)],
+        max_pixels=values.max_pixels,
+        tracks=(lambda: tracking.Tracks(follow)) if values.smooth else None,
     )
     failed = predict.report(content, values.boxes)
     print(f"results are in {values.output}")
