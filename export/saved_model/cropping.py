@@ -82,8 +82,9 @@ def framed(images: tf.Tensor, count: int = sampling.LEVELS) -> Framed:
 
 def _halved(images):
     """The averages of 2 x 2 pixels that `tf.nn.avg_pool2d` gives, to the bit, several
-    times as fast: [1, H, W, 3] of any type -> float32, rounded up. In the middle of
-    four pixels all of them weigh the same."""
+    times as fast on a processor: [1, H, W, 3] of any type -> float32, rounded up. In
+    the middle of four pixels all of them weigh the same. `sampling.pyramid` and
+    `levels` pool, as XLA and delegates of phones compile them."""
     size = tf.shape(images)[1:3]
     odd = size % 2
 
