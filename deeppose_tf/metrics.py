@@ -232,7 +232,9 @@ def reliability(
     def means(values):
         return (np.bincount(group, values, len(counts))[used] / counts[used]).tolist()
 
-    ranks = np.stack([_ranks(scores), -_ranks(errors)])
+    from scipy import stats  # takes as long as all other imports
+
+    ranks = np.stack([stats.rankdata(scores), -stats.rankdata(errors)])
     varied = len(scores) > 1 and (np.ptp(ranks, axis=1) > 0).all()
     return {
         "within": within,
@@ -241,12 +243,6 @@ def reliability(
         "count": counts[used].tolist(),
         "rank_correlation": float(np.corrcoef(ranks)[0, 1]) if varied else None,
     }
-
-
-def _ranks(values):
-    """[M] ranks from 1, of equal values their mean; SciPy takes seconds to import."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def torso_diameters(keypoints: Array, labeled: Array, skeleton: Skeleton) -> Array:
