@@ -170,6 +170,17 @@ def test_together_as_alone(image, coloured):
             np.testing.assert_allclose(together[name][i], value[0], atol=1e-3)
 
 
+def test_without_a_graph(image, coloured):
+    """Of few people it takes longer to make one than to do without."""
+    some = cascade.Cascade(coloured.stages)
+    boxes = np.tile(BOXES, (4, 1))  # more people than are in memory at a time
+    (found,) = some.predict([image], [boxes], trace=False)
+    assert some._function.experimental_get_tracing_count() == 0
+    for name, value in some.predict(image, boxes).items():
+        np.testing.assert_allclose(found[name], value, atol=1e-3)
+    assert some._function.experimental_get_tracing_count() == 1
+
+
 def test_images_together_as_alone(image, coloured, random):
     images = np.stack([image, image[::-1], random.permutation(image)])
     together = coloured.predict_batch(images, BOXES)

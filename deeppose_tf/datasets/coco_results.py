@@ -190,9 +190,9 @@ class Predictions:
             entry = self.files[name]
             entry["check"] = files.fingerprint([entry["check"], image, people])
 
-    def write(self, path: str | os.PathLike, finished: bool) -> dict:
-        """Writes the file, whole or not at all; returns its content."""
-        content = {
+    def content(self, finished: bool) -> dict:
+        """What the file says."""
+        return {
             "info": {
                 "description": "Human poses predicted by deeppose-tf",
                 "format": FORMAT,
@@ -206,6 +206,10 @@ class Predictions:
             "unreadable": self.unreadable,
             "files": self.files,
         }
+
+    def write(self, path: str | os.PathLike, finished: bool) -> dict:
+        """Writes the file, whole or not at all; returns its content."""
+        content = self.content(finished)
         _write(path, content)
         return content
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -37,8 +37,9 @@ OF_ONE_FILE = (
 )
 # Nothing is written on images with a shorter side of fewer pixels.
 LEAST_LEGEND = 160
-# Of so many photos or fewer, a graph takes longer to make than they take without one.
-FEW = 2
+# Of so many photos, each of so many people, or fewer, a graph takes longer to make than
+# they take without one.
+FEW, FEW_PEOPLE = 2, 4
 
 
 def predict_files(
@@ -64,7 +65,7 @@ def predict_files(
       load: returns the model and what finds people, and is called where something is
         new. The model is a `cascade.Cascade`, or anything with its `skeleton` and
         `predict`. If it has `predict_file`, that is asked for photos in place of
-        `predict`, and takes the path before its arguments. Of the finder see
+        `predict`, and takes the path, the image and the boxes. Of the finder see
         `detect.make_finder`; a frame of a film is called `clip.mp4#12`.
       found: the files.
       output: the folder to write into.
@@ -85,27 +86,19 @@ def predict_files(
       OSError: nothing more can be written, as on a full disk.
     """
     place = pathlib.Path(output) / NAME
+    look = functools.partial(
+        *(_look, place, skeleton, found, settings, overlays, overwrite, made_with)
+    )
+    before, results, stamps, new = look()
+    if len(new) < len(found):
+        print(f"{len(found) - len(new)} of {len(found)} files were done before")
+    if not new and before == results.content(finished=True):
+        return before
     with files.alone(place.parent, "deeppose-predict"):
         for pattern in SCRATCH:
             for left in place.parent.rglob(pattern):  # by a kill
                 left.unlink()
-        names = [NAME, *(file.overlay for file in found if overlays)]
-        before = outputs.require_free(
-            output, NAME, coco_results.FORMAT, settings, [] if overwrite else names
-        )
-        results = coco_results.Predictions.kept(before, skeleton, settings)
-        made_with = _stamp(*sorted(made_with))
-        stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
-        for file in found:
-            _require_same(results, file, stamps[file.name], overwrite)
-        new = [
-            file
-            for file in found
-            if not results.is_finished(file.name, stamps[file.name])
-            or (overlays and not os.path.exists(place.parent / file.overlay))
-        ]
-        if len(new) < len(found):
-            print(f"{len(found) - len(new)} of {len(found)} files were done before")
+        _, results, stamps, new = look()  # what others wrote meanwhile, too
         if not new:
             return results.write(place, finished=True)
         cascade, finder = load()
@@ -114,7 +107,6 @@ def predict_files(
         # What the header of a film says of its frames may be wrong.
         few = len(new) <= FEW and not any(file.is_video for file in new)
         with (
-            _eager(few),
             progress.bar(total, "Predicting", "image") as bar,
             files.kept(lambda: results.write(place, finished=False)) as keep,
         ):
@@ -123,7 +115,7 @@ def predict_files(
                 target = place.parent / file.overlay if overlays else None
                 people = tracks() if tracks and file.is_video else None
                 for _ in _predict(
-                    cascade, begun, finder, target, results, max_pixels, people
+                    cascade, begun, finder, target, results, max_pixels, people, few
                 ):
                     bar.update(1)
                     keep()
@@ -131,20 +123,26 @@ def predict_files(
         return results.write(place, finished=True)
 
 
-@contextlib.contextmanager
-def _eager(wanted):
-    """TensorFlow makes no graphs until this ends, where that is wanted, and it is what
-    the model runs by."""
-    module = sys.modules.get("tensorflow")
-    if module is None or not wanted:
-        yield
-        return
-    before = module.config.functions_run_eagerly()
-    module.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        module.config.run_functions_eagerly(before)
+def _look(place, skeleton, found, settings, overlays, overwrite, made_with):
+    """What `predictions.json` says; what of it stays; the stamp of every file; and the
+    files that are to be looked at, or drawn."""
+    names = [NAME, *(file.overlay for file in found if overlays)]
+    before = outputs.require_free(
+        *(place.parent, NAME, coco_results.FORMAT, settings),
+        names=[] if overwrite else names,
+    )
+    results = coco_results.Predictions.kept(before, skeleton, settings)
+    made_with = _stamp(*sorted(made_with))
+    stamps = {file.name: f"{_stamp(file.path)} {made_with}" for file in found}
+    for file in found:
+        _require_same(results, file, stamps[file.name], overwrite)
+    new = [
+        file
+        for file in found
+        if not results.is_finished(file.name, stamps[file.name])
+        or (overlays and not os.path.exists(place.parent / file.overlay))
+    ]
+    return before, results, stamps, new
 
 
 def _stamp(*paths: str) -> str:
@@ -166,7 +164,7 @@ def _require_same(results, file, stamp, overwrite) -> None:
         )
 
 
-def _predict(cascade, begun, finder, target, results, max_pixels, people):
+def _predict(cascade, begun, finder, target, results, max_pixels, people, few):
     """Adds to the results what is on a file, draws it, and yields after each frame.
     Whatever is wrong with this file alone is in the results, too."""
     file, path, stamp = begun
@@ -185,11 +183,11 @@ def _predict(cascade, begun, finder, target, results, max_pixels, people):
                     if people:
                         boxes, numbers = people.boxes(found, more["seconds"])
                         more["found"] |= bool(boxes.any())
-                        poses = _poses(cascade, file, image, boxes)
+                        poses = _poses(cascade, file, image, boxes, few)
                         poses = people.poses(numbers, poses, more["seconds"])
                     else:
                         boxes = detect.WHOLE_IMAGE if found is None else found
-                        poses = _poses(cascade, file, image, boxes)
+                        poses = _poses(cascade, file, image, boxes, few)
                     results.add(file.name, image.shape[:2], boxes, poses, **more)
                 if write:
                     write(_overlay(image, boxes, poses, cascade.skeleton))
@@ -205,11 +203,13 @@ def _predict(cascade, begun, finder, target, results, max_pixels, people):
         results.unreadable.append({"file_name": file.name, "reason": reason})
 
 
-def _poses(cascade, file, image, boxes):
+def _poses(cascade, file, image, boxes, few):
     if not len(boxes):
         return {"valid": np.zeros(0, bool)}
     if hasattr(cascade, "predict_file") and not file.is_video:
         return cascade.predict_file(file.path, image, boxes)
+    if few and len(boxes) <= FEW_PEOPLE:
+        return cascade.predict(image, boxes, trace=False)
     return cascade.predict(image, boxes)
 
 
