@@ -562,10 +562,18 @@ def test_all_joints_of_other_skeletons_are_trained(tmp_path, joints):
     assert np.linalg.det(statistics[1]).min() > 0  # of every joint
 
 
-def test_a_finished_run_is_not_trained_again(index, trained):
+def test_a_finished_run_is_not_trained_again(index, trained, monkeypatch):
+    """At the end all stages were read once more, which nobody asked for."""
     run, _ = trained
-    before = contents(run / "stage_2")
-    train_cascade.train_cascade(str(run), index, toy.recipe_for, 2, toy.QUIET)
+    before, read = contents(run / "stage_2"), []
+
+    def load(folder):
+        read.append(pathlib.Path(folder).name)
+        return load_stage(folder)
+
+    monkeypatch.setattr(train_cascade, "load_stage", load)
+    made = train_cascade.train_stages(str(run), index, toy.recipe_for, 2, toy.QUIET)
+    assert made == 2 and read == ["stage_1", "stage_1", "stage_2"]
     assert contents(run / "stage_2") == before
 
 

@@ -77,7 +77,7 @@ def test_of_several_workers_the_chief_tells(data, tmp_path, monkeypatch, capsys,
     told = []
     monkeypatch.setattr(strategies, "is_chief", lambda strategy: chief)
     monkeypatch.setattr(
-        train_cascade, "train_cascade", lambda *given: told.append(given[-1].verbose)
+        train_cascade, "train_stages", lambda *given: told.append(given[-1].verbose)
     )
     toy_run.call(TRAIN, f"--data={data}", f"--run={tmp_path}")
     assert told == [chief]
@@ -91,7 +91,7 @@ def test_recipes_take_what_flags_change(data, tmp_path, monkeypatch):
         asked.update(recipe=recipe_for(2), stages=stages, options=options)
         asked["first"] = recipe_for(1)
 
-    monkeypatch.setattr(train_cascade, "train_cascade", remember)
+    monkeypatch.setattr(train_cascade, "train_stages", remember)
     toy_run.call(
         TRAIN,
         *(f"--data={data}", f"--run={tmp_path}", "--recipe=paper", "--stages=auto"),

@@ -52,6 +52,19 @@ def train_cascade(
     stages: int | None,
     options: Options,
 ) -> cascades.Cascade:
+    """As `train_stages`; returns the cascade, as saved in `run`."""
+    count = train_stages(run, index, recipe_for, stages, options)
+    # As saved: what a stage leaves was measured when the next one began.
+    return cascades.Cascade(_load_earlier(run, count + 1, index))
+
+
+def train_stages(
+    run: str,
+    index: records.Index,
+    recipe_for: Callable[[int], recipes.Recipe],
+    stages: int | None,
+    options: Options,
+) -> int:
     """Trains stages until there are enough; `cascade.json` names the finished ones.
 
     Args:
@@ -62,7 +75,7 @@ def train_cascade(
       options: see `loop.Options`.
 
     Returns:
-      The cascade, as saved in `run`.
+      How many they are.
 
     Raises:
       ValueError: see `train_stage`; or S is to be found and the data has no validation
@@ -93,12 +106,10 @@ def train_cascade(
                 break
             score = found
         trained.append(stage)
-    # As saved: what a stage leaves was measured when the next one began.
-    cascade = cascades.Cascade(_load_earlier(run, len(trained) + 1, index))
     if chief:
         # Not the stage that did not help, nor those of an earlier call for more.
-        cascade.save_index(run)
-    return cascade
+        cascades.Cascade(trained).save_index(run)
+    return len(trained)
 
 
 def held_out_pdj(

@@ -59,7 +59,7 @@ def choose(
       of these, the `winner`.
 
     Raises:
-      ValueError: see `cascade.train_cascade`; or there are no held-out people, or a
+      ValueError: see `cascade.train_stages`; or there are no held-out people, or a
         first stage in `folder` was made with other settings.
     """
     people = read_people(index, SPLIT)
@@ -84,11 +84,11 @@ def choose(
             print(f"sigma {sigma}", flush=True)
         run, recipe = root / f"sigma_{sigma}", functools.partial(recipe_for, sigma)
         _share_first_stage(root, run)
-        trained = training.train_cascade(str(run), index, recipe, stages, options)
+        count = training.train_stages(str(run), index, recipe, stages, options)
         # With the one that did not help; what an earlier call had more does not count.
-        most = trained.count + (stages is None)
-        found = _held_out(run, most, index, recipe(trained.count).inputs)
-        one = {"sigma": sigma, "run": str(run), "stages": trained.count, "pdj": found}
+        most = count + (stages is None)
+        found = _held_out(run, most, index, recipe(count).inputs)
+        one = {"sigma": sigma, "run": str(run), "stages": count, "pdj": found}
         content["candidates"].append(one)
         content["winner"] = max(content["candidates"], key=_reached)
         _write(root, content)

@@ -215,7 +215,7 @@ def run_train(values: flags.FlagValues) -> None:
 
     options = _options()
     index = records.read_index(values.data)
-    cascade.train_cascade(values.run, index, recipe_for, stages, options)
+    cascade.train_stages(values.run, index, recipe_for, stages, options)
     if options.verbose:
         print(
             f"{values.run} is trained. Score it with deeppose-evaluate "
