@@ -62,8 +62,10 @@ class Convolution(keras.layers.Conv2D):
     def call(self, inputs):
         if not (self.use_bias and _traced_for("gpu")):
             return super().call(inputs)
-        outputs = self.convolution_op(inputs, self.kernel)
-        return self.activation(_add_bias(outputs, self.bias))
+        outputs = _add_bias(self.convolution_op(inputs, self.kernel), self.bias)
+        if self.activation is keras.activations.relu and _traced_for("by_xla"):
+            return _rectified(outputs)
+        return self.activation(outputs)
 
     def convolution_op(self, inputs, kernel):
         if self.strides[0] == 1 or not _traced_for("by_xla"):
@@ -102,6 +104,15 @@ def _add_bias(x, bias):
     return tf.nn.bias_add(x, bias), gradient
 
 
+@tf.custom_gradient
+def _rectified(x):
+    """ReLU. XLA, were there no barrier, would ask for its gradient whether x is above
+    zero: then x is kept beside what is answered, and a kernel of its own is needed
+    where else the convolution answers it."""
+    (outputs,) = xla.optimization_barrier(tf.nn.relu(x))
+    return outputs, lambda upstream: tf.where(outputs > 0, upstream, 0)
+
+
 def _convolve_blocks(x, kernel, stride):
     """The SAME convolution with a stride, of blocks of stride x stride pixels."""
     side, size = x.shape[1], kernel.shape[0]
@@ -135,7 +146,7 @@ def _pool(x, size, stride):
     # A pixel lies in windows that begin at most so many strides before its own, and at
     # a place of each that is below `reach`, or in none.
     cells = range(-(-size // stride))
-    reach = len(cells) * stride
+    last, reach = len(cells) - 1, len(cells) * stride
 
     def place(x, i, j):
         """[M, rows, columns, C]: one place of every window."""
@@ -154,27 +165,27 @@ def _pool(x, size, stride):
         # Without barriers all of it is done again wherever it is read.
         best, first = xla.optimization_barrier(best, first)
 
-        def spread(values, i, j):
-            """[M, height, width, C]: for every pixel what is in `values` of the window
+        def spread(framed, i, j):
+            """[M, height, width, C]: for every pixel what is in `framed` of the window
             that begins i and j strides before the pixel's own."""
-            for axis, before, count, side in (
-                (1, i, rows, height),
-                (2, j, columns, width),
-            ):
-                pads = [[0, 0]] * 4
-                pads[axis] = [before, max(-(-side // stride) - before - count, 0)]
-                values = tf.repeat(tf.pad(values, pads), stride, axis)
-            return values[:, :height, :width]
+            i, j = last - i, last - j
+            found = framed[:, i : i - (-height // stride), j : j - (-width // stride)]
+            found = tf.repeat(tf.repeat(found, stride, 1), stride, 2)
+            return found[:, :height, :width]
 
         def gradient(upstream):
             within = np.add.outer(
                 np.arange(height) % stride * reach, np.arange(width) % stride
             )
+            # In a frame, so that no pixel has to ask whether there is a window.
+            frame = [[0, 0], [last, last + 1], [last, last + 1], [0, 0]]
+            framed = (tf.pad(values, frame) for values in (first, upstream))
+            numbers, values = xla.optimization_barrier(*framed)
             given = []
             for i, j in itertools.product(cells, repeat=2):
                 number = (within + stride * (i * reach + j))[None, :, :, None]
-                taken = spread(first, i, j) == tf.constant(number, tf.uint8)
-                given.append(tf.where(taken, spread(upstream, i, j), 0))
+                taken = spread(numbers, i, j) == tf.constant(number, tf.uint8)
+                given.append(tf.where(taken, spread(values, i, j), 0))
             return xla.optimization_barrier(tf.add_n(given))[0]
 
         return best, gradient
@@ -188,36 +199,35 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, inputs):
         if _traced_for("by_xla"):
-            return _by_product(inputs)
+            return _by_xla(inputs)
         normalized = _by_slices if _traced_for("delegable") else _by_one_operation
         return tf.cast(normalized(tf.cast(inputs, tf.float32)), inputs.dtype)
 
 
 @tf.custom_gradient
-def _by_product(x):
-    """The same by the matrix of who is near whom, whose products a GPU does best."""
-    channels = np.arange(x.shape[-1])
-    near = np.abs(channels[:, None] - channels) <= 2
-    near = tf.constant(near, x.dtype)
+def _by_xla(x):
+    """By slices, of which XLA reads what several pixels share once, forward and
+    backward in three passes: as the products of a band matrix it took twice the memory.
+    """
 
-    def gathered(x):
-        return tf.einsum("nhwc,cd->nhwd", x, near)
-
-    def scaled(sums):
+    def scaled(value):
         """2 + alpha sums, and that to the power of -beta."""
-        total = 2.0 + 1e-4 * tf.cast(sums, tf.float32)
+        total = 2.0 + 1e-4 * _near(value * value)
         inverse = tf.math.rsqrt(total)
         return total, inverse * tf.sqrt(inverse)
 
-    squares = gathered(x * x)
-    outputs = tf.cast(x, tf.float32) * scaled(squares)[1]
+    value = tf.cast(x, tf.float32)
+    outputs = value * scaled(value)[1]
 
     def gradient(upstream):
-        value, up = tf.cast(x, tf.float32), tf.cast(upstream, tf.float32)
-        # Without a barrier XLA keeps the powers for it, in twice the memory.
-        total, scale = scaled(xla.optimization_barrier(squares)[0])
-        others = gathered(tf.cast(up * value * scale / total, x.dtype))
-        others = 1.5e-4 * tf.cast(others, tf.float32)
+        # Without barriers XLA keeps powers for it, in several times the memory, and
+        # makes `others` anew for each of those who are near.
+        (kept,) = xla.optimization_barrier(x)
+        value, up = tf.cast(kept, tf.float32), tf.cast(upstream, tf.float32)
+        total, scale = scaled(value)
+        others = tf.cast(up * value * scale / total, x.dtype)
+        (others,) = xla.optimization_barrier(others)
+        others = 1.5e-4 * _near(tf.cast(others, tf.float32))
         return tf.cast(up * scale - value * others, x.dtype)
 
     return tf.cast(outputs, x.dtype), gradient
@@ -231,11 +241,14 @@ def _by_one_operation(x):
 
 def _by_slices(x):
     """The same: no delegate of TFLite takes its operation, which is slow besides."""
-    channels = x.shape[-1]
-    squares = tf.pad(x * x, [[0, 0]] * 3 + [[2, 2]])
-    near = sum(squares[..., i : i + channels] for i in range(5))
-    root = tf.math.rsqrt(2.0 + 1e-4 * near)
+    root = tf.math.rsqrt(2.0 + 1e-4 * _near(x * x))
     return x * root * tf.sqrt(root)
+
+
+def _near(x):
+    """[M, H, W, C]: for each channel the sum of those within the radius."""
+    padded = tf.pad(x, [[0, 0]] * 3 + [[2, 2]])
+    return sum(padded[..., i : i + x.shape[-1]] for i in range(5))
 
 
 @registered

@@ -109,7 +109,7 @@ def pose_examples(canvases, keypoints, labeled, boxes, draws, **options):
     stage = options.pop("stage", STAGE)
     config = options.pop("config", EVERYTHING)
     return augment.pose_examples(
-        canvases, keypoints, labeled, boxes, draws, LSP, stage, config
+        canvases, keypoints, labeled, boxes, draws, LSP, stage, config, **options
     )
 
 
@@ -469,6 +469,20 @@ def test_augmentation_runs_on_the_device_it_is_given(
         found = (tf.function(examples) if compiled else examples)(*people, draws)
     for part in found:
         assert part.device.endswith(device)
+
+
+@BOTH
+def test_a_gpu_is_given_the_same_examples(random, examples):
+    """By XLA, of which a GPU gets another order of the same sums: places in pixels are
+    rounded otherwise, by some 4e-6."""
+    people, draws = batch(random), uniform(random, 3, 2)
+    compiled = tf.function(examples, jit_compile=True, autograph=False)
+    for one, other in zip(
+        compiled(*people, draws),
+        compiled(*people, draws, on_gpu=True),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_each_replica_augments_its_own_share(random):

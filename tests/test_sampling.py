@@ -1,5 +1,6 @@
 """The resampler against NumPy written here, and what every crop must keep to."""
 
+import functools
 import math
 
 import numpy as np
@@ -114,6 +115,27 @@ def test_warp_against_numpy(degrees, scale):
     matrix = turned(degrees, *scale, (40, 25))
     found = warp(image[None], [matrix])[0]
     np.testing.assert_allclose(found, reference(image, matrix), atol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [1, 3, sampling.LEVELS])
+def test_both_orders_of_a_warp_are_one(levels):
+    """What a GPU is given, by XLA, of maps that are read from different levels: turned,
+    mirrored, enlarged, shrunk, partly and wholly outside. Places in pixels are rounded
+    otherwise, by some 4e-6."""
+    images = noise(2, HEIGHT, WIDTH, 3)
+    sizes = [0.6, 1, 1.4, 2, 3, 6]
+    maps = [turned(17 * i, size, -size, (40, 25)) for i, size in enumerate(sizes)]
+    maps += [box_matrix(box) for box in BOXES] + [box_matrix([500, 500, 560, 560])]
+    maps = tf.constant(np.array(maps, np.float32))
+    indices = tf.range(len(maps)) % 2
+
+    @functools.partial(tf.function, jit_compile=True, autograph=False)
+    def found():
+        source = sampling.pyramid(images, levels, tf.float16)
+        orders = False, True
+        return [sampling.warp(source, maps, indices, SIDE, way) for way in orders]
+
+    np.testing.assert_allclose(*found(), atol=1e-5)
 
 
 def test_crop_is_a_warp_without_rotation():

@@ -64,6 +64,7 @@ def pose_examples(
     skeleton: Skeleton,
     stage: StageConfig,
     config: AugmentConfig,
+    on_gpu: bool = False,
 ) -> Examples:
     """Crops of whole people for stage 1, Eq. (3).
 
@@ -75,6 +76,7 @@ def pose_examples(
       draws: [B, V, len(DRAWS)] uniform in [0, 1): V crops of each canvas.
       skeleton: for the exchange of left and right.
       stage: side, margin and proportions of the crop.
+      on_gpu: whether XLA compiles it for one.
 
     Returns:
       `Examples` with M = B V, those of one canvas side by side.
@@ -87,7 +89,7 @@ def pose_examples(
     centers = geometry.box_center(boxes) + config.translation * shift * size
     view = _view(centers, size, draw, indices, config)
     target, known = _targets(view, keypoints, labeled, skeleton)
-    return _examples(canvases, view, draw, target, known, stage, config)
+    return _examples(canvases, view, draw, target, known, stage, config, on_gpu)
 
 
 def joint_examples(
@@ -100,6 +102,7 @@ def joint_examples(
     skeleton: Skeleton,
     stage: StageConfig,
     config: AugmentConfig,
+    on_gpu: bool = False,
 ) -> Examples:
     """Crops around displaced joints for stages s >= 2: D_A^s of Sec. 3.2.
 
@@ -109,7 +112,7 @@ def joint_examples(
     displacement are those of the mirror image.
 
     Args:
-      canvases, keypoints, labeled, draws, skeleton, stage, config: as
+      canvases, keypoints, labeled, draws, skeleton, stage, config, on_gpu: as
         `pose_examples`.
       mean: [K, 2] of the previous stage's displacements, in pose diameters.
       covariance: [K, 2, 2] of the same.
@@ -138,7 +141,7 @@ def joint_examples(
     target, labels = _targets(view, keypoints, labeled, skeleton)
     weight = tf.one_hot(joint, joints, on_value=True, off_value=False)
     weight &= labels & any_known[:, None]
-    return _examples(canvases, view, draw, target, weight, stage, config)
+    return _examples(canvases, view, draw, target, weight, stage, config, on_gpu)
 
 
 def view_maps(view: View, side: int) -> tf.Tensor:
@@ -187,10 +190,11 @@ def _targets(view, keypoints, labeled, skeleton):
     return target, labeled
 
 
-def _examples(canvases, view, draw, target, counts, stage, config):
-    levels = _levels(canvases, stage.size)
-    source = sampling.pyramid(canvases, levels, tf.float16)
-    crops = sampling.warp(source, view_maps(view, stage.size), view.indices, stage.size)
+def _examples(canvases, view, draw, target, counts, stage, config, on_gpu):
+    side = stage.size
+    source = sampling.pyramid(canvases, _levels(canvases, side), tf.float16)
+    maps = view_maps(view, side)
+    crops = sampling.warp(source, maps, view.indices, side, at_once=on_gpu)
     target = tf.where(counts[..., None], target, 0.0)
     return Examples(_colour(crops, draw, config), target, tf.cast(counts, tf.float32))
 

@@ -199,7 +199,8 @@ def make_examples(
 ) -> Callable:
     """The augmentation of a stage as a function of a batch of `batches`: stage 1 learns
     whole people, a later one the displacements of the stage before."""
-    common = index.skeleton, recipe.stage, recipe.augment
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    common = index.skeleton, recipe.stage, recipe.augment, on_gpu
     if not earlier:
         return lambda *batch: augment.pose_examples(*batch, *common)
     mean = tf.constant(earlier[-1].mean, tf.float32)
