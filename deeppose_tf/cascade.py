@@ -25,8 +25,8 @@ from deeppose_tf.datasets.images import read_image
 from deeppose_tf.skeleton import Skeleton
 from deeppose_tf.stage import Stage, load_stage
 
-# People whose joint crops are in memory at a time.
-PEOPLE_AT_ONCE = 8
+# People whose joint crops are in memory at a time, without and with a GPU.
+PEOPLE_AT_ONCE = 8, 32
 # A joint is right within so many pose diameters of its label: what scores estimate.
 NEAR = 0.2
 # How far beside its box a first stage without maps looks again, in sizes of the box.
@@ -431,8 +431,8 @@ def _as_image(image) -> np.ndarray:
 
 def _portions(array):
     """The array in parts of as many people as are in memory at a time."""
-    starts = range(0, max(len(array), 1), PEOPLE_AT_ONCE)
-    return [array[i : i + PEOPLE_AT_ONCE] for i in starts]
+    count = PEOPLE_AT_ONCE[bool(tf.config.list_physical_devices("GPU"))]
+    return [array[i : i + count] for i in range(0, max(len(array), 1), count)]
 
 
 def _joined(answers):

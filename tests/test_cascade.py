@@ -161,7 +161,7 @@ def test_every_stage_against_numpy(image, coloured):
 
 def test_together_as_alone(image, coloured):
     """More people than are in memory at a time, the last portion a smaller one."""
-    count = 2 * cascade.PEOPLE_AT_ONCE + 3
+    count = 2 * cascade.PEOPLE_AT_ONCE[0] + 3
     boxes = np.tile(BOXES, (count // 3 + 1, 1))[:count] + np.arange(count)[:, None]
     together = coloured.predict(image, boxes)
     for i in range(count):
