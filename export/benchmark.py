@@ -44,6 +44,7 @@ def measure(
     files: list[str],
     rounds: int,
     batches: tuple[int, ...] = (),
+    people_at_once: int = 1,
 ) -> dict[str, dict[str, float]]:
     """Times one person, who fills the image, in every way, and several at once.
 
@@ -52,6 +53,7 @@ def measure(
       files: TFLite files of the cascade, written by `deeppose-tflite`.
       rounds: turns of each way.
       batches: numbers of people that the SavedModel is asked for in one request.
+      people_at_once: of them, see `Limits`.
 
     Returns:
       For each way what `timer.medians` finds, with ratios to the bare networks;
@@ -59,7 +61,7 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "1"
-        export.write(cascade, Limits(), {}, model)
+        export.write(cascade, Limits(people_at_once=people_at_once), {}, model)
         loaded = tf.saved_model.load(str(model)).signatures
         megabytes = {"SavedModel": _megabytes(*model.rglob("*"))}
         ways = _networks(cascade) | _graphs(cascade, image) | _served(loaded, image)

@@ -52,6 +52,13 @@ EXPORT_FLAGS = {
         "bytes of memory per pixel of the largest, whatever the size of the batch.",
         low=1,
     ),
+    "people_at_once": Flag(
+        1,
+        "How many people of a batch the networks see in one call: 8, for example, for "
+        "a GPU, which otherwise waits. Processors may gain nothing: time it with "
+        "deeppose-benchmark-export. Memory is that of so many.",
+        low=1,
+    ),
 }
 
 
@@ -65,7 +72,7 @@ def run_export(values: flags.FlagValues) -> None:
     from deeppose_tf.export.saved_model import export
     from deeppose_tf.export.saved_model.signatures import Limits
 
-    limits = Limits(values.tolerance, values.max_pixels)
+    limits = Limits(values.tolerance, values.max_pixels, values.people_at_once)
     cascade = Cascade.load(values.model)
     folder, apart = export.export(cascade, values.output, values.version, limits)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -175,6 +182,9 @@ BENCHMARK_EXPORT_FLAGS = {
     "batches": Flag(
         [], "Such as 8,32: also time requests for so many people, by the SavedModel."
     ),
+    "people_at_once": Flag(
+        1, "How many of them the networks see in one call, see deeppose-export.", low=1
+    ),
     "rounds": Flag(30, "How often each way has its turn.", low=1),
     "output": Flag(str, "File to write the result to, as JSON. Default: none."),
 }
@@ -202,7 +212,9 @@ def run_benchmark_export(values: flags.FlagValues) -> None:
     cascade = Cascade.load(values.model) if values.model else benchmark.untrained()
     image = checks.picture(values.height, values.width)
     batches = tuple(map(int, values.batches))
-    found = benchmark.measure(cascade, image, values.tflite, values.rounds, batches)
+    found = benchmark.measure(
+        cascade, image, values.tflite, values.rounds, batches, values.people_at_once
+    )
     print(
         f"{values.model or 'paper, untrained'}, image {values.width} x "
         f"{values.height}, {timer.cores()} cores, {timer.device()}, "

@@ -8,6 +8,7 @@ import pytest
 import toy_export
 import toy_run
 
+from deeppose_tf import sampling
 from deeppose_tf.export import benchmark, commands
 from deeppose_tf.export.saved_model import checks, cropping
 from deeppose_tf.pipelines.train import recipes
@@ -28,15 +29,15 @@ script = toy_run.script(commands, "benchmark_export")
 def halved_once(monkeypatch):
     """An image of 40 x 60 is halved no more often for crops of 32 pixels."""
     monkeypatch.setattr(cropping.framed, "__defaults__", (2,))
+    monkeypatch.setattr(sampling, "LEVELS", 2)
 
 
 def test_the_whole_report(tmp_path, capsys, halved_once):
     toy_export.save_run(tmp_path / "run", stages=2)
     model, output = f"--model={tmp_path / 'run'}", tmp_path / "new" / "found.json"
     size = "--height=60", "--width=40"
-    toy_run.call(
-        script, model, *size, "--rounds=3", "--batches=3", f"--output={output}"
-    )
+    more = "--rounds=3", "--batches=3", "--people_at_once=2", f"--output={output}"
+    toy_run.call(script, model, *size, *more)
     found = json.loads(output.read_text())
     assert list(found) == WAYS
     bare = found["bare networks"]

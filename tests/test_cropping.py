@@ -1,5 +1,7 @@
 """TensorFlow's own kernel against the one resampler."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -91,3 +93,30 @@ def test_outside_is_grey(both, scale):
 def test_a_box_of_no_size(both):
     """What a pose of which all joints fell together asks for."""
     near(*both(noise(50, 50), np.float32([[20, 30, 20, 30]] * 2)))
+
+
+def test_crops_of_several_people_to_the_bit():
+    """Images of three sizes, scales that read from one level and from two."""
+    images = [noise(97, 61)[0], noise(8, 200)[0], noise(300, 310)[0]]
+    low = np.random.default_rng(0).uniform(-20, 40, (3, 2, 2))
+    sizes = SIDE * np.array([0.7, 4, 6])[:, None, None]
+    boxes = np.concatenate([low, low + sizes], axis=2).astype(np.float32)
+
+    def look(person):
+        one = functools.partial(tf.constant, dtype=tf.uint8)
+        branches = [functools.partial(one, image) for image in images]
+        return tf.switch_case(person, branches), tf.constant(boxes)[person, 0]
+
+    @tf.function(autograph=False)
+    def together():
+        source, sizes, first = cropping.several(look, tf.constant(3))
+        source, flat = source._replace(boxes=2), tf.reshape(boxes, [-1, 4])
+        return sampling.crop(source, flat, tf.zeros([1]), SIDE), sizes, first
+
+    found, sizes, first = together()
+    np.testing.assert_array_equal(sizes, [image.shape[:2] for image in images])
+    np.testing.assert_array_equal(first, boxes[:, 0])
+    for person, image in enumerate(images):
+        source = cropping.framed(tf.constant(image[None]))
+        alone = sampling.crop(source, boxes[person], tf.zeros([1]), SIDE)
+        np.testing.assert_array_equal(found[2 * person : 2 * person + 2], alone)

@@ -24,6 +24,20 @@ def cascade():
     return toy_cascade.make(LSP)
 
 
+def together(cascade, images, boxes, tolerance=None):
+    """Of people whom a network sees in one call, each on an image of their own."""
+    people = tf.shape(boxes)[0]
+    source, sizes, boxes = cropping.several(lambda i: (images[i], boxes[i]), people)
+    view = functools.partial(cropping.Several, people, source.levels)
+    return graph.together(cascade, view, sizes, boxes, tolerance)
+
+
+def among_others(cascade, image, box):
+    """As `graph.looped`, beside somebody else."""
+    found = together(cascade, tf.stack([IMAGE, image]), tf.stack([BOXES[1], box]))
+    return {name: value[1] for name, value in found.items()}
+
+
 def function(cascade, person=graph.looped, **settings):
     return tf.function(
         lambda image, box: person(cascade, image, box, **settings),
@@ -64,6 +78,7 @@ THREE_LEVELS = functools.partial(cropping.framed, count=3)
         (1, {}),
         (3, {}),
         (3, {"person": graph.unrolled}),
+        (3, {"person": among_others}),
         # Crops of 32 pixels from an image of 120 need no more than two halvings.
         (2, {"person": graph.unrolled, "view": THREE_LEVELS}),
     ],
@@ -142,6 +157,25 @@ def test_a_loop_that_ends_early(cascade, shortened, early, share):
     np.testing.assert_allclose(found["scores"], two["scores"][0], atol=1e-4)
 
 
+def test_who_has_settled_keeps_the_pose(cascade, early):
+    """While somebody else moves on, as if everybody were alone."""
+    poses = cascade.predict(IMAGE, BOXES)["keypoints_by_stage"]
+    moved = np.linalg.norm(poses[:, 1] - poses[:, 0], axis=-1).max(axis=1)
+    shares = np.sort(moved / cascades.diameters(tf.constant(poses[:, 0]), LSP).numpy())
+    assert shares[1] > 1.02 * shares[0]
+    ending, tolerance = early
+    tolerance.assign((shares[0] + shares[1]) / 2)
+    images = tf.stack([IMAGE] * len(BOXES))
+    people = tf.function(functools.partial(together, cascade), autograph=False)
+    found = people(images, tf.constant(BOXES), tolerance)
+    alone = [ending(IMAGE, box) for box in BOXES]
+    for name, value in found.items():
+        expected = np.stack([one[name] for one in alone])
+        np.testing.assert_allclose(value, expected, atol=1e-3)
+    second, third = found["keypoints_by_stage"].numpy().swapaxes(0, 1)[1:]
+    assert (second == third).all(axis=(1, 2)).sum() == 1
+
+
 BAD = {
     "not a number": [np.nan, 10, 50, 70],
     "infinite": [20, 10, np.inf, 70],
@@ -178,7 +212,7 @@ class Lost(keras.layers.Layer):
         return answers + self.more
 
 
-@pytest.fixture(scope="module", params=[graph.looped, graph.unrolled])
+@pytest.fixture(scope="module", params=[graph.looped, graph.unrolled, among_others])
 def losing(cascade, request):
     """A cascade that can be made to diverge, and its graph."""
 

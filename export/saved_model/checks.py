@@ -24,9 +24,9 @@ OPERATIONS = frozenset(
     ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherV2 Greater
     GreaterEqual Identity IdentityN If IgnoreErrorsDataset LRN LeakyRelu Less
     LessEqual Log LogicalAnd LogicalNot LogicalOr MapDataset MatMul MatrixDiagPartV3
-    MatrixDiagV3 Max MaxPool Maximum Mean Min Minimum Mul Neg NoOp NotEqual Pack Pad
-    PadV2 PartitionedCall Placeholder Pow Prod Range ReadVariableOp RealDiv Relu
-    Relu6 Reshape ResizeBilinear Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size
+    MatrixDiagV3 Max MaxPool Maximum Mean Min Minimum Mul Neg NoOp NotEqual OnesLike
+    Pack Pad PadV2 PartitionedCall Placeholder Pow Prod Range ReadVariableOp RealDiv
+    Relu Relu6 Reshape ResizeBilinear Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Size
     Slice Softmax Softplus Split SplitV Sqrt Square SquaredDifference Squeeze
     StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile StopGradient
     StridedSlice StringSplitV2 Sub Substr Sum TakeDataset Tanh TensorDataset

@@ -9,6 +9,7 @@ it. `levels` is of matrix products alone, which delegates of phones take whole.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -19,11 +20,9 @@ from deeppose_tf import sampling
 class Framed(NamedTuple):
     """One image halved again and again, for `sampling.crop` of boxes of one size: L of
     [1, H, W, 3], 0..255, uint8 the first and float32 the others, in a frame of one
-    pixel of the grey that is outside; and by which [4] (y, x, y, x) in pixels of each
-    are divided for the kernel."""
+    pixel of the grey that is outside."""
 
     images: tuple[tf.Tensor, ...]
-    extents: tuple[tf.Tensor, ...]
 
     def sample(self, scale: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
         """See `sampling.crop`.
@@ -43,8 +42,9 @@ class Framed(NamedTuple):
 
         def read(number, share):
             # In the frame, the centre of the image's first pixel is at 1.
-            places = (corners / 2**number + 0.5) / self.extents[number]
             image, first = self.images[number], tf.zeros_like(corners[:, 0], tf.int32)
+            last = tf.cast(tf.shape(image)[1:3] - 1, tf.float32)  # of its pixels
+            places = (corners / 2**number + 0.5) / tf.concat([last, last], axis=0)
             grey, sides = float(sampling.PADDING), [side, side]
             crops = tf.image.crop_and_resize(
                 image, places, first, sides, extrapolation_value=grey
@@ -67,17 +67,89 @@ class Framed(NamedTuple):
 
 
 def framed(images: tf.Tensor, count: int = sampling.LEVELS) -> Framed:
-    """As `sampling.pyramid`, of one image [1, H, W, 3] uint8, for `sampling.crop`."""
+    """As `sampling.pyramid`, of one image [1, H, W, 3], for `sampling.crop`."""
     frame = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    level, found, extents = images, [], []
+    level, found = images, []
     for number in range(count):
         if number:
             level = _halved(level)
         grey = tf.constant(sampling.PADDING, level.dtype)
         found.append(tf.pad(level, frame, constant_values=grey))
-        size = tf.cast(tf.shape(level)[1:3], tf.float32) + 1.0  # of the frame, less 1
-        extents.append(tf.concat([size, size], axis=0))
-    return Framed(tuple(found), tuple(extents))
+    return Framed(tuple(found))
+
+
+class Several(NamedTuple):
+    """The images of P people, of any sizes, for `sampling.crop` of a number of boxes of
+    each one, one person after the other; all boxes of a person are of one size.
+
+    Attributes:
+      people: [] int32, P.
+      levels: [] variant, a list: P L of [1, H, W, 3] float32, in which what `Framed`
+        has of one image comes after the other.
+      boxes: the number. Where a graph does not say it, TensorFlow fails to estimate
+        what crops cost, and prints a thousand lines about it.
+    """
+
+    people: tf.Tensor
+    levels: tf.Tensor
+    boxes: int = 1
+
+    def sample(self, scale: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+        """As of `Framed`, whose crops these are to the bit."""
+        side = points.shape[1]
+        scale = tf.reshape(scale, [-1, self.boxes, 1])
+        points = tf.reshape(points, [-1, self.boxes, side, 2])
+
+        def level(place):
+            return tf.raw_ops.TensorListGetItem(
+                input_handle=self.levels,
+                index=place,
+                element_shape=[1, -1, -1, 3],
+                element_dtype=tf.float32,
+            )
+
+        def crops_of(person):
+            first = person * sampling.LEVELS
+            images = tuple(level(first + place) for place in range(sampling.LEVELS))
+            return Framed(images).sample(scale[person], points[person])
+
+        kind = tf.TensorSpec([self.boxes, side, side, 3])
+        crops = tf.map_fn(crops_of, tf.range(self.people), fn_output_signature=kind)
+        return tf.reshape(crops, [-1, side, side, 3])
+
+
+def several(
+    look: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], people: tf.Tensor
+) -> tuple[Several, tf.Tensor, tf.Tensor]:
+    """The images of P people as one source of crops.
+
+    Args:
+      look: the image [H, W, 3] uint8 and the box [4] of a person, by number from 0.
+      people: [] int32, P.
+
+    Returns:
+      The source, the sizes [P, 2] int32 of their images, and boxes [P, 4].
+    """
+    levels = tf.TensorArray(tf.float32, people * sampling.LEVELS, infer_shape=False)
+    sizes = tf.TensorArray(tf.int32, people, element_shape=[2])
+    boxes = tf.TensorArray(tf.float32, people, element_shape=[4])
+
+    def add(person, levels, sizes, boxes):
+        image, box = look(person)
+        # Halving and cropping have kernels for GPUs, but not of uint8.
+        source = framed(tf.cast(image[None], tf.float32))
+        for place, level in enumerate(source.images):
+            levels = levels.write(person * sampling.LEVELS + place, level)
+        sizes = sizes.write(person, tf.shape(image)[:2])
+        return person + 1, levels, sizes, boxes.write(person, box)
+
+    _, levels, sizes, boxes = tf.while_loop(
+        lambda person, *_: person < people,
+        add,
+        (0, levels, sizes, boxes),
+        parallel_iterations=1,
+    )
+    return Several(people, levels.flow), sizes.stack(), boxes.stack()
 
 
 def _halved(images):

@@ -23,10 +23,11 @@ from deeppose_tf.skeleton import to_json
 DESCRIPTION = "deeppose.json"
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
-# People are looked at one by one, so large batches gain nothing: they only save calls.
+# Where people are looked at one by one, large batches gain nothing: they only save
+# calls. Where several are at once, a batch should have as many.
 # Requests whose images differ in size fail together unless they are sent to `jpeg`.
 BATCHING = """\
-max_batch_size { value: 16 }
+max_batch_size { value: %d }
 batch_timeout_micros { value: 1000 }
 max_enqueued_batches { value: 64 }
 num_batch_threads { value: 2 }
@@ -90,8 +91,9 @@ def write(
         files.write_json(path, description, digest=True)
         module.description = tf.saved_model.Asset(str(path))
         tf.saved_model.save(module, str(folder), signatures=signatures)
-    files.write_bytes(folder / "batching_params.pbtxt", BATCHING.encode())
-    write_warm_up(folder, warm_up_requests())
+    batching = BATCHING % max(16, limits.people_at_once)
+    files.write_bytes(folder / "batching_params.pbtxt", batching.encode())
+    write_warm_up(folder, warm_up_requests(limits.people_at_once))
 
 
 def describe(cascade: Cascade, limits: Limits) -> dict:
@@ -109,6 +111,7 @@ def describe(cascade: Cascade, limits: Limits) -> dict:
         "valid": "false: the box or the image cannot be answered, all numbers are zero",
         "tolerance": limits.tolerance,
         "max_pixels": limits.max_pixels,
+        "people_at_once": limits.people_at_once,
         "stages": [
             _stage(stage, run and run / f"stage_{i + 1}")
             for i, stage in enumerate(cascade.stages)
@@ -122,14 +125,16 @@ def describe(cascade: Cascade, limits: Limits) -> dict:
     }
 
 
-def warm_up_requests() -> dict[str, dict[str, np.ndarray]]:
-    """For each signature the inputs, by name, that a server runs before others may."""
-    pictures, _ = checks.examples()
-    whole = np.zeros([1, 4], np.float32)
+def warm_up_requests(people_at_once: int = 1) -> dict[str, dict[str, np.ndarray]]:
+    """For each signature the inputs, by name, that a server runs before others may: one
+    person, and before that as many as are looked at together."""
+    people = people_at_once + 1 if people_at_once > 1 else 1
+    pictures = np.repeat(checks.examples()[0][:1], people, axis=0)
+    whole = np.zeros([people, 4], np.float32)
     encoded = tf.io.encode_jpeg(pictures[0]).numpy()
     return {
-        "serving_default": {"images": pictures[:1], "boxes": whole},
-        "jpeg": {"image_bytes": np.array([encoded], object), "boxes": whole},
+        "serving_default": {"images": pictures, "boxes": whole},
+        "jpeg": {"image_bytes": np.array([encoded] * people, object), "boxes": whole},
     }
 
 

@@ -1,7 +1,8 @@
 """The cascade as one graph: a loop over the stages in which weights are used in place.
 
 One person at a time, so that memory is bounded and nobody's answer depends on who else
-was asked about. What is exported computes this, and only core operations are in it.
+was asked about; or a few, whom networks see together. What is exported computes this,
+and only core operations are in it.
 """
 
 from __future__ import annotations
@@ -38,21 +39,49 @@ def looped(
       valid: [] bool, whether the box could be answered, and the networks' answers
         were finite numbers.
     """
-    box, valid = cascades.sight(box[None], tf.shape(image)[None, :2])
-    source = cropping.framed(image[None])
-    pose, spread = _first(cascade, source, box)
+    source, size = cropping.framed(image[None]), tf.shape(image)[None, :2]
+    found = together(cascade, lambda _: source, size, box[None], tolerance)
+    return {name: value[0] for name, value in found.items()}
+
+
+def together(
+    cascade: Cascade,
+    view: Callable[[int], cropping.Framed | cropping.Several],
+    sizes: tf.Tensor,
+    boxes: tf.Tensor,
+    tolerance: float | None = None,
+) -> dict[str, tf.Tensor]:
+    """As `looped`, of P people whom each stage's network sees in one call.
+
+    Args:
+      view: gives what so many crops of each one are read from; `Framed` of one person.
+      sizes: [P, 2] int32, height and width of each one's image.
+      boxes: [P, 4] float32 pixels, as of `looped`.
+      tolerance: as of `looped`: who has settled keeps the pose, and the loop goes on
+        while anybody moves.
+
+    Returns:
+      As `looped`, with P in front.
+    """
+    boxes, valid = cascades.sight(boxes, sizes)
+    pose, spread = _first(cascade, view(1), boxes)
     valid &= cascades.is_finite(pose)
     pose = tf.where(valid[:, None, None], pose, 0.0)
-    # The number of the stage to come, the last two poses [1, K, 2], the poses after
-    # every stage [1, S, K, 2], what scores are made from [1, K, 2], and whether all
-    # were finite [1].
+    # The number of the stage to come, who is still refined [P], the last pose
+    # [P, K, 2], the poses after every stage [P, S, K, 2], what scores are made from
+    # [P, K, 2], and whether all were finite [P].
     poses = tf.stack([pose] * cascade.count, axis=1)
-    state = 1, pose, pose, poses, spread, valid
+    state = 1, valid, pose, poses, spread, valid
     if cascade.count > 1:
-        goes_on = functools.partial(_goes_on, cascade, tolerance)
-        refine = functools.partial(_next_stage, cascade, source)
-        state = tf.while_loop(goes_on, refine, state, parallel_iterations=1)
-    return _answer(cascade, *state[2:])
+        source = view(len(cascade.skeleton.joints))
+        refine = functools.partial(_next_stage, cascade, source, tolerance)
+        state = tf.while_loop(
+            lambda number, moving, *_: tf.reduce_any(moving) & (number < cascade.count),
+            refine,
+            state,
+            parallel_iterations=1,
+        )
+    return cascades.answer(*state[2:], cascade.skeleton)
 
 
 def unrolled(
@@ -87,7 +116,8 @@ def unrolled(
         spread += more
     by_stage = tf.stack(poses, axis=1)  # [1, S, K, 2]
     valid &= tf.reduce_all(cascades.is_finite(by_stage[0]))
-    return _answer(cascade, pose, by_stage, spread, valid)
+    found = cascades.answer(pose, by_stage, spread, valid, cascade.skeleton)
+    return {name: value[0] for name, value in found.items()}
 
 
 def _first(cascade, source, box):
@@ -96,14 +126,14 @@ def _first(cascade, source, box):
 
 
 def _refined(cascade, source, index, pose):
-    """A later stage, by its index from 0: pose [1, K, 2] -> pose, what scores need."""
+    """A later stage, by its index from 0: pose [P, K, 2] -> pose, what scores need."""
     with tf.name_scope(f"{STAGE}{index + 1}"):
         return cascades.refined_pose(
             cascade.stages[index], source, pose, _image_of_one()
         )
 
 
-def _next_stage(cascade, source, number, before, pose, poses, spread, valid):
+def _next_stage(cascade, source, tolerance, number, moving, pose, poses, spread, valid):
     """The body of the loop: its state after one more stage."""
     branches = [
         functools.partial(_refined, cascade, source, index, pose)
@@ -112,31 +142,22 @@ def _next_stage(cascade, source, number, before, pose, poses, spread, valid):
     # A single branch needs no choice.
     only = len(branches) == 1
     refined, more = branches[0]() if only else tf.switch_case(number - 1, branches)
-    refined = tf.ensure_shape(refined, pose.shape)  # [1, K, 2]
-    spread += tf.ensure_shape(more, spread.shape)
-    valid &= cascades.is_finite(refined)
-    # NaN must not choose the pixels of the next crop.
-    refined = tf.where(valid[:, None, None], refined, pose)
+    refined = tf.ensure_shape(refined, pose.shape)  # [P, K, 2]
+    more = tf.ensure_shape(more, spread.shape)
+    finite = cascades.is_finite(refined)
+    valid &= finite | ~moving
+    moving &= finite
+    # NaN must not choose the pixels of the next crop, and who has settled stays.
+    refined = tf.where(moving[:, None, None], refined, pose)
+    spread += tf.where(moving[:, None, None], more, 0.0)
     later = tf.range(cascade.count) >= number  # [S]
     poses = tf.where(later[None, :, None, None], refined[:, None], poses)
-    return number + 1, pose, refined, poses, spread, valid
-
-
-def _goes_on(cascade, tolerance, number, before, pose, poses, spread, valid):
-    """The condition of the loop: [] bool."""
-    more = valid[0] & (number < cascade.count)
-    if tolerance is None:
-        return more
-    farthest = tf.reduce_max(tf.norm(pose - before, axis=-1))
-    settled = farthest < tolerance * cascades.diameters(before, cascade.skeleton)[0]
-    return more & ((number < 2) | ~settled)
-
-
-def _answer(cascade, *state):
-    answer = cascades.answer(*state, cascade.skeleton)
-    return {name: value[0] for name, value in answer.items()}
+    if tolerance is not None:
+        farthest = tf.reduce_max(tf.norm(refined - pose, axis=-1), axis=-1)  # [P]
+        moving &= farthest >= tolerance * cascades.diameters(pose, cascade.skeleton)
+    return number + 1, moving, refined, poses, spread, valid
 
 
 def _image_of_one():
-    """Whose image each box [1, 4] is of: the only one."""
+    """Whose image each box is of: the only one; or their source knows."""
     return tf.zeros([1], tf.int32)

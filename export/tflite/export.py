@@ -102,7 +102,7 @@ def describe(
 ) -> dict:
     """What an app has to know, and where the model comes from; a JSON value."""
     description = saved_model.describe(cascade, Limits())
-    for name in ("tolerance", "max_pixels"):
+    for name in ("tolerance", "max_pixels", "people_at_once"):
         del description[name]
     return description | {
         "sha256": hashlib.sha256(content).hexdigest(),
