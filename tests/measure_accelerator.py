@@ -55,8 +55,8 @@ TRAININGS = {
 # As they run. The name of a training stands for it and its scores.
 ORDER = (
     *("benchmark_paper_1", "benchmark_compact_1", "compact", "mobile", "large_taught"),
-    *("paper", "benchmark_export", "large", "mobile_taught", "full_body"),
-    *("full_body_small", "benchmark_compact_2", "benchmark_thunder_1"),
+    *("paper", "benchmark_export_1", "benchmark_export_8", "large", "mobile_taught"),
+    *("full_body", "full_body_small", "benchmark_compact_2", "benchmark_thunder_1"),
 )
 AT_MOST = {
     "benchmark_paper_1": {"full / bare": 1.1, "bare ms": 3.0, "bare / PyTorch": 1.0},
@@ -87,8 +87,9 @@ def commands(name: str, options: argparse.Namespace) -> Iterator[Command]:
         yield from training(name, *TRAININGS[name], options)
         return
     place = options.out / f"{name}.json"
-    if name == "benchmark_export":
+    if name.startswith("benchmark_export"):
         few = ["--rounds=1"] if options.steps else []
+        few += [f"--people_at_once={name.split('_')[-1]}"]
         how, read = ["benchmark-export", "--model=full_body", "--batches=8,32"], serving
     else:
         few = ["--rounds=1", "--batch=16"] if options.steps else ["--rounds=3"]
