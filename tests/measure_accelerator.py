@@ -148,8 +148,8 @@ def progress(text: str) -> dict:
         stage = numbers.setdefault(part.partition(":")[0], {"PDJ@0.2": {}})
         for steps, pdj in re.findall(r"(?m)^(\d+)/\d+ Training .* pdj=([\d.]+)", part):
             stage["PDJ@0.2"][steps] = float(pdj)
-        for begun in re.findall(r"(?m)^begins with .*", part):
-            stage["begun"] = begun
+        if begun := re.findall(r"(?m)^begins .*", part):
+            stage["begun"] = list(dict.fromkeys(begun))  # once, where it went on
     return numbers
 
 

@@ -712,6 +712,23 @@ def test_a_later_stage_begins_as_what_it_has_most_in_common_with(
         np.testing.assert_array_equal(one, weight)
 
 
+def test_how_a_network_began_is_told(trained, capsys):
+    """The second stage of `thunder` was said to begin with nothing, its first one said
+    nothing: both begin as MoveNet."""
+    one = load_stage(str(trained[0] / "stage_1"))
+    count = len(one.model.weights)
+    other = build_stage(dataclasses.replace(one.config, widths=(6,)), one.skeleton)
+    foreign, begun = "begins as movenet\n", f"begins with {count} of {count} weights"
+    for model, stages, weights, told in (
+        *((one.model, [], "movenet", foreign), (one.model, [], None, "")),
+        *((other, [one], "movenet", foreign), (one.model, [one], "movenet", begun)),
+        (one.model, [one], None, begun),
+    ):
+        train_cascade._tell_start(model, one.skeleton, stages, weights)
+        found = capsys.readouterr().out
+        assert found.startswith(told) and found.count("\n") == bool(told)
+
+
 def test_later_stages_of_deep_begin_as_all_of_its_first():
     first, *later = recipes.RECIPES["deep"]
     assert first == recipes.RECIPES["compact"][0] and len(later) == 2

@@ -258,8 +258,8 @@ def _train(work, index, recipe, options, earlier, begins_as, asked, strategy):
     target = mean_target(index, recipe, earlier)
     build = functools.partial(_build, index, recipe, begins_as, options, target)
     state = step.make_state(build, recipe.train, strategy, options.seed)
-    if begins_as and options.verbose:
-        _tell_start(state.model, index.skeleton, begins_as)
+    if options.verbose:
+        _tell_start(state.model, index.skeleton, begins_as, options.weights)
     shown = recipe.train.steps * recipe.inputs.batch // recipe.inputs.views
     people = canvases.open_people(
         index, recipe.inputs, options.cache, limit, shown, options.verbose
@@ -357,10 +357,15 @@ def _closest(model, begins_as):
     return begins_as[common.index(most)], most
 
 
-def _tell_start(model, skeleton, begins_as):
+def _tell_start(model, skeleton, begins_as, weights):
     """Says with how much a network began, and which joints not as those of their
     names."""
-    closest, most = _closest(model, begins_as)
+    foreign = weights if weights and not find_stage(weights) else ""
+    closest, most = _closest(model, begins_as) if begins_as else (None, 0)
+    if foreign and most < len(model.weights):
+        print(f"begins as {foreign}")
+    if not begins_as or (foreign and not most):
+        return
     print(f"begins with {most} of {len(model.weights)} weights as trained")
     known = closest.skeleton.canonical
     begun = zip(
