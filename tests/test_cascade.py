@@ -227,7 +227,7 @@ def test_a_box_partly_beyond_the_image_is_answered(image, coloured):
 
 
 def test_whose_scores_are_no_numbers_has_no_pose(image, coloured, monkeypatch):
-    """As by exports, which share `graph._answer`: the pose was `valid`."""
+    """Nor by exports: the pose was `valid`."""
 
     def spoilt(spread, keypoints, skeleton):
         return tf.stack([tf.fill([K], np.nan), tf.ones([K])])
@@ -236,9 +236,8 @@ def test_whose_scores_are_no_numbers_has_no_pose(image, coloured, monkeypatch):
     found = cascade.Cascade(coloured.stages).predict(image, BOXES[:2])
     assert found["valid"].tolist() == [False, True]
     assert not found["keypoints_by_stage"][0].any() and not found["scores"][0].any()
-    shared = tf.zeros([1, K, 2]), tf.zeros([1, 1, K, 2]), None, tf.constant([True])
     monkeypatch.setattr(cascade, "scores", lambda *_: tf.fill([1, K], np.nan))
-    answer = graph._answer(coloured, *shared)
+    answer = graph.looped(coloured, tf.constant(image), tf.constant(BOXES[0]))
     assert not answer["valid"] and not answer["scores"].numpy().any()
 
 
