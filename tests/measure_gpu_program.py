@@ -175,8 +175,27 @@ def compile_for_gpu(program, folder, hlo):
 
 def kernels(folder):
     """(name, MB read, MB written, 1e9 instructions) of what the loop launches."""
+    instructions = _instructions(folder)
+    text = (folder / "optimized.txt").read_text()
+    loop = re.search(r"body=%?([\w.\-]+)", text)[1]
+    body = re.search(rf"^%?{re.escape(loop)} .*?\{{\n(.*?)\n\}}", text, re.S | re.M)[1]
+    sizes, found = {}, []
+    for part in filter(None, map(OPERATION.match, body.splitlines())):
+        name, shape, kind, operands = part.groups()
+        sizes[name] = _megabytes(shape)
+        if kind in KERNELS:
+            read = set(re.findall(r"%([\w.\-]+)", operands))
+            run = instructions.get(re.sub(r"[.\-]", "_", name), 0.0)
+            found.append((name, sum(sizes[x] for x in read), sizes[name], run))
+        elif kind == "conditional":
+            found.append((f"{name}: a branch, which waits for the host", 0.0, 0.0, 0.0))
+    return found
+
+
+def _instructions(folder):
+    """Kernel -> 1e9 instructions: the lines of its PTX, times its threads."""
     ptx = "".join(path.read_text() for path in folder.glob("*.ptx"))
-    written = {
+    lines = {
         found[1]: sum(
             bool(line.strip()) and line.strip()[0] not in ".$/{"
             for line in found[2].splitlines()
@@ -184,33 +203,13 @@ def kernels(folder):
         for found in re.finditer(r"\.entry (\w+)\(.*?\{(.*?)\n\}", ptx, re.S)
     }
     (launches,) = folder.glob("*.thunk_sequence.txt")
-    threads = {
-        found[1]: int(found[2]) * int(found[3])
-        for found in re.finditer(
-            r"kernel = (\w+), .*?blocks: \{(\d+),.*?block: \{(\d+),",
-            launches.read_text(),
-        )
+    threads = re.finditer(
+        r"kernel = (\w+), .*?blocks: \{(\d+),.*?block: \{(\d+),", launches.read_text()
+    )
+    return {
+        found[1]: lines.get(found[1], 0) * int(found[2]) * int(found[3]) / 1e9
+        for found in threads
     }
-    text = (folder / "optimized.txt").read_text()
-    loop = re.search(r"body=%?([\w.\-]+)", text)[1]
-    body = re.search(rf"^%?{re.escape(loop)} .*?\{{\n(.*?)\n\}}", text, re.S | re.M)[1]
-    sizes, found = {}, []
-    for line in body.splitlines():
-        part = re.match(
-            r"\s*(?:ROOT )?%?(\S+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)", line
-        )
-        if not part:
-            continue
-        name, shape, kind, operands = part.groups()
-        sizes[name] = _megabytes(shape)
-        if kind in KERNELS:
-            read = set(re.findall(r"%([\w.\-]+)", operands))
-            symbol = re.sub(r"[.\-]", "_", name)
-            run = written.get(symbol, 0) * threads.get(symbol, 0) / 1e9
-            found.append((name, sum(sizes[x] for x in read), sizes[name], run))
-        elif kind == "conditional":
-            found.append((f"{name}: a branch, which waits for the host", 0.0, 0.0, 0.0))
-    return found
 
 
 def _megabytes(shape):
