@@ -263,7 +263,7 @@ def sight(boxes: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
       boxes: [N, 4] pixels, any numbers; all zeros for the whole image.
-      sizes: [1, 2], height and width of all images.
+      sizes: [1 or N, 2], height and width of the one image, or of each box's.
 
     Returns:
       [N, 4] pixels; [N] bool.

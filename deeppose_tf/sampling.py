@@ -117,11 +117,11 @@ def crop(source: Pyramid, boxes: tf.Tensor, indices: tf.Tensor, side: int) -> tf
     How many pixels are in reach is known at run time only, so XLA cannot compile it.
 
     Args:
-      source: of B images; or one image in a form of its own, whose method `sample`
+      source: of B images; or images in a form of their own, whose method `sample`
         makes crops [M, S, S, 3] from the scale [M, 1] and the points [M, S, 2] in
         pixels, of which every x meets every y.
       boxes: [M, 4], finite, pixels of the image.
-      indices: [M] int32, the image of each box; unused where there is but one.
+      indices: [M] int32, the image of each box; unused where the source knows it.
       side: S, height and width of a crop in pixels.
 
     Returns:

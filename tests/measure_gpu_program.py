@@ -3,11 +3,13 @@
     python tests/measure_gpu_program.py FOLDER [--recipe=paper] [--stage=1]
 
 TensorFlow's library holds the whole compiler of XLA for GPUs; `gpu_program.cc`, built
-in FOLDER by g++ the first time, asks it for a card that is not there. Prints of the
-bare and of the full step, people kept on the device, every kernel of the loop over
-steps: what it reads and writes, each operand once and whole, and the instructions of
-all its threads as they are written down, branches not taken included. FOLDER keeps the
-programs, PTX included.
+in FOLDER by g++ the first time, asks it for a card that is not there. It is written for
+TensorFlow 2.21 on Linux.
+
+Prints of the bare and of the full step, people kept on the device, every kernel of the
+loop over steps: what it reads and writes, each operand once and whole, and the
+instructions of all its threads as they are written down, branches not taken included.
+FOLDER keeps the programs, PTX included.
 
 Nothing is timed. Algorithms of convolutions and tiles of matrix products are chosen on
 a device; of theirs read nothing but the bytes. An operand that is only gathered from,

@@ -1,9 +1,10 @@
-"""`sampling.crop` of one image, in two ways for exports.
+"""`sampling.crop` in two ways for exports, each of one image.
 
 `framed` is for servers, at half the time or less: given the places of our samples,
 TensorFlow's own kernel `CropAndResize` computes what the one resampler does, up to the
 rounding of places (1e-4 pixels). It is no builtin of TFLite, and XLA does not compile
-it. `levels` is of matrix products alone, which delegates of phones take whole.
+it; `several` has images of several people take turns at it. `levels` is of matrix
+products alone, which delegates of phones take whole.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from deeppose_tf import sampling
 
 class Framed(NamedTuple):
     """One image halved again and again, for `sampling.crop` of boxes of one size: L of
-    [1, H, W, 3], 0..255, uint8 the first and float32 the others, in a frame of one
-    pixel of the grey that is outside."""
+    [1, H, W, 3], 0..255, uint8 or float32 the first and float32 the others, in a frame
+    of one pixel of the grey that is outside."""
 
     images: tuple[tf.Tensor, ...]
 
