@@ -1,6 +1,7 @@
 """Eqs. (5) to (7) with networks that can be computed by hand; statistics; bad boxes."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -237,7 +238,8 @@ def test_whose_scores_are_no_numbers_has_no_pose(image, coloured, monkeypatch):
     assert found["valid"].tolist() == [False, True]
     assert not found["keypoints_by_stage"][0].any() and not found["scores"][0].any()
     monkeypatch.setattr(cascade, "scores", lambda *_: tf.fill([1, K], np.nan))
-    answer = graph.looped(coloured, tf.constant(image), tf.constant(BOXES[0]))
+    looped = tf.function(functools.partial(graph.looped, coloured), autograph=False)
+    answer = looped(tf.constant(image), tf.constant(BOXES[0], tf.float32))
     assert not answer["valid"] and not answer["scores"].numpy().any()
 
 
