@@ -133,7 +133,7 @@ def test_the_whole_report(index, tmp_path, monkeypatch, capsys):
     result = json.loads(output.read_text())
     assert result["memory"] == {"batch": 128, "once": 7, "repeated": 70}
     assert "batch 128; 70 with 10 times the records" in printed
-    assert "at most 1.1\n" in printed and "at least" not in printed
+    assert "at most 1.25" in printed and "at least" not in printed
     assert "compact, stage 2, batch of 12 crops of 6 people" in printed
     (full,) = [line for line in printed.splitlines() if line.startswith("full tr")]
     assert full.split()[3:] == ["500.0", "24", "12", "500.0", "memory"]

@@ -14,6 +14,8 @@ import numpy as np
 
 from deeppose_tf.pipelines.cli import progress
 
+NO_GPU = "no GPU"
+
 
 def in_turns(
     parts: Mapping[str, Callable],
@@ -77,5 +79,5 @@ def device() -> str:
 
     found = tf.config.list_physical_devices("GPU")
     if not found:
-        return "no GPU"
+        return NO_GPU
     return tf.config.experimental.get_device_details(found[0])["device_name"]
