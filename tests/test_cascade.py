@@ -171,6 +171,12 @@ def test_together_as_alone(image, coloured):
             np.testing.assert_allclose(together[name][i], value[0], atol=1e-3)
 
 
+@pytest.mark.parametrize(("gpus", "portions"), [([], [8] * 5), (["one"], [32, 8])])
+def test_a_gpu_is_asked_for_more_at_once(monkeypatch, gpus, portions):
+    monkeypatch.setattr(cascade.tf.config, "list_physical_devices", lambda _: gpus)
+    assert [len(some) for some in cascade._portions(np.zeros(40))] == portions
+
+
 def test_without_a_graph(image, coloured):
     """Of few people it takes longer to make one than to do without."""
     some = cascade.Cascade(coloured.stages)

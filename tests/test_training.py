@@ -920,19 +920,19 @@ def test_a_step_compiled_as_a_whole_is_the_same(
     recipe = dataclasses.replace(recipe, stage=stage, train=config)
     joints = np.zeros([toy.JOINTS, 2]), np.tile(0.01 * np.eye(2), (toy.JOINTS, 1, 1))
     earlier = [Stage(None, index.skeleton, None, *joints, {})] * (number - 1)
-    examples = train_cascade.make_examples(index, recipe, earlier)
     strategy = strategies.make_strategy("one") if replicas == 1 else mirrored
     build = functools.partial(build_stage, recipe.stage, index.skeleton, None)
     found = []
     ways = [(False, "memory", []), (True, "device", [])]
     if (number, replicas) == (1, 1):
-        # Beside a GPU, what follows the network is compiled whatever becomes of that.
+        # Beside a GPU, what is about the network is compiled whatever becomes of that.
         ways.append((False, "memory", ["a GPU"]))
     for by_xla, cache, gpus in ways:
         monkeypatch.setattr(
             steps.tf.config, "list_physical_devices", lambda _, g=gpus: g
         )
         people = canvases.open_people(index, recipe.inputs, cache)
+        examples = train_cascade.make_examples(index, recipe, earlier)
         state = steps.make_state(build, config, strategy)
         step = steps.make_step(state, examples, config, strategy, people, by_xla)
         chunked = by_xla and replicas == 1
