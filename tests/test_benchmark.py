@@ -88,11 +88,13 @@ def plain(*batch):
     return augment.Examples(*toy.plain(*batch))
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_parts_are_measured_in_turns(index, number, monkeypatch):
+@pytest.mark.parametrize("number, cache", [(1, "none"), (1, "device"), (2, "auto")])
+def test_parts_are_measured_in_turns(index, number, cache, monkeypatch):
+    """Wherever canvases are: of those kept nowhere there was no batch to begin with."""
     if number == 1:  # To compile the crops of one stage is enough.
         monkeypatch.setattr(training_step.cascade, "make_examples", lambda *_: plain)
-    found = training_step.measure(index, toy.recipe_for(number), number, rounds=3)
+    recipe = toy.recipe_for(number)
+    found = training_step.measure(index, recipe, number, 3, cache)
     assert found["seconds"].keys() == found["cpu_seconds"].keys()
     assert list(found["seconds"]) == list(commands.ROWS)
     assert all(seconds > 0 for seconds in found["seconds"].values())

@@ -124,9 +124,9 @@ def _parts(index, recipe, number, cache) -> tuple[dict[str, Callable], dict]:
     step = steps.make_step(state, examples, config, strategy, people, by_xla)
     full = steps.over_batches(step, chunked)
     chunks = _batches(people, recipe, chunked) if chunked else ahead
-    # A batch of canvases, wherever they are kept.
-    batch = next(_batches(dataclasses.replace(people, cache="memory"), recipe))
-    batch = tuple(map(tf.identity, batch))
+    if steps.kept_on_device(people):  # A batch has numbers of people then.
+        people = dataclasses.replace(people, cache="memory")
+    batch = tuple(map(tf.identity, next(_batches(people, recipe))))
     augmented = tf.function(examples, jit_compile=True, autograph=False)
     crops = tuple(augmented(*batch))
     bare = dataclasses.replace(config, ema=0.0)
