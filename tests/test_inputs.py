@@ -415,6 +415,17 @@ def test_a_file_of_canvases_is_finished_by_later_runs(index, decoded):
     assert len(decoded) == PEOPLE
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="not on Linux")
+def test_what_was_read_of_a_file_of_canvases_is_no_memory(index):
+    """It grew with the number of people, as all of the file came to be mapped."""
+    people = canvases.open_people(index, CONFIG, "disk")
+    for chosen in np.arange(PEOPLE)[:, None]:
+        people.take(chosen)
+    maps = pathlib.Path("/proc/self/smaps").read_text().split("/canvases\n")[1:]
+    used = [part.split("Rss:")[1].split()[0] for part in maps]
+    assert used and set(used) == {"0"}
+
+
 def test_canvases_of_earlier_versions_are_removed(index):
     """They took as much room as the present ones, for nothing."""
     directory = pathlib.Path(index.directory)

@@ -104,6 +104,9 @@ class People:
         else:
             self._fill(chosen)
             found = canvases[chosen]
+            if self.cache == "disk" and hasattr(mmap, "MADV_DONTNEED"):
+                # What was read of the file would count as memory of this process.
+                canvases.base.madvise(mmap.MADV_DONTNEED)
         return Labeled(found, *(column[chosen] for column in labels))
 
     def fill(self, verbose: int) -> None:
